@@ -1,0 +1,1 @@
+"""Torrent clients, one file each."""

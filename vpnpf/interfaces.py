@@ -1,0 +1,228 @@
+"""What the engine expects of its plug-ins and adapters.
+
+Plug-ins (providers, torrent clients, tunnel back ends) own no timers and no files and never sleep;
+they get an `io` object, return values, and raise one of the few kinds of `errors.Failure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, TypeVar
+
+from vpnpf.model import (
+    FirewallPolicy,
+    FirewallReading,
+    Lease,
+    LanPrefix,
+    ListeningSocket,
+    ListenSettings,
+    MappingRequest,
+    Tunnel,
+    TunnelHealth,
+    TunnelPlan,
+)
+from vpnpf.protocol.exchange import Exchange
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A plug-in's own setting, as `[profiles.NAME.options]` or `[clients.NAME]` may hold it."""
+
+    name: str
+    type: type[str] | type[int] | type[bool]
+    help: str
+    check: Callable[[object], str] = field(default=lambda _value: "")
+    """Says in a few words what is wrong with a value of the right type; empty: nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a plug-in says of itself; read without doing anything."""
+
+    id: str
+    name: str
+    """As people write it: "ProtonVPN"."""
+    summary: str
+    """One line, no full stop."""
+    verified: str
+    """How far it was proven: "mock", "real daemon", "real service"."""
+    options: tuple[Option, ...] = ()
+    max_forwards: int = 1
+    """How many forwards a profile may have with it (providers only)."""
+
+
+class Clock(Protocol):
+    """Time, so that it can be made up in tests."""
+
+    def now(self) -> float:
+        """Seconds on CLOCK_BOOTTIME."""
+        ...
+
+    def wall(self) -> float:
+        """Seconds since 1970 in UTC, for people only."""
+        ...
+
+
+class ProviderIO(Protocol):
+    """All that a provider can do to the world. Bound to the tunnel device: nothing goes around it."""
+
+    def now(self) -> float:
+        """Seconds on CLOCK_BOOTTIME."""
+        ...
+
+    def random_port(self) -> int:
+        """A port from the dynamic range, 49152 to 65535 (RFC 6335 section 6)."""
+        ...
+
+    async def exchange(self, exchange: Exchange[T], address: str, port: int) -> T:
+        """Send a datagram until the matching answer comes (RFC 6886 section 3.1).
+
+        Raises NoAnswer when the schedule is used up, Refused when every try met ICMP port unreachable,
+        Transient when the device is gone.
+        """
+        ...
+
+
+class Provider(Protocol):
+    """A port-forwarding provider. Renewing is acquiring with `request.renewal`."""
+
+    manifest: ClassVar[Manifest]
+
+    def __init__(self, options: Mapping[str, object]) -> None: ...
+
+    async def acquire(self, io: ProviderIO, tunnel: Tunnel, request: MappingRequest) -> Lease:
+        """Get or renew a lease. Raises Failure of some kind."""
+        ...
+
+    async def release(self, io: ProviderIO, tunnel: Tunnel, lease: Lease) -> None:
+        """Give a lease back. Raises Failure of some kind; the lease counts as gone either way."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """A whole answer, at most 64 KiB of it."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case; of a repeated header the last."""
+    body: bytes
+    cookies: Mapping[str, str] = field(default_factory=dict)
+
+
+class Http(Protocol):
+    """HTTP/1.1 with a body cap and a total deadline; no redirects, no proxies, no cookie jar."""
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> HttpResponse:
+        """Raises Refused, NoAnswer or Transient; an HTTP error status is an answer, not an exception."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """How a torrent client is reached."""
+
+    url: str
+    username: str = ""
+    password: Callable[[], str] = field(default=lambda: "", repr=False)
+    """Reads the secret when it is needed. Raises Misconfigured if it cannot be had."""
+
+
+class TorrentClient(Protocol):
+    """A torrent client's settings, read and set over its own API."""
+
+    manifest: ClassVar[Manifest]
+
+    def __init__(self, http: Http, options: ClientOptions) -> None: ...
+
+    async def probe(self) -> str:
+        """Name and version: "qBittorrent 4.5.2". Raises Failure of some kind."""
+        ...
+
+    async def get_listen(self) -> ListenSettings:
+        """The settings in force. Raises Failure of some kind."""
+        ...
+
+    async def set_listen(self, wanted: ListenSettings) -> None:
+        """Change the settings. Raises Failure of some kind."""
+        ...
+
+
+class TunnelBackend(Protocol):
+    """Brings a tunnel up, watches it, takes it down and leaves the machine as it was."""
+
+    manifest: ClassVar[Manifest]
+
+    async def plan(self) -> TunnelPlan:
+        """Read the configuration and resolve the endpoint; changes nothing. Raises ConfigError, Failure."""
+        ...
+
+    async def up(self, plan: TunnelPlan) -> Tunnel:
+        """Device, addresses, routes, rules, resolver, first handshake. Raises Failure; then nothing is left."""
+        ...
+
+    async def check(self, tunnel: Tunnel) -> TunnelHealth:
+        """One look at handshake and counters; puts back routes that somebody took. Raises Failure: it is gone."""
+        ...
+
+    async def down(self) -> None:
+        """Undo all of `up`, also of an `up` of a process that was killed. Never raises for what is gone already."""
+        ...
+
+
+class Firewall(Protocol):
+    """The kernel's packet filter, one rule set at a time."""
+
+    async def apply(self, policy: FirewallPolicy, now: float) -> FirewallReading:
+        """Swap the rule set in one transaction and read it back. Raises Failure; then the old one stands."""
+        ...
+
+    async def read(self) -> FirewallReading:
+        """Compare the kernel's rule set with what was applied last, and read the counters."""
+        ...
+
+    async def remove(self) -> None:
+        """Take our table away, and nothing else. Never raises for what is gone already."""
+        ...
+
+
+class Sockets(Protocol):
+    """The kernel's list of sockets."""
+
+    async def listening(self, port: int) -> tuple[ListeningSocket, ...]:
+        """Sockets bound to this local port for inbound packets, in this network namespace."""
+        ...
+
+
+class Lan(Protocol):
+    """The machine's own links."""
+
+    async def prefixes(self, without: str) -> tuple[LanPrefix, ...]:
+        """Private prefixes (RFC 1918, ULA, link-local) on connected links other than the device `without`."""
+        ...
+
+
+class Store(Protocol):
+    """What must survive a restart: written atomically, mode 0600."""
+
+    def load(self, name: str) -> dict[str, object] | None:
+        """The value saved last under this name, or None. A damaged file is put aside, not raised."""
+        ...
+
+    def save(self, name: str, value: Mapping[str, object]) -> None:
+        """Replace the value in one step. Raises Unavailable if the disk says no."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """Remove the value; nothing happens if there is none."""
+        ...

@@ -1,0 +1,386 @@
+"""The frozen values that everything else speaks in.
+
+Times are seconds on CLOCK_BOOTTIME (they go on during suspend and never jump); only what is shown to
+people is turned into wall-clock time, at the rim. Addresses are strings in their canonical form, as
+`ipaddress` prints them. Ports are integers from 1 to 65535.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Protocol(StrEnum):
+    """A transport protocol whose ports can be forwarded."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+
+BOTH = (Protocol.TCP, Protocol.UDP)
+
+
+class FailureKind(StrEnum):
+    """What a failure means for the next step; decided by type where it arises, never by text."""
+
+    TRANSIENT = "transient"
+    LEASE_LOST = "lease-lost"
+    MISCONFIGURED = "misconfigured"
+    UNSUPPORTED = "unsupported"
+    CRASHED = "crashed"
+
+
+class Phase(StrEnum):
+    """Where a profile stands as a whole."""
+
+    STARTING = "starting"
+    CONNECTING = "connecting"
+    LEASING = "leasing"
+    READY = "ready"
+    BLOCKED = "blocked"
+    """The tunnel is lost: nothing leaves until it is back."""
+    FAILED = "failed"
+    """Trying again cannot help; the person has to act. Nothing leaves."""
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+# -- what the person asked for ------------------------------------------------------------------
+
+
+class PolicyMode(StrEnum):
+    """What the internet may reach through the tunnel."""
+
+    OPEN_ALL = "open-all"
+    BLOCK_ALL = "block-all"
+    ALLOW_LIST = "allow-list"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PortRange:
+    """An inclusive range of ports of one protocol."""
+
+    first: int
+    last: int
+    protocol: Protocol
+
+    def __str__(self) -> str:
+        ports = str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+        return f"{ports}/{self.protocol}"
+
+
+@dataclass(frozen=True, slots=True)
+class PortPolicy:
+    """The port policy of a profile."""
+
+    mode: PolicyMode = PolicyMode.ALLOW_LIST
+    forwarded: bool = True
+    """Whether the allow-list names "forwarded": every port held in a lease."""
+    ranges: tuple[PortRange, ...] = ()
+    """The other entries of the allow-list."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardSpec:
+    """A forward as it was asked for."""
+
+    name: str
+    slot: int = 0
+    """Its place among the profile's forwards, from 0."""
+    protocols: tuple[Protocol, ...] = BOTH
+    internal_port: int | None = None
+    """Fixed local port, or None: listen on the external port, whatever it is."""
+    external_port: int | None = None
+    """The external port to ask for, or None: the gateway's choice."""
+    client: str | None = None
+    """Name of the torrent client that is told its listen port, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileSpec:
+    """A profile as it was asked for, without its secrets."""
+
+    name: str
+    provider: str
+    forwards: tuple[ForwardSpec, ...]
+    policy: PortPolicy = field(default_factory=PortPolicy)
+    lan: bool = True
+    """Whether private prefixes on directly connected links stay reachable."""
+
+
+# -- the tunnel ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the tunnel's own packets go."""
+
+    address: str
+    port: int
+    protocol: Protocol = Protocol.UDP
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class LanPrefix:
+    """A private prefix on a directly connected link."""
+
+    interface: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelPlan:
+    """All that is known of a tunnel before it is up: enough for the firewall to go first."""
+
+    interface: str
+    endpoint: Endpoint
+    addresses: tuple[str, ...]
+    """Own addresses with prefix length: "10.2.0.2/32"."""
+    dns: tuple[str, ...] = ()
+    mark: int = 0
+    """Firewall mark on the tunnel's own packets."""
+    table: int = 0
+    """Routing table that everything else goes through."""
+    mtu: int = 1420
+    gateway: str | None = None
+    """Where the provider's gateway is expected, if the configuration says."""
+    lan: tuple[LanPrefix, ...] = ()
+    """Directly connected private prefixes that stay reachable outside the tunnel."""
+    notes: tuple[str, ...] = ()
+    """Comments of the imported configuration that a provider may read: "NAT-PMP (Port Forwarding) = on"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """A tunnel that is up."""
+
+    plan: TunnelPlan
+    backend: str
+    """How it runs: "wireguard (kernel)", "wireguard-go"."""
+    gateway: str
+    """Address inside the tunnel that the provider's gateway answers on."""
+
+    @property
+    def interface(self) -> str:
+        """Name of the network device."""
+        return self.plan.interface
+
+    @property
+    def address(self) -> str:
+        """The first own address, without prefix length."""
+        return self.plan.addresses[0].partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelHealth:
+    """One look at a tunnel."""
+
+    handshake_age: float | None
+    """Seconds since the last handshake, or None: there was none."""
+    rx: int = 0
+    """Bytes received since the device exists."""
+    tx: int = 0
+    """Bytes sent since the device exists."""
+
+
+# -- the lease ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """An external port that a provider gave us for some time."""
+
+    external_port: int
+    """What the internet sees."""
+    internal_port: int
+    """The port of our tunnel address where its packets arrive."""
+    protocols: tuple[Protocol, ...]
+    granted_at: float
+    lifetime: float | None
+    """Seconds granted, or None: it does not end by itself."""
+    exit_address: str | None = None
+    """The address that the internet sees, as the gateway said."""
+    epoch: int | None = None
+    """The gateway's seconds since start of epoch at `granted_at` (RFC 6886 section 3.6)."""
+    token: str = ""
+    """Opaque to the core; what the provider needs to renew or release. Stored, never shown."""
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the gateway forgets it, or None."""
+        return None if self.lifetime is None else self.granted_at + self.lifetime
+
+
+@dataclass(frozen=True, slots=True)
+class MappingRequest:
+    """What a provider is asked for."""
+
+    spec: ForwardSpec
+    previous: Lease | None = None
+    """The lease held now (then this is a renewal) or last (then it is a wish)."""
+    renewal: bool = False
+    """Whether `previous` is still held."""
+
+
+# -- the firewall -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardRule:
+    """A forwarded port as the firewall sees it."""
+
+    name: str
+    protocols: tuple[Protocol, ...]
+    arrives: int
+    """Destination port of the packets as they leave the tunnel."""
+    listen: int
+    """Port that the local program listens on; where it differs from `arrives`, packets are redirected."""
+    expires_at: float | None = None
+    """When the kernel closes it by itself, or None."""
+
+
+class FirewallStage(StrEnum):
+    """Which of the rule sets is meant; see docs/security.md for what each allows."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True, slots=True)
+class FirewallPolicy:
+    """A whole rule set as a value; equal values are equal rule sets."""
+
+    stage: FirewallStage
+    plan: TunnelPlan
+    inbound: PortPolicy
+    """What may come in through the tunnel; only looked at in stage CONNECTED."""
+    forwards: tuple[ForwardRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Packets and bytes counted on a rule since it exists."""
+
+    packets: int = 0
+    octets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FirewallReading:
+    """What was read back from the kernel."""
+
+    intact: bool
+    """Whether it is what was applied last, rule by rule."""
+    evidence: str
+    """One line: what was seen, or what differs."""
+    hits: tuple[tuple[str, Protocol, Hits], ...] = ()
+    """(forward, protocol, inbound packets that opened a flow on its port)."""
+
+
+# -- the torrent client -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSettings:
+    """How a torrent client is set to listen."""
+
+    port: int
+    interface: str
+    """Device it is bound to; empty: any."""
+    random_port: bool = False
+    port_mapping: bool = False
+    """Whether its own UPnP or NAT-PMP is on, which would fight with ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListeningSocket:
+    """A socket that the kernel holds open for inbound packets."""
+
+    protocol: Protocol
+    address: str
+    """Bound address; "0.0.0.0" or "::": any."""
+    port: int
+    device: str = ""
+    """Device it is bound to; empty: any."""
+
+
+# -- what people see ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One link of the chain that makes a forward true."""
+
+    ok: bool | None = None
+    """True or False as last seen; None: not looked at yet, or nothing to look at."""
+    since: float | None = None
+    """Since when `ok` has had its value."""
+    checked: float | None = None
+    """When it was last looked at."""
+    evidence: str = ""
+    """What was seen, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proofs:
+    """The chain: each link is worth something only if those before it hold."""
+
+    tunnel: Proof = Proof()
+    lease: Proof = Proof()
+    firewall: Proof = Proof()
+    client: Proof = Proof()
+    listening: Proof = Proof()
+    reachable: Proof = Proof()
+
+
+PROOF_NAMES = ("tunnel", "lease", "firewall", "client", "listening", "reachable")
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A forward as it stands."""
+
+    spec: ForwardSpec
+    lease: Lease | None = None
+    listen_port: int | None = None
+    """The port that the local program listens on, while there is a lease."""
+    renew_at: float | None = None
+    announced: bool = False
+    """Whether the port was complete enough to be told to the outside."""
+    proofs: Proofs = Proofs()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A failure that is not over yet."""
+
+    doing: str
+    kind: FailureKind
+    message: str
+    hint: str = ""
+    since: float = 0.0
+    failures: int = 1
+    """How often in a row."""
+    retry_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that observers may know of a profile, at one moment."""
+
+    profile: str
+    provider: str
+    phase: Phase
+    phase_since: float
+    tunnel: Tunnel | None
+    health: TunnelHealth | None
+    policy: PortPolicy
+    firewall: FirewallStage | None
+    forwards: tuple[Forward, ...]
+    problems: tuple[Problem, ...] = ()

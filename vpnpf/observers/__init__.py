@@ -1,0 +1,1 @@
+"""Readers of the hub: they see state and events and can delay nothing."""

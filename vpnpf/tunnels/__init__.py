@@ -1,0 +1,1 @@
+"""Tunnel back ends, one file each."""
