@@ -13,8 +13,8 @@ from typing import ClassVar, Protocol, TypeVar
 from vpnpf.model import (
     FirewallPolicy,
     FirewallReading,
-    Lease,
     LanPrefix,
+    Lease,
     ListeningSocket,
     ListenSettings,
     MappingRequest,
@@ -32,7 +32,7 @@ class Option:
     """A plug-in's own setting, as `[profiles.NAME.options]` or `[clients.NAME]` may hold it."""
 
     name: str
-    type: type[str] | type[int] | type[bool]
+    type: type[str | int | bool]
     help: str
     check: Callable[[object], str] = field(default=lambda _value: "")
     """Says in a few words what is wrong with a value of the right type; empty: nothing."""
