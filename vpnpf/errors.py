@@ -99,6 +99,11 @@ class Failure(VpnpfError):
 
     exit_code = EX_UNAVAILABLE
 
+    def __init__(self, doing: str, cause: str, hint: str = "", retry_after: float | None = None) -> None:
+        super().__init__(doing, cause, hint)
+        self.retry_after = retry_after
+        """Seconds that must pass before the next try; None: the engine decides (Misconfigured: never)."""
+
 
 class Transient(Failure):
     """It may work later: back off and keep what is held."""

@@ -1,15 +1,14 @@
 """One request, retransmitted until its answer comes: a timer without a clock.
 
-The engine is sans-I/O. A driver (`vpnpf.io.udp`) asks `next_send`, sends, waits until the time that
-`sent` returns, and hands every datagram from the connected peer to `received`. RFC 6886 section 3.1
-doubles from 250 ms over nine tries, 127.75 s in all; a person waiting for a port is told sooner, so
-the default schedule is the first four tries of it: 3.75 s.
+The engine is sans-I/O: a driver (`vpnpf.io.udp`) sends what it is told to, waits no longer than it is
+told to, and hands in what it received. RFC 6886 section 3.1 doubles from 250 ms over nine tries, 127.75 s
+in all; a person who waits for a port is told sooner, so the usual schedule is the first four tries: 3.75 s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -30,18 +29,47 @@ class Schedule:
 QUICK = Schedule((0.25, 0.5, 1.0, 2.0))
 """The first 3.75 s of RFC 6886 section 3.1: enough to know that nobody answers."""
 
-FULL = Schedule(tuple(0.25 * 2**n for n in range(9)))
-"""RFC 6886 section 3.1 whole: 127.75 s."""
-
 
 @dataclass(frozen=True, slots=True)
 class Exchange(Generic[T]):
-    """A request and how to know its answer."""
+    """A request, and how to know its answer."""
 
     request: bytes
     parse: Callable[[bytes], T | None]
-    """Returns the answer, or None for a datagram that is not it (it is dropped and the wait goes on).
-    May raise Failure for an answer that is an error."""
+    """Returns the answer, or None for a datagram that is not it: it is dropped and the wait goes on."""
     doing: str
-    """For errors: "asking 10.2.0.1 for a UDP mapping"."""
+    """For errors: "asking 10.2.0.1 for a udp mapping"."""
     schedule: Schedule = QUICK
+
+
+@dataclass(slots=True)
+class Transmission(Generic[T]):
+    """One exchange under way."""
+
+    exchange: Exchange[T]
+    started: float
+    """Time of the first try."""
+    tries: int = 0
+    refusals: int = field(default=0)
+    """Tries that were answered by ICMP port unreachable."""
+
+    def due(self, now: float) -> bytes | None:
+        """Return the datagram if it is time to send it (again)."""
+        if self.tries >= len(self.exchange.schedule.waits) or now < self.deadline:
+            return None
+        self.tries += 1
+        return self.exchange.request
+
+    @property
+    def deadline(self) -> float:
+        """When to stop waiting for an answer to the tries so far."""
+        return self.started + sum(self.exchange.schedule.waits[: self.tries])
+
+    def over(self, now: float) -> bool:
+        """Whether every try was made and waited for."""
+        return self.tries == len(self.exchange.schedule.waits) and now >= self.deadline
+
+    @property
+    def refused(self) -> bool:
+        """Whether every try so far was refused: nothing listens there, and the path to it works."""
+        return self.tries > 0 and self.refusals >= self.tries
