@@ -95,6 +95,8 @@ class ForwardSpec:
     """The external port to ask for, or None: the gateway's choice."""
     client: str | None = None
     """Name of the torrent client that is told its listen port, or None."""
+    client_local: bool = True
+    """Whether the client (or the program behind the port) runs here, so that its sockets can be seen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,122 @@
+"""The engine's one decision function: `step(machine, event, now) -> (machine, orders, notices)`.
+
+How a profile lives. The rule set comes first: nothing is started before the kernel has confirmed the one
+that belongs to the state (policy.py says which). Then the tunnel is brought up, the rule set for a standing
+tunnel replaces the first, and each forward goes its way: a lease is acquired; the port is opened; the
+torrent client is told and asked back; its sockets are looked for in the kernel. What holds at each link is a
+proof (proofs.py). Once everything up to the socket follows, the port is announced to the outside and the
+profile is READY. From then on the same comparison of what should be with what is seen, repeated, renews the
+lease from half of its lifetime on and puts right whatever somebody else changed.
+
+A changed port is no error: the new port is opened beside the old one, followed, and only then the old one is
+closed. A failed renewal touches nothing else; the lease is tried for until it ends. A lost tunnel closes the
+firewall first (BLOCKED), keeps the leases in mind, and is started again. Stopping goes backwards: leases,
+tunnel, rules.
+
+Four steps, each in a module of its own:
+
+    absorb.py   learn the fact; drop it if it is stale
+    proofs.py   what holds now?
+    settle()    announce, forget the old port, name the phase
+    planner.py  ask for the difference between what should be and what is
+
+The function is pure: time comes in, orders go out, so that months can be replayed in seconds. After a step
+`machine.wake_at` is None or later than `now`.
+
+    STARTING --> CONNECTING --> LEASING <--> READY
+                     ^            |            |
+                     |            v            v
+                     +-------- BLOCKED <-------+         FAILED: nothing is left that could be tried
+    any --> STOPPING --> STOPPED
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from vpnpf.core.absorb import Absorber
+from vpnpf.core.planner import Planner
+from vpnpf.core.policy import policy_for, stands
+from vpnpf.core.proofs import followed, prove
+from vpnpf.core.state import ForwardState, Machine
+from vpnpf.events import Event, Notice, Order, PhaseChanged, PortAnnounced, Tick
+from vpnpf.model import Phase
+
+
+def step(machine: Machine, event: Event, now: float) -> tuple[Machine, tuple[Order, ...], tuple[Notice, ...]]:
+    """Take one event in and decide. Never raises for any event; `now` is in seconds on CLOCK_BOOTTIME."""
+    absorber = Absorber(machine, now)
+    absorber.absorb(event)
+    machine, notices = settle(absorber.machine, now)
+    planner = Planner(machine, now)
+    return planner.plan(), tuple(planner.orders), (*absorber.notices, *notices)
+
+
+def start(machine: Machine, now: float) -> tuple[Machine, tuple[Order, ...], tuple[Notice, ...]]:
+    """The first step."""
+    return step(machine, Tick(), now)
+
+
+def settle(machine: Machine, now: float) -> tuple[Machine, tuple[Notice, ...]]:
+    """Draw the conclusions that need no work: proofs, announcements, the phase."""
+    notices: list[Notice] = []
+    settled = []
+    for forward in machine.forwards:
+        proven = replace(forward, proofs=prove(machine, forward, now))
+        if not machine.stopping and followed(proven) and stands(machine, proven):
+            proven, notice = _announce(proven)
+            notices.extend(notice)
+        settled.append(proven)
+    machine = replace(machine, forwards=tuple(settled))
+    phase = _phase(machine)
+    if phase is not machine.phase:
+        notices.append(PhaseChanged(machine.phase, phase, _cause(machine, phase)))
+        machine = replace(machine, phase=phase, phase_since=now)
+    return machine, tuple(notices)
+
+
+def _announce(forward: ForwardState) -> tuple[ForwardState, tuple[Notice, ...]]:
+    """Everything follows the new port: tell it, and close the old one."""
+    lease, before = forward.lease, forward.announced
+    assert lease is not None
+    forward = replace(forward, replaced=None, announced=lease)
+    if before is not None and before.external_port == lease.external_port:
+        return forward, ()
+    port = forward.listen_port or lease.external_port
+    return forward, (PortAnnounced(forward.spec.name, lease, port, before.external_port if before else None),)
+
+
+def _phase(machine: Machine) -> Phase:  # noqa: PLR0911 - one rule a line
+    if machine.stopping:
+        return Phase.STOPPED if machine.tunnel_gone and machine.firewall_gone else Phase.STOPPING
+    if machine.tunnel is None:
+        if math.isinf(machine.job("tunnel").not_before) or math.isinf(machine.job("firewall").not_before):
+            return Phase.FAILED
+        if machine.tunnel_number:
+            return Phase.BLOCKED
+        return Phase.CONNECTING if machine.applied else Phase.STARTING
+    if machine.forwards and all(_hopeless(machine, forward) for forward in machine.forwards):
+        return Phase.FAILED
+    if all(_ready(machine, forward) for forward in machine.forwards) and machine.applied is not None:
+        return Phase.READY if machine.applied.stage is policy_for(machine).stage else Phase.LEASING
+    return Phase.LEASING
+
+
+def _ready(machine: Machine, forward: ForwardState) -> bool:
+    return forward.announced is not None and followed(forward) and stands(machine, forward)
+
+
+def _hopeless(machine: Machine, forward: ForwardState) -> bool:
+    """Whether nobody but the person can bring the lease about."""
+    return forward.lease is None and math.isinf(machine.job(f"lease:{forward.spec.name}").not_before)
+
+
+def _cause(machine: Machine, phase: Phase) -> str:
+    problems = [job.problem for job in machine.jobs.values() if job.problem is not None]
+    if problems and phase in {Phase.BLOCKED, Phase.FAILED, Phase.LEASING}:
+        worst = max(problems, key=lambda problem: problem.since)
+        return f"{worst.doing}: {worst.message}"
+    if phase is Phase.BLOCKED:
+        return "the tunnel's handshake is too old: it is dead"
+    return ""

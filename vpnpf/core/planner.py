@@ -1,0 +1,179 @@
+"""What is to be done now: the difference between what should be and what was last seen.
+
+The planner asks for work and never assumes that it happened. It is idempotent: planning twice at the same
+moment asks for nothing twice, since of each key one piece of work runs at a time. All that it puts off for
+its time goes into `wake_at`, so that is later than now by construction.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from types import MappingProxyType
+
+from vpnpf.core.policy import policy_for, stands
+from vpnpf.core.proofs import wanted_settings
+from vpnpf.core.schedule import next_look
+from vpnpf.core.state import ForwardState, Machine
+from vpnpf.events import (
+    Acquire,
+    ApplyFirewall,
+    CheckTunnel,
+    Order,
+    PlanTunnel,
+    ReadClient,
+    ReadFirewall,
+    ReadSockets,
+    Release,
+    RemoveFirewall,
+    SaveLeases,
+    SetClient,
+    StartTunnel,
+    StopTunnel,
+    Work,
+)
+from vpnpf.model import FirewallStage, MappingRequest, Phase, Tunnel
+
+NOW = -math.inf
+
+
+class Planner:
+    """One look at a whole machine."""
+
+    def __init__(self, machine: Machine, now: float) -> None:
+        self.machine = machine
+        self.now = now
+        self.orders: list[Order] = []
+        self._wake = math.inf
+
+    def plan(self) -> Machine:
+        """Return the machine with the orders noted in it; `self.orders` has them."""
+        if self.machine.phase is not Phase.STOPPED:
+            if self.machine.stopping:
+                self._wind_down()
+            else:
+                self._go_on()
+        return replace(self.machine, wake_at=None if math.isinf(self._wake) else self._wake)
+
+    # -- going on -------------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        machine = self.machine
+        self._firewall()
+        wanted, applied = policy_for(machine), machine.applied
+        safe = applied is not None and (applied.stage, applied.plan) == (wanted.stage, wanted.plan)
+        if machine.tunnel is None:
+            if not machine.planned:
+                self._order(PlanTunnel())
+            elif safe:
+                self._order(StartTunnel(machine.plan))
+            return
+        self._order(CheckTunnel(machine.tunnel), machine.health_at + machine.timing.tunnel)
+        if safe:
+            for forward in machine.forwards:
+                self._follow(forward, machine.tunnel)
+            self._save()
+
+    def _firewall(self) -> None:
+        machine = self.machine
+        wanted, reading = policy_for(machine), machine.reading
+        if machine.applied != wanted or reading is None or not reading.intact:
+            self._order(ApplyFirewall(wanted))
+            return
+        again = min(map(self._count_again, machine.forwards), default=machine.timing.firewall)
+        self._order(ReadFirewall(), machine.reading_at + again)
+
+    def _count_again(self, forward: ForwardState) -> float:
+        timing = self.machine.timing
+        if forward.lease is None or forward.proofs.reachable.ok:
+            return timing.firewall
+        return next_look(self.now - forward.leased_at, timing.soonest_count, timing.firewall)
+
+    def _follow(self, forward: ForwardState, tunnel: Tunnel) -> None:
+        """Lease, then firewall (done by now), then client, then sockets."""
+        lease, name = forward.lease, forward.spec.name
+        request = MappingRequest(forward.spec, lease or forward.wish, renewal=lease is not None)
+        self._order(Acquire(name, tunnel, request), NOW if lease is None else forward.renew_at)
+        if lease is None:
+            return
+        for held in (lease, forward.replaced):
+            if held is not None and held.expires_at is not None:
+                self._wake_at(held.expires_at)
+        if stands(self.machine, forward):
+            self._tell(forward)
+            if forward.spec.client_local and forward.listen_port is not None:
+                self._look(forward, forward.listen_port)
+
+    def _tell(self, forward: ForwardState) -> None:
+        wanted = wanted_settings(self.machine, forward)
+        if wanted is None:
+            return
+        again = forward.settings_at + self.machine.timing.client
+        if forward.settings != wanted or forward.settings_for != self.machine.tunnel_number:
+            self._order(SetClient(forward.spec.name, wanted))
+        elif forward.proofs.listening.ok is False:
+            # The right settings and no socket: the client sits on dead sockets, and setting it anew makes it bind.
+            self._order(SetClient(forward.spec.name, wanted), again)
+        else:
+            self._order(ReadClient(forward.spec.name), again)
+
+    def _look(self, forward: ForwardState, port: int) -> None:
+        timing = self.machine.timing
+        due = NOW
+        if forward.sockets is not None:
+            changed = max(forward.leased_at, forward.settings_at if not forward.proofs.listening.ok else 0.0)
+            age = forward.sockets_at - changed
+            wait = (
+                timing.sockets if forward.proofs.listening.ok else next_look(age, timing.soonest_look, timing.sockets)
+            )
+            due = forward.sockets_at + wait
+        self._order(ReadSockets(forward.spec.name, port), due)
+
+    def _save(self) -> None:
+        held = tuple((f.spec.name, f.wish) for f in self.machine.forwards if f.wish is not None)
+        if _ports(held) != _ports(self.machine.saved):
+            self._order(SaveLeases(held))
+
+    # -- stopping -------------------------------------------------------------------------------
+
+    def _wind_down(self) -> None:
+        """Give the leases back, take the tunnel down, and only then let the machine's own traffic out again."""
+        machine = self.machine
+        connected = machine.applied is not None and machine.applied.stage is FirewallStage.CONNECTED
+        if machine.tunnel is not None and connected and not machine.force and not machine.tunnel_gone:
+            held = [f for f in machine.forwards if f.lease is not None and not f.released]
+            for forward in held:
+                assert forward.lease is not None
+                self._order(Release(forward.spec.name, machine.tunnel, forward.lease), instead=True)
+            if held:
+                return
+        if not machine.tunnel_gone:
+            self._order(StopTunnel(), instead=True)
+            return
+        if not machine.firewall_gone:
+            self._order(RemoveFirewall(), instead=True)
+
+    # -- orders ---------------------------------------------------------------------------------
+
+    def _order(self, work: Work, after: float | None = NOW, *, instead: bool = False) -> None:
+        """Ask for work once `after` has come; None: never. `instead` displaces other work of the same key."""
+        job = self.machine.job(work.key)
+        kind = type(work).__name__
+        if after is None or job.running == kind or (job.running and not instead):
+            return
+        due = max(after, job.not_before) if kind == job.last else after
+        if due > self.now:
+            self._wake_at(due)
+            return
+        generation = self.machine.generation + 1
+        jobs = MappingProxyType({**self.machine.jobs, work.key: replace(job, generation=generation, running=kind, last=kind)})
+        self.machine = replace(self.machine, generation=generation, jobs=jobs)
+        self.orders.append(Order(work, generation))
+
+    def _wake_at(self, at: float) -> None:
+        if at > self.now:
+            self._wake = min(self._wake, at)
+
+
+def _ports(leases: tuple[tuple[str, object], ...]) -> list[tuple[str, object, object]]:
+    return [(name, getattr(lease, "external_port", None), getattr(lease, "token", None)) for name, lease in leases]

@@ -1,0 +1,55 @@
+"""Which rule set belongs to which state: one pure function, so that it can be read, printed and tested."""
+
+from __future__ import annotations
+
+from vpnpf.core.state import ForwardState, Machine
+from vpnpf.model import FirewallPolicy, FirewallStage, ForwardRule, Lease, PolicyMode, PortPolicy, Protocol
+
+
+def policy_for(machine: Machine) -> FirewallPolicy:
+    """The rule set that should stand in this state."""
+    if machine.tunnel is None or machine.tunnel_gone:
+        stage = FirewallStage.BLOCKED if machine.tunnel_number else FirewallStage.CONNECTING
+        return FirewallPolicy(stage, machine.plan, machine.spec.policy)
+    rules = tuple(rule for forward in machine.forwards for rule in rules_for(forward))
+    return FirewallPolicy(FirewallStage.CONNECTED, machine.plan, machine.spec.policy, rules)
+
+
+def rules_for(forward: ForwardState) -> tuple[ForwardRule, ...]:
+    """Open ports of a forward: the new one, and while it is not followed everywhere yet the old one too."""
+    if forward.lease is None:
+        return ()
+    rules = [_rule(forward, forward.lease)]
+    if forward.replaced is not None:
+        old = _rule(forward, forward.replaced)
+        if (old.arrives, old.listen) != (rules[0].arrives, rules[0].listen):
+            rules.append(old)
+    return tuple(rules)
+
+
+def _rule(forward: ForwardState, lease: Lease) -> ForwardRule:
+    listen = forward.spec.internal_port or lease.external_port
+    return ForwardRule(forward.spec.name, lease.protocols, lease.internal_port, listen, lease.expires_at)
+
+
+def stands(machine: Machine, forward: ForwardState) -> bool:
+    """Whether the kernel has the rule of the forward's port (its end may be older than the lease's)."""
+    if machine.applied is None or forward.lease is None:
+        return False
+    wanted = _rule(forward, forward.lease)
+    return any(
+        (rule.name, rule.arrives, rule.listen) == (wanted.name, wanted.arrives, wanted.listen)
+        for rule in machine.applied.forwards
+    )
+
+
+def admits(policy: PortPolicy, port: int, protocol: Protocol) -> bool:
+    """Whether the policy lets new flows in to a forwarded port."""
+    match policy.mode:
+        case PolicyMode.OPEN_ALL:
+            return True
+        case PolicyMode.BLOCK_ALL:
+            return False
+        case PolicyMode.ALLOW_LIST:
+            named = any(entry.protocol is protocol and entry.first <= port <= entry.last for entry in policy.ranges)
+            return policy.forwarded or named

@@ -1,0 +1,160 @@
+"""The chain of proofs, made from what was last seen and never from what was last asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vpnpf.core.policy import admits, policy_for, stands
+from vpnpf.core.schedule import HANDSHAKE_DEAD
+from vpnpf.core.state import ForwardState, Machine
+from vpnpf.model import Hits, ListeningSocket, ListenSettings, Proof, Proofs, Protocol
+
+ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound to
+
+Finding = tuple[bool | None, str, float | None]
+"""(ok, evidence, when it was looked at)."""
+
+
+def prove(machine: Machine, forward: ForwardState, now: float) -> Proofs:
+    """All six proofs of a forward; `since` of each goes on while its value stays."""
+    before = forward.proofs
+    return Proofs(
+        tunnel=_continue(before.tunnel, _tunnel(machine, now), now),
+        lease=_continue(before.lease, _lease(forward, now), now),
+        firewall=_continue(before.firewall, _firewall(machine, forward), now),
+        client=_continue(before.client, _client(machine, forward), now),
+        listening=_continue(before.listening, _listening(machine, forward), now),
+        reachable=_continue(before.reachable, _reachable(machine, forward), now),
+    )
+
+
+def wanted_settings(machine: Machine, forward: ForwardState) -> ListenSettings | None:
+    """How the torrent client should be set now; None: there is no client, port or tunnel."""
+    if forward.spec.client is None or forward.listen_port is None or machine.tunnel is None:
+        return None
+    return ListenSettings(forward.listen_port, machine.tunnel.interface)
+
+
+def count(machine: Machine, name: str) -> dict[Protocol, Hits]:
+    """Inbound packets counted for a forward, as last read."""
+    reading = machine.reading
+    return {protocol: hits for forward, protocol, hits in (reading.hits if reading else ()) if forward == name}
+
+
+def followed(forward: ForwardState) -> bool:
+    """Whether everything up to the listening socket follows the lease's port."""
+    proofs = forward.proofs
+    if not (proofs.tunnel.ok and proofs.lease.ok):
+        return False
+    if forward.spec.client is None:
+        return True
+    return bool(proofs.client.ok) and bool(proofs.listening.ok or not forward.spec.client_local)
+
+
+def _continue(before: Proof, finding: Finding, now: float) -> Proof:
+    ok, evidence, checked = finding
+    since = before.since if ok is before.ok else now
+    return replace(before, ok=ok, since=None if ok is None else since, checked=checked, evidence=evidence)
+
+
+def _tunnel(machine: Machine, now: float) -> Finding:
+    if machine.tunnel is None or machine.health is None:
+        return False, "the tunnel is down", now
+    age = machine.health.handshake_age
+    if age is None:
+        return False, f"no handshake with {machine.plan.endpoint} yet", machine.health_at
+    evidence = f"handshake with {machine.plan.endpoint} {age:.0f} s old, {machine.health.rx} bytes in"
+    return age <= HANDSHAKE_DEAD, evidence, machine.health_at
+
+
+def _lease(forward: ForwardState, now: float) -> Finding:
+    lease = forward.lease
+    if lease is None:
+        return False, "no lease", now
+    seen = f"{lease.exit_address}:{lease.external_port}" if lease.exit_address else f"port {lease.external_port}"
+    wished = forward.spec.external_port
+    other = f"; {wished} was asked for" if wished not in {None, lease.external_port} else ""
+    length = f"for {lease.lifetime:.0f} s" if lease.lifetime is not None else "without an end"
+    return True, f"{seen} granted {length}{other}", lease.granted_at
+
+
+def _firewall(machine: Machine, forward: ForwardState) -> Finding:
+    reading, applied = machine.reading, machine.applied
+    if reading is None or applied is None:
+        return None, "no rule set yet", None
+    if not reading.intact:
+        return False, reading.evidence, machine.reading_at
+    if applied.stage is not policy_for(machine).stage or not stands(machine, forward):
+        return False, f"the rule set in force is {applied.stage}, without the port", machine.reading_at
+    port = forward.listen_port or 0
+    shut = [p for p in forward.spec.protocols if not admits(machine.spec.policy, port, p)]
+    if shut:
+        closed = ", ".join(f"{port}/{protocol}" for protocol in shut)
+        return False, f"closed by the policy {machine.spec.policy.mode}: {closed}", machine.reading_at
+    return True, reading.evidence, machine.reading_at
+
+
+def _client(machine: Machine, forward: ForwardState) -> Finding:
+    if forward.spec.client is None:
+        return None, "no client: the port is announced by events", None
+    wanted, seen = wanted_settings(machine, forward), forward.settings
+    problem = machine.job(f"client:{forward.spec.name}").problem
+    if problem is not None:
+        return False, f"{problem.doing}: {problem.message}", problem.since
+    if wanted is None or seen is None or forward.settings_for != machine.tunnel_number:
+        return None, "not set yet", None
+    if seen == wanted:
+        return True, f"{forward.spec.client} says port {seen.port} on {seen.interface}", forward.settings_at
+    return False, f"{forward.spec.client} says {_differs(seen, wanted)}", forward.settings_at
+
+
+def _differs(seen: ListenSettings, wanted: ListenSettings) -> str:
+    said = []
+    if seen.port != wanted.port:
+        said.append(f"port {seen.port} instead of {wanted.port}")
+    if seen.interface != wanted.interface:
+        said.append(f"interface {seen.interface or 'any'} instead of {wanted.interface}")
+    if seen.random_port:
+        said.append("a random port at each start")
+    if seen.port_mapping:
+        said.append("its own UPnP/NAT-PMP is on")
+    return ", ".join(said)
+
+
+def _listening(machine: Machine, forward: ForwardState) -> Finding:
+    if not forward.spec.client_local:
+        return None, f"{forward.spec.client} runs on another machine: its sockets cannot be seen from here", None
+    if forward.sockets is None or forward.listen_port is None or machine.tunnel is None:
+        return None, "not looked at yet", None
+    good = {p: _serving(forward.sockets, p, machine) for p in forward.spec.protocols}
+    missing = [f"{forward.listen_port}/{protocol}" for protocol, socket in good.items() if socket is None]
+    if missing:
+        return False, f"nothing listens on {', '.join(missing)}", forward.sockets_at
+    seen = ", ".join(f"{s.protocol} {s.address}:{s.port}" for s in good.values() if s)
+    return True, f"sockets {seen}", forward.sockets_at
+
+
+def _serving(sockets: tuple[ListeningSocket, ...], protocol: Protocol, machine: Machine) -> ListeningSocket | None:
+    """The socket that packets from the tunnel would reach."""
+    tunnel = machine.tunnel
+    assert tunnel is not None
+    own = {address.partition("/")[0] for address in tunnel.plan.addresses}
+    for socket in sockets:
+        here = socket.address in own or socket.address in ANY
+        if socket.protocol is protocol and here and socket.device in {"", tunnel.interface}:
+            return socket
+    return None
+
+
+def _reachable(machine: Machine, forward: ForwardState) -> Finding:
+    if forward.lease is None or machine.reading is None:
+        return None, "no port", None
+    hits = count(machine, forward.spec.name)
+    new = {p: h.packets - forward.hits_before.get(p, 0) for p, h in hits.items()}
+    if any(packets > 0 for packets in new.values()):
+        seen = ", ".join(f"{packets} {protocol}" for protocol, packets in sorted(new.items()))
+        return True, f"inbound packets counted on the port: {seen}", machine.reading_at
+    if forward.proofs.reachable.ok:
+        # Another program emptied the counters; what was proven for this port stays proven.
+        return True, forward.proofs.reachable.evidence, forward.proofs.reachable.checked
+    return None, "nobody has come in yet", machine.reading_at

@@ -1,0 +1,58 @@
+"""When things are due. All times are seconds on CLOCK_BOOTTIME, handed in.
+
+Renewal starts at half of what was granted (RFC 6886 section 3.3), so that several tries fit before expiry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from zlib import crc32
+
+from vpnpf.model import Lease
+
+LONGEST_SLEEP = 15.0
+"""Seconds; no wait is longer, so that a suspend is noticed soon after waking."""
+HANDSHAKE_DEAD = 180.0
+"""Seconds after which a WireGuard session accepts nothing more (REJECT_AFTER_TIME of the protocol)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How often the world is compared with what should be, in seconds."""
+
+    tunnel: float = 10.0
+    firewall: float = 10.0
+    client: float = 30.0
+    sockets: float = 15.0
+    soonest_look: float = 0.05
+    """The first of the quick looks at something that was just changed."""
+    soonest_count: float = 1.0
+    """The first look at the counters of a port that was just opened."""
+
+
+def renew_at(lease: Lease) -> float | None:
+    """Half of the lifetime after the grant; None for a lease that does not end."""
+    return None if lease.lifetime is None else lease.granted_at + lease.lifetime / 2
+
+
+def backoff(failures: int, key: str, *, first: float = 1.0, longest: float = 60.0) -> float:
+    """Seconds to wait after so many failures in a row: doubling, with a tenth of jitter.
+
+    The jitter comes from the key, so that a thousand forwards do not try in step and a run can be replayed.
+    """
+    wait = min(longest, first * 2.0 ** min(failures - 1, 16))
+    jitter = crc32(f"{key}/{failures}".encode()) / 2**32
+    return wait * (0.9 + 0.2 * jitter)
+
+
+def retry_renewal(lease: Lease, wait: float, now: float) -> float:
+    """Seconds until a failed renewal is tried again: a fair share of what is left, so that there are many tries."""
+    if lease.expires_at is None:
+        return wait
+    left = lease.expires_at - now
+    return max(0.5, min(wait, left / 4))
+
+
+def next_look(age: float, soonest: float, longest: float) -> float:
+    """Seconds until the next look at something that changed `age` seconds ago: soon at first, then ever later."""
+    return max(soonest, min(longest, age / 4))

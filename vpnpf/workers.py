@@ -1,0 +1,114 @@
+"""Carrying out one piece of work by means of the interfaces. No decisions, no retries, no state."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from vpnpf.errors import Transient
+from vpnpf.events import (
+    Acquire,
+    Answer,
+    ApplyFirewall,
+    CheckTunnel,
+    ClientSeen,
+    FirewallApplied,
+    FirewallRead,
+    FirewallRemoved,
+    LeaseGranted,
+    LeaseReleased,
+    LeasesSaved,
+    Order,
+    PlanTunnel,
+    ReadClient,
+    ReadFirewall,
+    ReadSockets,
+    Release,
+    RemoveFirewall,
+    SaveLeases,
+    SetClient,
+    SocketsSeen,
+    StartTunnel,
+    StopTunnel,
+    TunnelCameUp,
+    TunnelPlanned,
+    TunnelSeen,
+    TunnelStopped,
+)
+from vpnpf.interfaces import Clock, Firewall, Provider, ProviderIO, Sockets, Store, TorrentClient, TunnelBackend
+from vpnpf.leases import to_store
+from vpnpf.model import ListenSettings, Tunnel
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Everything that acts on the world for one profile."""
+
+    backend: TunnelBackend
+    firewall: Firewall
+    provider: Provider
+    provider_io: Callable[[Tunnel], ProviderIO]
+    clients: Mapping[str, TorrentClient]
+    """By forward."""
+    sockets: Sockets
+    store: Store
+    clock: Clock
+    leases_name: str
+    """Under which name the store keeps the leases."""
+
+    async def carry_out(self, order: Order) -> Answer:  # noqa: C901, PLR0911 - one flat table of work
+        """Do it and return what was learnt. Raises VpnpfError for what did not work."""
+        work, generation = order.work, order.generation
+        match work:
+            case ApplyFirewall(policy=policy):
+                reading = await self.firewall.apply(policy, self.clock.now())
+                if not reading.intact:
+                    raise Transient(
+                        f"applying the rule set {policy.stage}", f"the kernel has another: {reading.evidence}"
+                    )
+                return FirewallApplied(generation, policy, reading)
+            case ReadFirewall():
+                return FirewallRead(generation, await self.firewall.read())
+            case RemoveFirewall():
+                await self.firewall.remove()
+                return FirewallRemoved(generation)
+            case PlanTunnel():
+                return TunnelPlanned(generation, await self.backend.plan())
+            case StartTunnel(plan=plan):
+                tunnel = await self.backend.up(plan)
+                return TunnelCameUp(generation, tunnel, await self.backend.check(tunnel))
+            case CheckTunnel(tunnel=tunnel):
+                return TunnelSeen(generation, await self.backend.check(tunnel))
+            case StopTunnel():
+                await self.backend.down()
+                return TunnelStopped(generation)
+            case Acquire(forward=name, tunnel=tunnel, request=request):
+                lease = await self.provider.acquire(self.provider_io(tunnel), tunnel, request)
+                return LeaseGranted(generation, work.key, name, lease)
+            case Release(forward=name, tunnel=tunnel, lease=lease):
+                await self.provider.release(self.provider_io(tunnel), tunnel, lease)
+                return LeaseReleased(generation, work.key, name)
+            case SetClient(forward=name, wanted=wanted):
+                settings = await self._set_client(name, wanted)
+                return ClientSeen(generation, work.key, name, settings, set=True)
+            case ReadClient(forward=name):
+                settings = await self.clients[name].get_listen()
+                return ClientSeen(generation, work.key, name, settings)
+            case ReadSockets(forward=name, port=port):
+                return SocketsSeen(generation, work.key, name, await self.sockets.listening(port))
+            case SaveLeases(leases=leases):
+                await asyncio.to_thread(self.store.save, self.leases_name, to_store(leases))
+                return LeasesSaved(generation, leases)
+
+    async def _set_client(self, name: str, wanted: ListenSettings) -> ListenSettings:
+        client = self.clients[name]
+        await client.set_listen(wanted)
+        settings = await client.get_listen()
+        if settings != wanted:
+            raise Transient(
+                f"setting the listen port of {client.manifest.name}",
+                f"it took the change and then said port {settings.port} on {settings.interface or 'any interface'}",
+                f"another program may be setting it too; {wanted.port} on {wanted.interface} was wanted",
+            )
+        return settings
