@@ -1,0 +1,277 @@
+"""From a firewall policy to a rule set; docs/security.md says the same in prose, stage by stage.
+
+A chain is read from the top, so the order is the promise: what must never happen is dropped before
+anything wider is accepted (another's source address, DNS outside the tunnel, packets to the tunnel's
+address from elsewhere), and the last rule drops the rest. Output accepts nothing for being part of an
+established flow: a flow that was open before the tunnel must not go on beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
+
+from vpnpf.core.policy import admits
+from vpnpf.errors import Misconfigured
+from vpnpf.firewall.ruleset import Chain, PortSet, Rule, Ruleset, counter_name
+from vpnpf.model import (
+    FirewallPolicy,
+    FirewallStage,
+    ForwardRule,
+    PolicyMode,
+    Protocol,
+    TunnelPlan,
+)
+
+DOING = "writing the firewall's rules"
+DEVICE = re.compile(r"[!#-)+-\[\]-~]{1,15}")
+"""What the kernel calls a device, without the quote, backslash and asterisk that mean something to nft."""
+FAMILIES = ("ip", "ip6")
+DNS = "meta l4proto { tcp, udp } th dport { 53, 853 }"
+"""DNS in the clear, over TLS (RFC 7858) and over QUIC (RFC 9250)."""
+PRIVATE = tuple(
+    map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10"))
+)
+"""RFC 1918, RFC 3927, RFC 4193, RFC 4291: all that may count as a LAN."""
+LAST = Rule("counter drop", "everything else")
+
+
+def render(policy: FirewallPolicy) -> Ruleset:
+    """The rule set of a policy. Raises Misconfigured if the plan cannot be turned into safe rules."""
+    link = _Link(policy.plan)
+    connected = policy.stage is FirewallStage.CONNECTED
+    forwards = policy.forwards if connected else ()
+    open_ports = tuple(_open_ports(policy)) if connected else ()
+    chains = [
+        Chain("output", "output", 0, (*_output(link, connected=connected), LAST)),
+        Chain("input", "input", 0, (*_input(link, policy, open_ports), LAST)),
+        Chain("forward", "forward", 0, (*(_forward(link) if connected else ()), LAST)),
+    ]
+    redirects = tuple(_redirects(link, policy)) if connected else ()
+    if redirects:
+        chains.append(Chain("portmap", "prerouting", -100, redirects, type="nat", policy="accept"))
+    names = {(rule.name, protocol) for rule in forwards for protocol in rule.protocols}
+    counters = tuple(sorted(counter_name(name, protocol) for name, protocol in names))
+    return Ruleset(tuple(chains), open_ports, counters)
+
+
+class _Link:
+    """The plan's addresses and names, checked and sorted by address family."""
+
+    def __init__(self, plan: TunnelPlan) -> None:
+        if plan.mark <= 0:
+            raise Misconfigured(
+                DOING,
+                f"the tunnel {plan.interface} has no firewall mark",
+                "set one (WireGuard: FwMark): without it any program could reach the server around the tunnel",
+            )
+        self.device = _device(plan.interface)
+        try:
+            endpoint = ip_address(plan.endpoint.address)
+            self.own = _by_family(str(ip_interface(address).ip) for address in plan.addresses)
+            self.dns = _by_family(plan.dns)
+            self.lan = tuple(_private(plan))
+        except ValueError as error:
+            raise Misconfigured(DOING, str(error), "check the tunnel's addresses") from None
+        self.address = f"ip{'6' if endpoint.version == 6 else ''} {{}} {endpoint}"  # noqa: PLR2004 - the version
+        self.transport = plan.endpoint.protocol
+        self.port = plan.endpoint.port
+        self.mark = plan.mark
+
+
+def _output(link: _Link, *, connected: bool) -> Iterator[Rule]:
+    yield Rule('oifname "lo" accept', "this machine itself")
+    own_packets = f"meta mark {link.mark:#x} {link.address.format('daddr')} {link.transport} dport {link.port}"
+    yield Rule(f"{own_packets} counter accept", "the tunnel itself")
+    for family in FAMILIES:
+        own = link.own[family]
+        if own:
+            yield Rule(
+                f"oifname != {link.device} {family} saddr {_any_of(own)} counter drop", "tunnel address elsewhere"
+            )
+        if connected:
+            other = f"{family} saddr != {_any_of(own)}" if own else _whole(family)
+            yield Rule(f"oifname {link.device} {other} counter drop", "not the tunnel's address")
+    if connected:
+        yield from _resolvers(link, f"oifname {link.device}")
+    yield Rule(f"{DNS} counter drop", "DNS elsewhere")
+    if connected:
+        yield Rule(f"oifname {link.device} counter accept", "through the tunnel")
+    else:
+        yield Rule(f"oifname {link.device} counter drop", "the tunnel is not up")
+    yield from _link_upkeep_out()
+    for device, prefix in link.lan:
+        yield Rule(f"oifname {device} {_family(prefix)} daddr {prefix} counter accept", "LAN")
+
+
+def _link_upkeep_out() -> Iterator[Rule]:
+    """What the link under the tunnel needs to live: addresses and neighbours, nothing that leaves the link."""
+    yield Rule("ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept", "DHCP")
+    yield Rule("ip6 saddr fe80::/10 ip6 daddr { ff02::1:2, fe80::/10 } udp sport 546 udp dport 547 accept", "DHCPv6")
+    yield Rule("icmpv6 type nd-router-solicit ip6 hoplimit 255 ip6 daddr ff02::2 accept", "router solicitation")
+    solicited = "{ ff02::1:ff00:0/104, fe80::/10 }"
+    yield Rule(
+        f"icmpv6 type nd-neighbor-solicit ip6 hoplimit 255 ip6 daddr {solicited} accept", "neighbour solicitation"
+    )
+    # Also to global addresses: routers ask from them, and IPv6 is dead on the link if we stay silent.
+    yield Rule("icmpv6 type nd-neighbor-advert ip6 hoplimit 255 accept", "neighbour advertisement")
+    # Without it a switch that snoops would not deliver the solicitations that we must answer (RFC 4861 section 7.2.1).
+    yield Rule("icmpv6 type mld2-listener-report ip6 hoplimit 1 ip6 daddr ff02::16 accept", "multicast report")
+
+
+def _input(link: _Link, policy: FirewallPolicy, open_ports: tuple[PortSet, ...]) -> Iterator[Rule]:
+    connected = policy.stage is FirewallStage.CONNECTED
+    tunnel = f"iifname {link.device}"
+    yield Rule('iifname "lo" accept', "this machine itself")
+    for family in FAMILIES:
+        own = link.own[family]
+        if own:
+            yield Rule(f"iifname != {link.device} {family} daddr {_any_of(own)} counter drop", "spoofed from elsewhere")
+        if connected:
+            other = f"{family} daddr != {_any_of(own)}" if own else _whole(family)
+            yield Rule(f"{tunnel} {other} counter drop", "not the tunnel's address")
+    if connected:
+        yield Rule(f"{tunnel} ct state established,related counter accept", "answers through the tunnel")
+        yield from _inbound(tunnel, policy, open_ports)
+    yield Rule(f"{tunnel} counter drop", "anything else from the tunnel")
+    replies = f"{link.address.format('saddr')} {link.transport} sport {link.port} ct state established"
+    yield Rule(f"{replies} counter accept", "the tunnel itself")
+    yield from _link_upkeep_in()
+    if connected:
+        for protocol in Protocol:
+            ports = sorted({rule.listen for rule in policy.forwards if protocol in rule.protocols})
+            if ports:
+                wanted = _any_of(map(str, ports))
+                yield Rule(f"{protocol} dport {wanted} ct state new counter drop", "forwarded port elsewhere")
+    for device, prefix in link.lan:
+        yield Rule(f"iifname {device} {_family(prefix)} saddr {prefix} counter accept", "LAN")
+
+
+def _inbound(tunnel: str, policy: FirewallPolicy, open_ports: tuple[PortSet, ...]) -> Iterator[Rule]:
+    """New flows from the internet. Ports are told by where the packet arrived, before a redirect.
+
+    The current port of a forward is counted on its named counter. A port that is on its way out is
+    counted apart, so that its packets never prove the current one.
+    """
+    for ports in open_ports:
+        protocol = ports.name.rpartition("_")[2]
+        current = not ports.name.startswith("old_")
+        counter = f'counter name "{ports.name}"' if current else "counter"
+        arrived = f"meta l4proto {protocol} ct state new ct original proto-dst @{ports.name}"
+        yield Rule(f"{tunnel} {arrived} {counter} accept", "forwarded port" if current else "forwarded port until now")
+    match policy.inbound.mode:
+        case PolicyMode.OPEN_ALL:
+            yield Rule(f"{tunnel} ct state new counter accept", "open to all")
+        case PolicyMode.ALLOW_LIST:
+            for entry in sorted(set(policy.inbound.ranges)):
+                span = str(entry.first) if entry.first == entry.last else f"{entry.first}-{entry.last}"
+                yield Rule(f"{tunnel} {entry.protocol} dport {span} ct state new counter accept", "on the allow list")
+        case PolicyMode.BLOCK_ALL:
+            pass
+
+
+def _link_upkeep_in() -> Iterator[Rule]:
+    errors = "destination-unreachable, time-exceeded, parameter-problem"
+    yield Rule(f"icmp type {{ {errors} }} ct state related accept", "errors about open flows")
+    yield Rule(f"icmpv6 type {{ {errors}, packet-too-big }} ct state related accept", "errors about open flows")
+    yield Rule("udp sport 67 udp dport 68 accept", "DHCP")
+    yield Rule("ip6 saddr fe80::/10 ip6 daddr fe80::/10 udp sport 547 udp dport 546 accept", "DHCPv6")
+    yield Rule("icmpv6 type nd-router-advert ip6 hoplimit 255 ip6 saddr fe80::/10 accept", "router advertisement")
+    yield Rule("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept", "neighbours")
+    yield Rule("icmpv6 type mld-listener-query ip6 hoplimit 1 ip6 saddr fe80::/10 accept", "multicast query")
+
+
+def _forward(link: _Link) -> Iterator[Rule]:
+    """Containers and virtual machines: through the tunnel or not at all, and never from the tunnel back into it."""
+    out = f"iifname != {link.device} oifname {link.device}"
+    yield from _resolvers(link, out)
+    yield Rule(f"{DNS} counter drop", "DNS elsewhere")
+    for family in FAMILIES:
+        if not link.own[family]:
+            yield Rule(f"oifname {link.device} {_whole(family)} counter drop", "not the tunnel's address")
+    yield Rule(f"{out} counter accept", "through the tunnel")
+    yield Rule(
+        f"iifname {link.device} oifname != {link.device} ct state established,related counter accept",
+        "answers through the tunnel",
+    )
+
+
+def _resolvers(link: _Link, out: str) -> Iterator[Rule]:
+    for family in FAMILIES:
+        if link.dns[family]:
+            yield Rule(f"{out} {family} daddr {_any_of(link.dns[family])} {DNS} accept", "DNS through the tunnel")
+
+
+def _open_ports(policy: FirewallPolicy) -> Iterator[PortSet]:
+    """One set for the current port of each forward and protocol, one for ports that are being replaced.
+
+    Of several rules with one name the first is the current one.
+    """
+    current: dict[str, ForwardRule] = {}
+    ports: dict[str, dict[int, float | None]] = {}
+    for rule in policy.forwards:
+        first = current.setdefault(rule.name, rule)
+        for protocol in rule.protocols:
+            if not admits(policy.inbound, rule.listen, protocol):
+                continue
+            name = counter_name(rule.name, protocol)
+            elements = ports.setdefault(name if rule.arrives == first.arrives else f"old_{name}", {})
+            held = elements.get(rule.arrives, rule.expires_at)
+            longest = None if held is None or rule.expires_at is None else max(held, rule.expires_at)
+            elements[rule.arrives] = longest
+    for name in sorted(ports):
+        yield PortSet(name, tuple(sorted(ports[name].items())))
+
+
+def _redirects(link: _Link, policy: FirewallPolicy) -> Iterator[Rule]:
+    done: set[tuple[int, Protocol]] = set()
+    for rule in policy.forwards:
+        for protocol in rule.protocols:
+            wanted = rule.arrives != rule.listen and admits(policy.inbound, rule.listen, protocol)
+            if wanted and (rule.arrives, protocol) not in done:
+                done.add((rule.arrives, protocol))
+                text = f"iifname {link.device} {protocol} dport {rule.arrives} counter redirect to :{rule.listen}"
+                yield Rule(text, "to the listen port")
+
+
+def _device(name: str) -> str:
+    if not DEVICE.fullmatch(name):
+        raise Misconfigured(
+            DOING, f"no rule can be written for a device named {name!r}", "give the device another name"
+        )
+    return f'"{name}"'
+
+
+def _private(plan: TunnelPlan) -> Iterator[tuple[str, IPv4Network | IPv6Network]]:
+    """The LAN prefixes that may be let out. A LAN with public addresses would be a hole for the internet behind them."""
+    for lan in plan.lan:
+        prefix = ip_network(lan.prefix, strict=False)
+        if lan.interface != plan.interface and any(_within(prefix, private) for private in PRIVATE):
+            yield _device(lan.interface), prefix
+
+
+def _within(prefix: IPv4Network | IPv6Network, wider: IPv4Network | IPv6Network) -> bool:
+    same = prefix.version == wider.version
+    return same and prefix.prefixlen >= wider.prefixlen and prefix.network_address in wider
+
+
+def _by_family(addresses: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    parsed = sorted({ip_address(address) for address in addresses}, key=lambda address: (address.version, int(address)))
+    return {
+        "ip": tuple(str(address) for address in parsed if address.version == 4),  # noqa: PLR2004 - the version
+        "ip6": tuple(str(address) for address in parsed if address.version == 6),  # noqa: PLR2004 - the version
+    }
+
+
+def _any_of(values: Iterable[str]) -> str:
+    several = tuple(values)
+    return several[0] if len(several) == 1 else f"{{ {', '.join(several)} }}"
+
+
+def _whole(family: str) -> str:
+    return f"meta nfproto {'ipv6' if family == 'ip6' else 'ipv4'}"
+
+
+def _family(prefix: object) -> str:
+    return "ip6" if isinstance(prefix, IPv6Network) else "ip"
