@@ -1,7 +1,8 @@
 """Three network namespaces for firewall tests: a client, the router of its LAN, and the far end of a tunnel.
 
 The tunnel is a veth pair without neighbour discovery, so it carries bare IP as a real one does. All
-sockets live in the test's own process; each is made while the thread is inside a namespace.
+sockets live in the test's own process; each is made while the thread is inside a namespace. Neighbours
+are set, so that no packet waits for an answer and comes out after one that was sent later.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ CLONE_NEWNET = 0x40000000
 SO_MARK = 36
 PACKET_OUTGOING = 4
 ETH_P_ALL = 3
+IP_TYPES = (0x0800, 0x86DD)
 LIBC = ctypes.CDLL(None, use_errno=True)
 COUNT = itertools.count()
 
@@ -57,7 +59,7 @@ PLAN = TunnelPlan(
 )
 
 TOPOLOGY = """
-link add eth0 netns {client} type veth peer name lan0 netns {router}
+link add eth0 netns {client} address 02:00:00:00:00:02 type veth peer name lan0 address 02:00:00:00:00:01 netns {router}
 link add tun0 netns {client} address 02:00:00:00:00:07 type veth peer name tun0 address 02:00:00:00:00:07 netns {server}
 """
 CLIENT = f"""
@@ -69,6 +71,8 @@ addr add {CLIENT_LAN}/24 dev eth0
 addr add {CLIENT_LAN6}/64 dev eth0 nodad
 addr add {TUNNEL}/32 dev tun0
 addr add {TUNNEL6}/128 dev tun0 nodad
+neigh add {ROUTER_LAN} lladdr 02:00:00:00:00:01 dev eth0
+neigh add {ROUTER_LAN6} lladdr 02:00:00:00:00:01 dev eth0
 route add default via {ROUTER_LAN} dev eth0
 -6 route add default via {ROUTER_LAN6} dev eth0
 route add default dev tun0 src {TUNNEL} table 51820
@@ -86,6 +90,8 @@ addr add {ROUTER_LAN6}/64 dev lan0 nodad
 addr add {ENDPOINT}/32 dev lo
 addr add {WEB}/32 dev lo
 addr add {WEB6}/128 dev lo nodad
+neigh add {CLIENT_LAN} lladdr 02:00:00:00:00:02 dev lan0
+neigh add {CLIENT_LAN6} lladdr 02:00:00:00:00:02 dev lan0
 route add {TUNNEL}/32 via {CLIENT_LAN} dev lan0
 -6 route add {TUNNEL6}/128 via {CLIENT_LAN6} dev lan0
 """
@@ -237,21 +243,23 @@ class Lab:
         self._sockets.append(made)
         made.bind((device, ETH_P_ALL))
         made.setblocking(False)
-        return Watch(self, made)
+        return Watch(self, made, through_tunnel=device == "tun0")
 
 
 class Watch:
     """All packets that come out of a cable."""
 
-    def __init__(self, lab: Lab, capture: socket.socket) -> None:
+    def __init__(self, lab: Lab, capture: socket.socket, *, through_tunnel: bool) -> None:
         self._lab = lab
         self._capture = capture
-        self._fence = lab.socket(lab.client, "udp", "0.0.0.0", mark=MARK)
+        self._fence, self._fence_to = lab.socket(lab.client, "udp", "0.0.0.0", mark=MARK), (ENDPOINT, 51820)
+        if through_tunnel:
+            self._fence, self._fence_to = lab.socket(lab.client, "udp", TUNNEL), (GATEWAY, 4)
 
     def seen(self) -> list[tuple[str, str, int]]:
         """(protocol, destination, port) of all TCP and UDP packets, once a packet that may pass has come after them."""
         token = os.urandom(16)
-        self._fence.sendto(token, (ENDPOINT, 51820))
+        self._fence.sendto(token, self._fence_to)
         found: list[tuple[str, str, int]] = []
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
@@ -261,7 +269,7 @@ class Watch:
                     packet, origin = self._capture.recvfrom(65535)
                     if token in packet:
                         return found
-                    if origin[2] != PACKET_OUTGOING and (parsed := _parse(packet)):
+                    if origin[1] in IP_TYPES and origin[2] != PACKET_OUTGOING and (parsed := _parse(packet)):
                         found.append(parsed)
         raise AssertionError("the packet that may pass did not pass: this watch would see no leak either")
 
