@@ -45,6 +45,7 @@ class Nft:
         self._wanted: Ruleset | None = None
         self._known: Fingerprint | None = None
         self._listing: Listing | None = None
+        self._unread = ""
         self._totals = NOTHING
         self._raw = NOTHING
 
@@ -100,11 +101,14 @@ class Nft:
 
     async def _list(self) -> None:
         done = await self._nft("-j", "list", "table", *FAMILY_TABLE.split())
+        self._unread = ""
         if done.status == 0:
             try:
                 self._listing = parse(done.stdout)
             except ValueError as error:
-                raise Transient(READING, f"nft's answer cannot be understood: {error}") from None
+                # nft 1.0.6 writes broken JSON for a table with flags: what cannot be read is not what we made.
+                self._listing, self._unread = None, f"nft's listing of the table cannot be read: {error}"
+                return
         elif "No such file or directory" in done.stderr:
             self._listing = None
         else:
@@ -115,7 +119,7 @@ class Nft:
     def _reading(self, now: float) -> FirewallReading:
         if self._wanted is None:
             return FirewallReading(False, "no rules were applied yet")
-        differs = difference(self._wanted, self._listing, now, self._known)
+        differs = self._unread or difference(self._wanted, self._listing, now, self._known)
         hits = tuple((name, protocol, hits) for (name, protocol), hits in sorted(self._totals.items()))
         return FirewallReading(not differs, differs or summary(self._wanted), hits)
 
