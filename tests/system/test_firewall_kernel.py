@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tests.system.firewall_lab import Lab, boottime, forward, policy
+from tests.system.firewall_lab import Lab, boottime, forward, inside, policy
+from tests.unit.test_nft_render import POLICIES
 from vpnpf.errors import PermissionDenied, Transient, Unsupported
 from vpnpf.firewall.nft import APPLYING, Nft, refusal
+from vpnpf.firewall.render import render
+from vpnpf.firewall.ruleset import script
 from vpnpf.io.process import find, run
 from vpnpf.model import FirewallStage, PolicyMode, PortPolicy, PortRange, Protocol
 
@@ -194,3 +201,23 @@ async def test_a_refused_transaction_leaves_the_old_rules(lab, nft, monkeypatch)
         await nft.apply(policy(FirewallStage.BLOCKED), boottime())
     assert lab.nft("list", "table", "inet", "vpnpf") == before
     assert (await nft.read()).intact
+
+
+NAMES = st.from_regex(r"[a-z0-9_-]{1,32}", fullmatch=True)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(wanted=POLICIES, names=st.lists(NAMES, min_size=4, max_size=4))
+def test_every_policy_is_one_that_nft_takes(any_namespace, wanted, names):
+    forwards = tuple(replace(rule, name=name) for rule, name in zip(wanted.forwards, names, strict=False))
+    with inside(any_namespace):
+        text = script(render(replace(wanted, forwards=forwards)), 0.0)
+        done = subprocess.run((find("nft"), "-c", "-f", "-"), input=text, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def any_namespace():
+    made = Lab()
+    yield made.client
+    made.close()

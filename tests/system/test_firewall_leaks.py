@@ -154,9 +154,14 @@ async def test_dns_leaves_only_to_the_tunnels_resolver(lab, nft):
 async def test_a_lan_with_public_addresses_is_no_lan(lab, nft):
     """TunnelCrack LocalNet: a hostile access point calls the internet its LAN."""
     watch = lab.watch(lab.router, "lan0")
-    await nft.apply(policy(CONNECTED, lan=(LanPrefix("eth0", "203.0.113.0/24"),)), boottime())
+    wanted = policy(CONNECTED, lan=(LanPrefix("eth0", "203.0.113.0/24"),))
+    await nft.apply(wanted, boottime())
     attempt(lab, "udp", WEB, 443, device="eth0")
     assert watch.seen() == []
+    taken_at_its_word = Rule('oifname "eth0" ip daddr 203.0.113.0/24 accept', "LAN")
+    lab.load(with_first(render(wanted), "output", taken_at_its_word))
+    attempt(lab, "udp", WEB, 443, device="eth0")
+    assert watch.seen() == [("udp", WEB, 443)], "control"
 
 
 async def test_ipv6_stays_in_when_the_tunnel_has_none(lab, nft):
