@@ -1,0 +1,287 @@
+"""The VPN server: a WireGuard tunnel into the server's namespace, and out to the internet from the exit address.
+
+    async with Lab() as lab, WireGuardServer(lab) as server:
+        alice = await server.add_client()                 # 10.2.0.2, the next one 10.2.0.3
+        alice.write(tmp_path / "proton.conf")
+        tunnel = await server.bring_up(alice, lab.client) # a plain tunnel, for tests of the far side
+
+WireGuard in the kernel is used where there is one, else wireguard-go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from asyncio.subprocess import Process
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mock_provider.topology import EXIT, SERVER, Host, Lab, end_processes
+from vpnpf.errors import VpnpfError
+from vpnpf.io import process
+
+PORT = 51820
+GATEWAY, NETWORK = "10.2.0.1", "10.2.0.0/24"
+GATEWAY6, NETWORK6 = "2a07:b944::2:1", "2a07:b944::2:0/112"
+MTU = 1420
+SOCKETS = Path("/var/run/wireguard")
+"""Where wireguard-go listens for `wg`: one directory for all namespaces, so names must be unique."""
+
+FOREGROUND = {"WG_PROCESS_FOREGROUND": "1", "LOG_LEVEL": "error"}
+
+NAT = f"""
+table inet mock_vpn {{
+  chain post {{
+    type nat hook postrouting priority srcnat; policy accept
+    ip saddr {NETWORK} oifname "eth0" snat ip to {EXIT}
+    ip6 saddr {NETWORK6} oifname "eth0" masquerade
+  }}
+}}
+"""
+MUTE = f"""
+table inet mock_mute {{
+  chain input {{
+    type filter hook input priority -200; policy accept
+    udp dport {PORT} drop
+  }}
+  chain output {{
+    type filter hook output priority -200; policy accept
+    udp sport {PORT} drop
+  }}
+}}
+"""
+
+_count = itertools.count(1)
+
+
+def unique_name(lab: Lab) -> str:
+    """A device name that no other lab, and no other device of this one, has; at most 15 characters."""
+    return f"m{lab.id}w{next(_count)}"[:15]
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A customer's key and address, and the configuration file that goes with it."""
+
+    private_key: str = field(repr=False)
+    public_key: str
+    server_key: str
+    address: str
+    address6: str | None = None
+    port_forwarding: bool = True
+    """What the file's comment says; the gateway is not asked."""
+    endpoint: str = f"{SERVER}:{PORT}"
+
+    @property
+    def config(self) -> str:
+        """The file as ProtonVPN's site gives it out."""
+        addresses = [f"{self.address}/32"] + ([f"{self.address6}/128"] if self.address6 else [])
+        dns = [GATEWAY] + ([GATEWAY6] if self.address6 else [])
+        return (
+            "[Interface]\n"
+            "# Key for mock\n"
+            "# Bouncing = 0\n"
+            "# NetShield = 0\n"
+            "# Moderate NAT = off\n"
+            f"# NAT-PMP (Port Forwarding) = {'on' if self.port_forwarding else 'off'}\n"
+            "# VPN Accelerator = on\n"
+            f"PrivateKey = {self.private_key}\n"
+            f"Address = {', '.join(addresses)}\n"
+            f"DNS = {', '.join(dns)}\n"
+            "\n"
+            "[Peer]\n"
+            "# MOCK#1\n"
+            f"PublicKey = {self.server_key}\n"
+            "AllowedIPs = 0.0.0.0/0, ::/0\n"
+            f"Endpoint = {self.endpoint}\n"
+        )
+
+    def write(self, path: Path) -> Path:
+        """Write the file, readable by its owner alone, and return its path."""
+        path.touch(mode=0o600)
+        path.write_text(self.config)
+        return path
+
+
+class Device:
+    """A WireGuard device in a namespace, by kernel or by wireguard-go."""
+
+    def __init__(self, host: Host, name: str) -> None:
+        self.host = host
+        self.name = name
+        self.process: Process | None = None
+        """wireguard-go, or None: the kernel."""
+
+    async def create(self) -> None:
+        """Make the device. Raises Unavailable if this machine has neither kind of WireGuard."""
+        made = await self.host.run(("ip", "link", "add", self.name, "type", "wireguard"))
+        if made.status == 0:
+            return
+        process.find("wireguard-go")
+        self.process = await self.host.popen(("wireguard-go", self.name), stdout=None, stderr=None, env=FOREGROUND)
+        until = time.monotonic() + 5
+        while not (SOCKETS / f"{self.name}.sock").exists():
+            if self.process.returncode is not None or time.monotonic() > until:
+                await self.remove()
+                raise VpnpfError("starting wireguard-go", "it does not come up", "is /dev/net/tun there and usable?")
+            await asyncio.sleep(0.002)
+
+    async def set_up(self, config: str, addresses: tuple[str, ...], lines: tuple[str, ...] = ()) -> None:
+        """Give the device its keys, addresses and MTU, then run further lines of `ip -batch`."""
+        await self.host.must(("wg", "setconf", self.name, "/dev/stdin"), stdin=config)
+        batch = [f"addr add {address} dev {self.name}" for address in addresses]
+        batch += [f"link set {self.name} mtu {MTU} up", *lines]
+        await self.host.must(("ip", "-batch", "-"), stdin="\n".join(batch) + "\n")
+
+    async def kill(self) -> None:
+        """The device dies at once, as a server does that loses power."""
+        if self.process is None:
+            await self.host.run(("ip", "link", "del", self.name))
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
+        (SOCKETS / f"{self.name}.sock").unlink(missing_ok=True)
+
+    async def remove(self) -> None:
+        """End the device; nothing happens if it is gone."""
+        if self.process is None:
+            await self.host.run(("ip", "link", "del", self.name))
+            return
+        if self.process.returncode is None:
+            await asyncio.to_thread(end_processes, (self.process.pid,))
+        await self.process.wait()
+        (SOCKETS / f"{self.name}.sock").unlink(missing_ok=True)
+
+
+class WireGuardServer:
+    """The server's end of all tunnels; an async context manager."""
+
+    def __init__(self, lab: Lab, *, ipv6: bool = False) -> None:
+        self.lab = lab
+        self.host = lab.server
+        self.ipv6 = ipv6
+        """Whether clients get an IPv6 address in the tunnel too."""
+        self.device = Device(self.host, unique_name(lab))
+        self.clients: list[Client] = []
+        self.muted = False
+        self._key = self.public_key = ""
+
+    @property
+    def interface(self) -> str:
+        """The device in the server's namespace."""
+        return self.device.name
+
+    async def __aenter__(self) -> Self:
+        self._key, self.public_key = await _key_pair()
+        try:
+            await self.host.must(("nft", "-f", "-"), stdin=NAT)
+            await self._start()
+        except BaseException:
+            await self.device.remove()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.device.remove()
+
+    async def _start(self) -> None:
+        await self.device.create()
+        config = f"[Interface]\nPrivateKey = {self._key}\nListenPort = {PORT}\n"
+        for client in self.clients:
+            config += f"[Peer]\nPublicKey = {client.public_key}\nAllowedIPs = {', '.join(_allowed(client))}\n"
+        v6 = (f"{GATEWAY6}/112 nodad",) if self.ipv6 else ()
+        await self.device.set_up(config, (f"{GATEWAY}/24", *v6))
+
+    async def add_client(self, *, port_forwarding: bool = True) -> Client:
+        """Make a key pair and let it in; addresses count up from 10.2.0.2."""
+        private, public = await _key_pair()
+        number = len(self.clients) + 2
+        v6 = f"{GATEWAY6[:-1]}{number:x}" if self.ipv6 else None
+        client = Client(private, public, self.public_key, f"10.2.0.{number}", v6, port_forwarding)
+        self.clients.append(client)
+        await self.admit(client)
+        return client
+
+    async def admit(self, client: Client) -> None:
+        """Let a client's key in (again)."""
+        allowed = ",".join(_allowed(client))
+        await self.host.must(("wg", "set", self.interface, "peer", client.public_key, "allowed-ips", allowed))
+
+    async def revoke(self, client: Client) -> None:
+        """Forget a client's key: its handshakes are not answered any more."""
+        await self.host.must(("wg", "set", self.interface, "peer", client.public_key, "remove"))
+
+    async def handshakes(self) -> dict[str, int]:
+        """Public key -> time of the last handshake in seconds since 1970, 0: none."""
+        shown = await self.host.must(("wg", "show", self.interface, "latest-handshakes"))
+        return {key: int(when) for key, when in (line.split() for line in shown.splitlines())}
+
+    async def mute(self) -> None:
+        """The tunnel goes silent both ways, as behind a network that is broken; nobody is told."""
+        if not self.muted:
+            await self.host.must(("nft", "-f", "-"), stdin=MUTE)
+            self.muted = True
+
+    async def unmute(self) -> None:
+        """The tunnel's packets pass again."""
+        if self.muted:
+            await self.host.must(("nft", "delete", "table", "inet", "mock_mute"))
+            self.muted = False
+
+    async def kill(self) -> None:
+        """The server dies: its port answers with ICMP, its sessions are forgotten."""
+        await self.device.kill()
+
+    async def restart(self) -> None:
+        """The server comes (back) up with the same keys and clients, and no session. Kills it first if need be.
+
+        Sockets bound to the device's addresses keep working: the addresses come back.
+        """
+        await self.device.kill()
+        await self._start()
+
+    async def bring_up(self, client: Client, host: Host) -> Device:
+        """A plain tunnel of this client in a namespace, with all IPv4 but the endpoint's through it.
+
+        The caller ends it with `remove`; the lab's end does too.
+        """
+        device = Device(host, unique_name(self.lab))
+        await device.create()
+        config = (
+            f"[Interface]\nPrivateKey = {client.private_key}\n"
+            f"[Peer]\nPublicKey = {client.server_key}\nEndpoint = {client.endpoint}\nAllowedIPs = 0.0.0.0/0, ::/0\n"
+        )
+        routes = [f"route add 0.0.0.0/1 dev {device.name}", f"route add 128.0.0.0/1 dev {device.name}"]
+        with host.inside():
+            gateway = _default_gateway()
+        endpoint = client.endpoint.rpartition(":")[0]
+        await device.set_up(
+            config, (f"{client.address}/32",), (f"route replace {endpoint}/32 via {gateway} dev eth0", *routes)
+        )
+        return device
+
+
+def _allowed(client: Client) -> list[str]:
+    return [f"{client.address}/32"] + ([f"{client.address6}/128"] if client.address6 else [])
+
+
+def _default_gateway() -> str:
+    """The IPv4 default gateway of the namespace that the thread is in."""
+    for line in Path("/proc/thread-self/net/route").read_text().splitlines()[1:]:
+        device, destination, gateway, *_ = line.split()
+        if device == "eth0" and destination == "00000000":
+            return ".".join(str(byte) for byte in bytes.fromhex(gateway)[::-1])
+    raise VpnpfError("looking for the default route", "there is none on eth0")
+
+
+async def _key_pair() -> tuple[str, str]:
+    private = (await process.must(("wg", "genkey"), doing="making a key")).strip()
+    public = (await process.must(("wg", "pubkey"), doing="making a key", stdin=private + "\n")).strip()
+    return private, public
