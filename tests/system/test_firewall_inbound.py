@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import select
 import socket
+import subprocess
 import time
 
 import pytest
@@ -337,6 +338,34 @@ async def test_the_tunnels_own_answers_come_in_and_nothing_else_from_the_server(
     lab.nft("add", "rule", "inet", "vpnpf", "input", "ip", "saddr", ENDPOINT, "udp", "sport", "51820", "accept")
     send(server, CLIENT_LAN, SSH)
     assert received([other]), "control: a rule without connection tracking lets it in"
+
+
+async def test_echo_requests_are_answered_only_under_open_all(lab, nft):
+    def ping() -> bool:
+        command = ("ip", "netns", "exec", lab.server, "ping", "-qc1", "-W0.2", "-I", WEB, TUNNEL)
+        return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+    await nft.apply(policy(CONNECTED, forward(40000)), boottime())
+    assert not ping()
+    await nft.apply(policy(CONNECTED, inbound=PortPolicy(PolicyMode.OPEN_ALL)), boottime())
+    assert ping(), "control"
+
+
+async def test_errors_about_open_flows_come_in(lab, nft):
+    """Above all "packet too big": without it large transfers hang."""
+    wanted = policy(CONNECTED, inbound=PortPolicy(PolicyMode.BLOCK_ALL))
+
+    def refused(target: str, own: str) -> bool:
+        near = lab.socket(lab.client, "udp", own)
+        near.connect((target, 9))
+        near.send(b"probe")
+        return bool(received([near], CLOSED_FOR)) or near.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+
+    await nft.apply(wanted, boottime())
+    assert refused(WEB, TUNNEL)
+    assert refused(WEB6, TUNNEL6)
+    lab.load(without(render(wanted), "answers through the tunnel"))
+    assert not refused(WEB, TUNNEL), "control"
 
 
 async def test_dns_and_gateway_answers_arrive(lab, nft):

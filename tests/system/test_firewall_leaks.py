@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -231,6 +232,22 @@ async def test_each_address_stays_on_its_own_device(lab, nft):
     attempts()
     assert len([each for each in watch.seen() if each[2] == 7777]) == 2, "control"
     assert len([each for each in inner.seen() if each[2] == 7777]) == 2, "control"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_an_address_can_be_had_by_dhcp_under_every_stage(lab, nft, stage):
+    server = lab.listen(lab.router, "udp", 67)
+    client = lab.socket(lab.client, "udp", "0.0.0.0", 68, device="eth0")
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    watch = lab.watch(lab.router, "lan0")
+    wanted = policy(stage, lan=())
+    await nft.apply(wanted, boottime())
+    assert not send(client, "255.255.255.255", 69), "control: other broadcasts are dropped"
+    assert send(client, "255.255.255.255", 67)
+    assert watch.seen() == [("udp", "255.255.255.255", 67)]
+    assert received([server])
+    send(server, "192.168.77.2", 68)
+    assert received([client]) == [client]
 
 
 @pytest.mark.parametrize("stage", STAGES)
