@@ -1,0 +1,64 @@
+"""The exit address's port forwards: real DNAT in the server's namespace, changed in place.
+
+What is not forwarded is answered with ICMP host unreachable, so that a test can tell "no forward at the
+exit" (unreachable) from "the client has no listener" (refused) and "the client's firewall drops" (timed out).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from mock_provider.natpmp import Dnat
+from mock_provider.topology import EXIT, Host
+from vpnpf.model import Protocol
+
+RULES = f"""
+table ip mock_dnat {{
+  map to_tcp {{ type inet_service : ipv4_addr . inet_service
+  }}
+  map to_udp {{ type inet_service : ipv4_addr . inet_service
+  }}
+  chain exit {{
+    type nat hook prerouting priority dstnat; policy accept
+    ip daddr {EXIT} dnat ip to tcp dport map @to_tcp
+    ip daddr {EXIT} dnat ip to udp dport map @to_udp
+  }}
+  chain rest {{
+    type filter hook input priority filter; policy accept
+    ip daddr {EXIT} meta l4proto {{ tcp, udp }} reject with icmp type host-unreachable
+  }}
+}}
+"""
+
+
+class Nat:
+    """The rules; `apply` keeps them what the gateway's mappings are."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    async def start(self) -> None:
+        """Make the table. It goes with the namespace."""
+        await self._host.must(("nft", "-f", "-"), stdin=RULES)
+
+    async def apply(self, remove: Iterable[Dnat], add: Iterable[Dnat]) -> None:
+        """Change the forwards in one transaction. Raises Transient."""
+        lines = [f"delete element ip mock_dnat to_{rule.protocol} {{ {rule.external_port} }}" for rule in remove]
+        lines += [
+            f"add element ip mock_dnat to_{rule.protocol} "
+            f"{{ {rule.external_port} : {rule.address} . {rule.internal_port} }}"
+            for rule in add
+        ]
+        if lines:
+            await self._host.must(("nft", "-f", "-"), stdin="\n".join(lines) + "\n")
+
+    async def read(self) -> frozenset[Dnat]:
+        """What the kernel has."""
+        listed = json.loads(await self._host.must(("nft", "-j", "list", "table", "ip", "mock_dnat")))
+        return frozenset(
+            Dnat(Protocol(item["map"]["name"].removeprefix("to_")), external, *target["concat"])
+            for item in listed["nftables"]
+            if "map" in item
+            for external, target in item["map"].get("elem", ())
+        )
