@@ -95,6 +95,7 @@ class Gateway(Faults):
         self.log: list[Request] = []
         """Every datagram that came in, in order."""
         self._on_request = on_request
+        self._standing: frozenset[Dnat] = frozenset()
         self._arrived: asyncio.Queue[tuple[bytes, tuple[str, int]]] = asyncio.Queue()
         self._changed = asyncio.Event()
         self._lock = asyncio.Lock()
@@ -111,8 +112,8 @@ class Gateway(Faults):
 
     @property
     def mappings(self) -> frozenset[Dnat]:
-        """The forwards that stand now."""
-        return self.machine.table
+        """The forwards that stand now, as the kernel was told."""
+        return self._standing
 
     @property
     def external_ports(self) -> frozenset[int]:
@@ -215,6 +216,7 @@ class Gateway(Faults):
     async def _apply(self, step: Step) -> None:
         if step.remove or step.add:
             await self._nat.apply(step.remove, step.add)
+            self._standing = (self._standing - set(step.remove)) | set(step.add)
         self._changed.set()
 
 

@@ -42,7 +42,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from mock_provider.capture import Capture, Predicate
-from vpnpf.errors import PermissionDenied, VpnpfError
+from vpnpf.errors import PermissionDenied, Unavailable, VpnpfError
 from vpnpf.io import process
 
 CLIENT, CLIENT6 = "192.168.77.2", "fd77::2"
@@ -54,6 +54,8 @@ NEIGHBOUR = "192.0.2.66"
 
 GROUP = 77
 """Group of all devices in the router's namespace, so that they go away in one step."""
+
+ETC, ETC_ELSEWHERE = Path("/etc/netns"), Path("/run/netns-etc")
 
 CLONE_NEWNET = 0x40000000
 SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
@@ -91,6 +93,8 @@ class Host:
         self.role = role
         self.name = name
         """The name that `ip netns` knows."""
+        self.etc = ETC / name
+        """Files that `ip netns exec` lays over those of /etc."""
 
     @property
     def path(self) -> Path:
@@ -100,7 +104,7 @@ class Host:
     @property
     def resolver(self) -> Path:
         """The file that programs in this namespace see as /etc/resolv.conf."""
-        return Path("/etc/netns", self.name, "resolv.conf")
+        return self.etc / "resolv.conf"
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
@@ -182,7 +186,10 @@ class Host:
 
     def _argv(self, argv: Sequence[str], env: Mapping[str, str] | None) -> tuple[str, ...]:
         extra = ("env", *(f"{key}={value}" for key, value in env.items())) if env else ()
-        return ("ip", "netns", "exec", self.name, *extra, *argv)
+        enter: tuple[str, ...] = ("ip", "netns", "exec", self.name)
+        if self.etc.parent != ETC:  # `ip` does not know that place: do what it would have done
+            enter += ("sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', str(self.resolver))
+        return (*enter, *extra, *argv)
 
     def __repr__(self) -> str:
         return f"<Host {self.role}: {self.name}>"
@@ -229,7 +236,7 @@ class Lab:
         atexit.register(self.remove)
         try:
             for host in self.hosts:
-                _write_resolver(host.resolver, f"nameserver {self._resolver}\n")
+                _write_resolver(host, f"nameserver {self._resolver}\n")
             await _batch(None, [f"netns add {host.name}" for host in self.hosts])
             await asyncio.to_thread(self._kernel_settings)
             await _batch(None, self._cables())
@@ -350,9 +357,9 @@ class Lab:
                 check=False,
             )
         for host in self.hosts:
-            shutil.rmtree(host.resolver.parent, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            Path("/etc/netns").rmdir()
+            shutil.rmtree(host.etc, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                host.etc.parent.rmdir()
 
 
 def processes_in(hosts: Sequence[Host]) -> tuple[int, ...]:
@@ -408,19 +415,20 @@ def _first(address: str, separator: str) -> str:
     return address.rpartition(separator)[0] + separator + "1"
 
 
-def _write_resolver(path: Path, text: str) -> None:
-    for _ in range(20):  # another lab may take the empty /etc/netns away between our two steps
+def _write_resolver(host: Host, text: str) -> None:
+    """Raises Unavailable. Where /etc is not ours to write, the file goes to /run."""
+    problem: OSError | None = None
+    for _ in range(20):  # another lab may take the empty directory away between our two steps
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        except FileNotFoundError:
-            continue
+            host.etc.mkdir(parents=True, exist_ok=True)
+            host.resolver.write_text(text)
         except OSError as error:
-            raise VpnpfError(
-                f"writing {path}", error.strerror or str(error), "mount a tmpfs of your own over /etc/netns"
-            ) from error
-        return
-    raise VpnpfError(f"writing {path}", "the directory is taken away again and again", "stop the other labs")
+            problem = error
+            if not isinstance(error, FileNotFoundError):
+                host.etc = ETC_ELSEWHERE / host.name
+        else:
+            return
+    raise Unavailable(f"writing {host.resolver}", str(problem), "give this user namespace a /run of its own")
 
 
 async def _batch(host: Host | None, lines: Sequence[str]) -> None:

@@ -1,0 +1,117 @@
+"""The command line: `python -m mock_provider [serve] [options]`."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+from mock_provider.gateway import Request
+from mock_provider.natpmp import MODES
+from mock_provider.provider import MockProvider
+from mock_provider.topology import EXIT, INTERNET, SERVER
+from mock_provider.wireguard import PORT
+from vpnpf.errors import EX_USAGE, Unavailable, VpnpfError
+from vpnpf.io import process
+
+PROGRAMS = ("ip", "nft", "wg")
+
+
+@click.group()
+def cli() -> None:
+    """A VPN provider on this machine alone: real tunnels, real packets, in network namespaces.
+
+    Without a command: serve. Needs root. The machine's own network is not touched.
+    """
+
+
+@cli.command()
+@click.option("--lifetime", type=click.IntRange(1, 86400), default=60, show_default=True, help="Seconds of a lease.")
+@click.option("--mode", type=click.Choice(MODES), default="proton", show_default=True, help="How the gateway behaves.")
+@click.option("--rotate-after", type=click.IntRange(1), help="New external port after so many renewals.")
+@click.option("--refuse", is_flag=True, help="Answer NAT-PMP with ICMP port unreachable, as without the feature.")
+@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the client's file.")
+@click.option("--quiet", is_flag=True, help="Do not print the requests that come in.")
+def serve(
+    *, lifetime: int, mode: str, rotate_after: int | None, refuse: bool, config: Path | None, quiet: bool
+) -> None:
+    """Bring the provider up, and run until Ctrl-C or SIGTERM."""
+    for program in PROGRAMS:
+        process.find(program)
+    directory = Path(tempfile.mkdtemp(prefix="mock-provider-"))
+    try:
+        asyncio.run(
+            _serve(lifetime, mode, rotate_after, refuse, (config or directory / "proton.conf").absolute(), quiet)
+        )
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+async def _serve(lifetime: int, mode: str, rotate_after: int | None, refuse: bool, config: Path, quiet: bool) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with MockProvider(lifetime=lifetime, mode=mode, on_request=_silent if quiet else _show) as provider:
+        provider.gateway.rotate_after = rotate_after
+        provider.gateway.refuse = refuse
+        try:
+            path = provider.client_config(config)
+        except OSError as error:
+            raise Unavailable(f"writing {config}", error.strerror or str(error), "choose another --config") from error
+        print(describe(provider, path), flush=True)
+        await stop.wait()
+        print("taking it away", flush=True)
+
+
+def describe(provider: MockProvider, config: Path) -> str:
+    """What a person needs to use it."""
+    lab = provider.lab
+    python = shlex.quote(sys.executable)
+    return f"""\
+The provider is up. Namespaces:
+  {lab.client.name:<28} your machine: 192.168.77.2, default route by its ISP
+  {lab.router.name:<28} the ISP's router: 192.168.77.1
+  {lab.server.name:<28} the VPN server: {SERVER}:{PORT}, exit address {EXIT}
+  {lab.internet.name:<28} a host on the internet: {INTERNET}
+WireGuard configuration of a customer: {config}
+NAT-PMP gateway in the tunnel: {provider.gateway_address}, leases of {provider.gateway.lifetime} s
+
+In another terminal:
+  ip netns exec {lab.client.name} {python} -m vpnpf run
+  ip netns exec {lab.internet.name} {python} -c 'import socket; socket.create_connection(("{EXIT}", PORT), 2)'
+
+Ctrl-C ends it and takes everything away."""
+
+
+def _show(request: Request) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {request}", flush=True)
+
+
+def _silent(_request: Request) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; errors of vpnpf's kind are printed in two lines."""
+    arguments = sys.argv[1:]
+    if not arguments or (arguments[0].startswith("-") and arguments[0] != "--help"):
+        arguments = ["serve", *arguments]
+    try:
+        cli.main(arguments, prog_name="python -m mock_provider", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(EX_USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except VpnpfError as error:
+        print(f"error: {error}", file=sys.stderr)
+        if error.hint:
+            print(f"  hint: {error.hint}", file=sys.stderr)
+        sys.exit(error.exit_code)
