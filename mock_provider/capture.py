@@ -107,6 +107,8 @@ def leak(endpoint: str = "198.51.100.10", port: int = 51820, *, lan: tuple[str, 
         # Listener reports travel behind a hop-by-hop header.
         if packet.ethertype == ETH_P_IPV6 and packet.protocol == 0 and packet.destination == "ff02::16":
             return False
+        if not packet.destination:
+            return True  # cut short, but it says that it is IP
         return not any(ipaddress.ip_address(packet.destination) in prefix for prefix in prefixes)
 
     return leaked
