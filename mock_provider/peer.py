@@ -186,6 +186,7 @@ class Echo:
         loop = asyncio.get_running_loop()
         while True:
             connection, sender = await loop.sock_accept(self._tcp)
+            self._sockets.enter_context(connection)  # closed then at the latest
             self._note("tcp", sender, b"")
             self._spawn(self._echo(connection))
 
