@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from mock_provider.topology import INTERNET, Host
+from mock_provider.host import Host
+from mock_provider.topology import INTERNET
 
 TYPE_A, CLASS_IN = 1, 1
 ANSWER = 0x8180

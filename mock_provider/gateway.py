@@ -18,9 +18,10 @@ from types import TracebackType
 from typing import Self
 
 from mock_provider.faults import Fate, Faults
+from mock_provider.host import Host
 from mock_provider.nat import Nat
 from mock_provider.natpmp import MAPPING_LENGTH, PORT, Dnat, Machine, Step
-from mock_provider.topology import EXIT, Host
+from mock_provider.topology import EXIT
 from mock_provider.wireguard import GATEWAY
 
 ICMP_FILTER = 1

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from mock_provider.host import Host
 from mock_provider.natpmp import Dnat
-from mock_provider.topology import EXIT, Host
+from mock_provider.topology import EXIT
 from vpnpf.model import Protocol
 
 RULES = f"""

@@ -14,13 +14,12 @@ import contextlib
 import errno
 import socket
 import time
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
-from mock_provider.topology import Host
+from mock_provider.host import Host
 
 UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM})
 
@@ -137,8 +136,10 @@ class Echo:
         except BaseException:
             self._sockets.close()
             raise
-        for work in (self._accept(), self._answer()):
-            self._spawn(work)
+        # Callbacks, not tasks that wait in accept: cancelling those can lose a connection that was just accepted.
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._tcp, self._accept)
+        loop.add_reader(self._udp, self._answer)
         return self
 
     def _open(self) -> None:
@@ -161,6 +162,8 @@ class Echo:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for sock in (self._tcp, self._udp):
+            asyncio.get_running_loop().remove_reader(sock)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -173,22 +176,20 @@ class Echo:
                 self._arrived.clear()
                 await self._arrived.wait()
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     def _note(self, protocol: str, sender: tuple[str, int], data: bytes) -> None:
         self.seen.append(Seen(protocol, sender[0], sender[1], data))
         self._arrived.set()
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            connection, sender = await loop.sock_accept(self._tcp)
-            self._sockets.enter_context(connection)  # closed then at the latest
-            self._note("tcp", sender, b"")
-            self._spawn(self._echo(connection))
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # it went away again, or no more are waiting
+            while True:
+                connection, sender = self._tcp.accept()
+                self._sockets.enter_context(connection)  # closed then at the latest
+                connection.setblocking(False)
+                self._note("tcp", sender, b"")
+                task = asyncio.create_task(self._echo(connection))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
 
     async def _echo(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -196,15 +197,12 @@ class Echo:
             while data := await loop.sock_recv(connection, 65536):
                 await loop.sock_sendall(connection, data)
 
-    async def _answer(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                data, sender = await loop.sock_recvfrom(self._udp, 65536)
+    def _answer(self) -> None:
+        with contextlib.suppress(OSError):  # nothing more to read, or an ICMP error of an earlier answer
+            while True:
+                data, sender = self._udp.recvfrom(65536)
                 self._note("udp", sender, data)
-                await loop.sock_sendto(self._udp, data, sender)
-            except OSError:  # an ICMP error of an earlier answer
-                continue
+                self._udp.sendto(data, sender)
 
 
 def _family(address: str) -> int:

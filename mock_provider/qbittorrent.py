@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mock_provider.topology import Host, end_processes
+from mock_provider.host import Host, end_processes
 from vpnpf.errors import VpnpfError
 from vpnpf.io import process
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mock_provider.topology import EXIT, SERVER, Host, Lab, end_processes
+from mock_provider.host import Host, end_processes
+from mock_provider.topology import EXIT, SERVER, Lab
 from vpnpf.errors import VpnpfError
 from vpnpf.io import process
 

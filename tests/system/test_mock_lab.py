@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mock_provider.capture import leak
+from mock_provider.host import processes_in
 from mock_provider.topology import (
     CLIENT,
     CLIENT6,
@@ -24,7 +25,6 @@ from mock_provider.topology import (
     ROUTER,
     SERVER,
     Lab,
-    processes_in,
 )
 from mock_provider.wireguard import SOCKETS, WireGuardServer
 from vpnpf.errors import VpnpfError
