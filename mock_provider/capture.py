@@ -8,7 +8,6 @@ sent before it has been counted when it arrives.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import os
 import socket
@@ -156,8 +155,10 @@ class Capture:
         self._socket.close()
         self._sender.close()
 
-    def _read(self) -> None:
-        with contextlib.suppress(OSError):  # nothing more to read, or the cable is down
+    def _read(self) -> bool:
+        """Take what has arrived; whether there may be more."""
+        more = True
+        try:
             for _ in range(512):
                 frame, address = self._socket.recvfrom(65535)
                 if self._control and frame[14 : 14 + len(self._control)] == self._control:
@@ -168,7 +169,10 @@ class Capture:
                         self.packets.append(packet)
                     else:
                         self.others += 1
+        except OSError:  # nothing more to read, or the cable is down
+            more = False
         self._changed.set()
+        return more
 
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done():
@@ -182,6 +186,8 @@ class Capture:
 
     async def count(self, deadline: float = 5.0) -> int:
         """How many packets have matched. Raises AssertionError if this capture could have missed one."""
+        while self._read():  # so that the control frame finds room
+            pass
         self._control = wanted = os.urandom(46)
         try:
             self._sender.send(b"\xff" * 6 + b"\x02\0\0\0\0\x01" + ETH_P_CONTROL.to_bytes(2, "big") + wanted)

@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,15 @@ async def test_every_host_reaches_every_other_at_once():
             async with asyncio.timeout(0.5):
                 _, sender = await loop.sock_recvfrom(there, 10)
             assert sender[0] == CLIENT6
+
+
+async def test_it_is_up_in_less_than_half_a_second():
+    took = []
+    for _ in range(5):
+        began = time.monotonic()
+        async with Lab():
+            took.append(time.monotonic() - began)
+    assert statistics.median(took) < 0.5, took
 
 
 async def test_programs_run_inside_with_a_resolver_of_their_own(lab):
@@ -167,9 +178,21 @@ async def test_the_capture_keeps_up_with_a_flood(lab):
     async with lab.capture(leak()) as leaked:
         with udp(lab.client) as sock:
             sock.setblocking(True)
-            for _ in range(5000):
+            for number in range(5000):
                 sock.sendto(b"out", (INTERNET, 4000))
+                if number % 50 == 0:
+                    await asyncio.sleep(0)  # without real root the kernel's buffer is small
         assert await leaked.count() == 5000
+
+
+async def test_a_capture_that_was_too_slow_proves_nothing(lab, monkeypatch):
+    monkeypatch.setattr("mock_provider.capture.RECEIVE_BUFFER", 0)
+    async with lab.capture(leak()) as leaked:
+        with udp(lab.client) as sock:
+            for _ in range(100):
+                sock.sendto(b"out", (INTERNET, 4000))
+        with pytest.raises(AssertionError, match=r"too slow: [0-9]+ packets went by uncounted"):
+            await leaked.count()
 
 
 async def test_the_capture_sees_through_a_firewall_that_drops_everything(lab):
