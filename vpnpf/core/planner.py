@@ -166,7 +166,9 @@ class Planner:
             self._wake_at(due)
             return
         generation = self.machine.generation + 1
-        jobs = MappingProxyType({**self.machine.jobs, work.key: replace(job, generation=generation, running=kind, last=kind)})
+        jobs = MappingProxyType(
+            {**self.machine.jobs, work.key: replace(job, generation=generation, running=kind, last=kind)}
+        )
         self.machine = replace(self.machine, generation=generation, jobs=jobs)
         self.orders.append(Order(work, generation))
 

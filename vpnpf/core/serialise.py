@@ -1,0 +1,134 @@
+"""States and notices as JSON values: what scripts are written against. Fields are added, never changed.
+
+Times become RFC 3339 in UTC here; `offset` is wall-clock time minus CLOCK_BOOTTIME, in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import UTC, datetime
+
+from vpnpf.events import (
+    LeaseRenewed,
+    Notice,
+    PhaseChanged,
+    PortAnnounced,
+    PortGranted,
+    PortLost,
+    ProblemNoticed,
+    ProblemOver,
+)
+from vpnpf.model import Forward, Lease, Problem, Proof, Proofs, State
+
+Json = dict[str, object]
+
+
+def time_of(at: float | None, offset: float) -> str | None:
+    """RFC 3339 in UTC with milliseconds: "2026-05-04T03:02:01.000Z"."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at + offset, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def state_json(state: State, offset: float) -> Json:
+    """A state, whole."""
+    tunnel, health, policy = state.tunnel, state.health, state.policy
+    return {
+        "profile": state.profile,
+        "provider": state.provider,
+        "phase": str(state.phase),
+        "phase_since": time_of(state.phase_since, offset),
+        "tunnel": None
+        if tunnel is None
+        else {
+            "interface": tunnel.interface,
+            "backend": tunnel.backend,
+            "endpoint": str(tunnel.plan.endpoint),
+            "addresses": list(tunnel.plan.addresses),
+            "gateway": tunnel.gateway,
+            "dns": list(tunnel.plan.dns),
+            "mtu": tunnel.plan.mtu,
+            "received": health.rx if health else 0,
+            "sent": health.tx if health else 0,
+        },
+        "policy": {
+            "mode": str(policy.mode),
+            "allow": [*(["forwarded"] if policy.forwarded else []), *map(str, policy.ranges)],
+            "stage": str(state.firewall) if state.firewall else None,
+        },
+        "forwards": [_forward(forward, offset) for forward in state.forwards],
+        "problems": [_problem(problem, offset) for problem in state.problems],
+    }
+
+
+def notice_json(notice: Notice, offset: float) -> Json:  # noqa: PLR0911 - one line a notice
+    """A notice with its kind in "event"."""
+    match notice:
+        case PhaseChanged(before=before, after=after, cause=cause):
+            return {"event": "phase", "before": str(before), "phase": str(after), "cause": cause}
+        case PortGranted(forward=name, lease=lease, before=before):
+            return {"event": "granted", "forward": name, "before": before, **_lease(lease, offset)}
+        case LeaseRenewed(forward=name, lease=lease):
+            return {"event": "renewed", "forward": name, **_lease(lease, offset)}
+        case PortAnnounced(forward=name, lease=lease, listen_port=port, before=before):
+            announced = {"forward": name, "before": before, "listen_port": port}
+            return {"event": "port", **announced, **_lease(lease, offset)}
+        case PortLost(forward=name, external_port=port, cause=cause):
+            return {"event": "port-lost", "forward": name, "external_port": port, "cause": cause}
+        case ProblemNoticed(problem=problem):
+            return {"event": "problem", **_problem(problem, offset)}
+        case ProblemOver(problem=problem):
+            return {"event": "problem-over", **_problem(problem, offset)}
+
+
+def _forward(forward: Forward, offset: float) -> Json:
+    lease = forward.lease
+    return {
+        "name": forward.spec.name,
+        "client": forward.spec.client,
+        "protocols": [str(protocol) for protocol in forward.spec.protocols],
+        "external_port": lease.external_port if lease else None,
+        "internal_port": lease.internal_port if lease else None,
+        "listen_port": forward.listen_port,
+        "exit_address": lease.exit_address if lease else None,
+        "expires_at": time_of(lease.expires_at if lease else None, offset),
+        "renew_at": time_of(forward.renew_at, offset),
+        "announced": forward.announced,
+        "proofs": _proofs(forward.proofs, offset),
+    }
+
+
+def _proofs(proofs: Proofs, offset: float) -> Json:
+    return {field.name: _proof(getattr(proofs, field.name), offset) for field in fields(proofs)}
+
+
+def _proof(proof: Proof, offset: float) -> Json:
+    return {
+        "ok": proof.ok,
+        "since": time_of(proof.since, offset),
+        "checked": time_of(proof.checked, offset),
+        "evidence": proof.evidence,
+    }
+
+
+def _lease(lease: Lease, offset: float) -> Json:
+    return {
+        "external_port": lease.external_port,
+        "internal_port": lease.internal_port,
+        "exit_address": lease.exit_address,
+        "protocols": [str(protocol) for protocol in lease.protocols],
+        "lifetime": lease.lifetime,
+        "expires_at": time_of(lease.expires_at, offset),
+    }
+
+
+def _problem(problem: Problem, offset: float) -> Json:
+    return {
+        "doing": problem.doing,
+        "kind": str(problem.kind),
+        "message": problem.message,
+        "hint": problem.hint,
+        "since": time_of(problem.since, offset),
+        "failures": problem.failures,
+        "retry_at": time_of(problem.retry_at, offset),
+    }

@@ -1,0 +1,166 @@
+"""HTTP/1.1 for plug-ins: httpx with everything off that a hostile or broken server could use.
+
+One connection a request, a total deadline, at most 64 KiB read off the wire (headers and all), no redirects,
+no proxies, no cookie jar, no compression. httpx is loaded at the first request, because it costs more than the
+rest of the program; what touches it is in `vpnpf.io.http_transport`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from vpnpf.errors import Misconfigured, NoAnswer, Refused, Transient
+from vpnpf.interfaces import HttpResponse
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from vpnpf.io.http_transport import Transport
+
+LIMIT = 64 * 1024
+"""Bytes of one answer, headers included."""
+DEADLINE = 10.0
+"""Seconds for one request as a whole."""
+_MOST_HEADERS = 100
+_PORTS = {"http": 80, "https": 443}
+
+
+class HttpClient:
+    """Makes requests (`interfaces.Http`). Holds no connection between them, so there is nothing to close."""
+
+    def __init__(
+        self,
+        *,
+        deadline: float = DEADLINE,
+        local_address: str | None = None,
+        device: str = "",
+        plain_secrets: bool = False,
+    ) -> None:
+        self._deadline = deadline
+        """Seconds for one request as a whole."""
+        self._local_address = local_address
+        """Address to connect from, or None: the kernel's choice."""
+        self._device = device
+        """Device that the connection is bound to (SO_BINDTODEVICE); empty: none."""
+        self._plain_secrets = plain_secrets
+        """Whether passwords and cookies may go unencrypted to another machine."""
+        self._transports: dict[str, Transport] = {}
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> HttpResponse:
+        """One request and its whole answer; an HTTP error status is an answer, not an exception.
+
+        Raises Refused if nothing listens there, NoAnswer if it is not done in time, Transient for a broken
+        connection or an answer that is too large or not HTTP, Misconfigured for a URL that cannot be asked,
+        an untrusted certificate, or a secret that would travel unencrypted to another machine.
+        """
+        scheme, where, host = _place(url)
+        # The path, but neither query nor user: texts go to logs.
+        doing = f"{method} {scheme}://{where}{urlsplit(url).path}"
+        if scheme == "http" and not self._plain_secrets and not _is_loopback(host) and _secret(form, headers):
+            raise Misconfigured(
+                doing, "the password would travel unencrypted", "use https, or a client on this machine"
+            )
+        transport = self._transport(scheme)
+        try:
+            async with asyncio.timeout(self._deadline):
+                response = await transport.fetch(method, url, form, headers)
+        except TimeoutError:
+            raise NoAnswer(doing, f"not done in {self._deadline:g} s") from None
+        except ConnectionRefusedError:
+            raise Refused(doing, "connection refused", f"start the program that listens on {where}") from None
+        except ssl.SSLCertVerificationError as error:
+            hint = "use a certificate that this machine trusts"
+            raise Misconfigured(doing, f"certificate not trusted: {error.verify_message}", hint) from None
+        except OSError as error:
+            raise Transient(doing, _printable(error.strerror or str(error) or type(error).__name__)) from None
+        except transport.broken as error:
+            raise Transient(doing, f"broken answer: {_printable(str(error)) or type(error).__name__}") from None
+        if len(response.headers) > _MOST_HEADERS:
+            raise Transient(doing, f"an answer with {len(response.headers)} headers")
+        return response
+
+    def _transport(self, scheme: str) -> Transport:
+        if scheme not in self._transports:
+            made = _library().Transport(
+                tls=_trust() if scheme == "https" else _nobody(),
+                limit=LIMIT,
+                local_address=self._local_address,
+                device=self._device,
+            )
+            self._transports[scheme] = made
+        return self._transports[scheme]
+
+
+def _library() -> ModuleType:
+    """Load what touches httpx, without httpx's own command line.
+
+    `import httpx` runs `httpx._main` if it can, which pulls in rich, pygments and click: half of the time and a
+    third of the memory. httpx takes its absence for "command line not installed" and goes on; so it is absent
+    for that moment.
+    """
+    if "httpx" in sys.modules:
+        return import_module("vpnpf.io.http_transport")
+    sys.modules["httpx._main"] = None  # type: ignore[assignment] # the import system's word for "not there"
+    try:
+        return import_module("vpnpf.io.http_transport")
+    finally:
+        sys.modules.pop("httpx._main", None)
+
+
+def _trust() -> ssl.SSLContext:
+    """The machine's own certificates. Only made for https: it costs milliseconds and megabytes."""
+    return ssl.create_default_context()
+
+
+def _nobody() -> ssl.SSLContext:
+    """For http, where none is used: trusts no certificate at all."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _place(url: str) -> tuple[str, str, str]:
+    """Scheme, "host:port" and host of a URL. Raises Misconfigured; never repeats what may be a password."""
+    doing = "reading the address to ask"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise Misconfigured(doing, "it is not a URL", "write it as http://127.0.0.1:8080") from None
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise Misconfigured(doing, "it is not an http or https URL", "write it as http://127.0.0.1:8080")
+    if "@" in parts.netloc:
+        raise Misconfigured(doing, "it holds a user name or password", "set username and password apart from it")
+    if any(not "!" <= character <= "~" for character in url):
+        raise Misconfigured(doing, "it holds a blank, a control character or one beyond ASCII", "write it escaped")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return parts.scheme, f"{host}:{port or _PORTS[parts.scheme]}", parts.hostname
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _secret(form: Mapping[str, str] | None, headers: Mapping[str, str] | None) -> bool:
+    """Whether a request carries something that lets its reader in."""
+    return "password" in (form or {}) or not {"authorization", "cookie"}.isdisjoint(map(str.lower, headers or {}))
+
+
+def _printable(text: str) -> str:
+    """What a server had a say in, made safe to show."""
+    return "".join(character if character.isprintable() else "?" for character in text)[:200]

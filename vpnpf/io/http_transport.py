@@ -1,0 +1,208 @@
+# ruff: noqa: ARG002 - the signatures are httpcore's
+"""What touches httpx: imported by `vpnpf.io.http` at the first request, and by nobody else.
+
+httpx's own socket code binds to a device only after it has connected, and its limits do not count headers, so
+the socket is ours: it counts every byte that comes in, and connects as it was told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+import httpcore
+import httpx
+
+from vpnpf.interfaces import HttpResponse
+
+_CHUNK = 16 * 1024
+_SO_BINDTODEVICE = 25
+"""socket(7); Python 3.11 does not name it."""
+
+
+class TooLarge(Exception):
+    """More bytes than an answer may have."""
+
+
+class NotAsked(Exception):
+    """The answer comes in a form that was not asked for."""
+
+
+class Transport:
+    """Fetches one answer at a time, each over a connection of its own."""
+
+    broken: tuple[type[Exception], ...] = (
+        httpcore.NetworkError,
+        httpcore.ProtocolError,
+        httpcore.UnsupportedProtocol,
+        httpx.InvalidURL,
+        httpx.HTTPError,
+        TooLarge,
+        NotAsked,
+    )
+    """What is raised for an answer that is none; OSError for a connection that cannot be."""
+
+    def __init__(self, *, tls: ssl.SSLContext, limit: int, local_address: str | None, device: str) -> None:
+        self._tls = tls
+        self._limit = limit
+        self._local_address = local_address
+        self._device = device
+
+    async def fetch(
+        self, method: str, url: str, form: Mapping[str, str] | None, headers: Mapping[str, str] | None
+    ) -> HttpResponse:
+        """The whole answer. Raises OSError, or one of `broken`; the caller keeps the time."""
+        backend = _Backend(self._limit, self._local_address, self._device)
+        async with (
+            httpcore.AsyncConnectionPool(ssl_context=self._tls, network_backend=backend) as pool,
+            httpx.AsyncClient(
+                transport=_Pooled(pool),
+                trust_env=False,
+                follow_redirects=False,
+                timeout=None,  # noqa: S113 - the caller keeps the time
+                # A jar that takes and gives nothing: whoever wants a session keeps its cookie itself.
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+                headers={"user-agent": "vpnpf", "accept-encoding": "identity", "connection": "close"},
+            ) as client,
+            client.stream(method, url, data=form, headers=headers) as response,
+        ):
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise NotAsked("it is compressed")
+            # Unread, a body may be compressed or chunked without end; `_Stream` counts what is read.
+            body = b"".join([chunk async for chunk in response.aiter_raw()])
+        return HttpResponse(
+            status=response.status_code,
+            headers={name.lower(): value for name, value in response.headers.multi_items()},
+            body=body,
+            cookies=dict(_cookie(line) for line in response.headers.get_list("set-cookie") if "=" in line),
+        )
+
+
+def _cookie(line: str) -> tuple[str, str]:
+    """Name and value of a Set-Cookie header (RFC 6265 section 5.2); its attributes are for browsers."""
+    name, _, value = line.partition(";")[0].partition("=")
+    return name.strip(), value.strip()
+
+
+class _Pooled(httpx.AsyncBaseTransport):
+    """httpx on top of a connection pool that has our sockets."""
+
+    def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """As httpx asks for it."""
+        url = request.url
+        response = await self._pool.handle_async_request(
+            httpcore.Request(
+                request.method,
+                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                headers=request.headers.raw,
+                content=request.stream,
+            )
+        )
+        assert isinstance(response.stream, AsyncIterable)
+        return httpx.Response(response.status, headers=response.headers, stream=_Body(response.stream))
+
+
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, stream: AsyncIterable[bytes]) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            yield chunk
+
+    async def aclose(self) -> None:
+        close = getattr(self._stream, "aclose", None)
+        if close is not None:
+            await close()
+
+
+class _Backend(httpcore.AsyncNetworkBackend):
+    """Connects as it was told, and hands out streams that count."""
+
+    def __init__(self, limit: int, local_address: str | None, device: str) -> None:
+        self._limit = limit
+        self._local_address = local_address
+        self._device = device
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """The first of the host's addresses that takes a connection. Raises OSError of the last."""
+        loop = asyncio.get_running_loop()
+        problem: OSError | None = None
+        for family, *_, address in await _resolve(host, port):
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            try:
+                sock.setblocking(False)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self._device:
+                    sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, self._device.encode() + b"\0")
+                if self._local_address:
+                    sock.bind((self._local_address, 0))
+                await loop.sock_connect(sock, address)
+            except OSError as error:
+                sock.close()
+                problem = error
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                reader, writer = await asyncio.open_connection(sock=sock, limit=_CHUNK)
+                return _Stream(reader, writer, self._limit)
+        raise problem or OSError(f"{host} has no address")
+
+
+async def _resolve(host: str, port: int) -> list[tuple[int, int, int, str, tuple[object, ...]]]:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            socket.inet_pton(family, host)
+            return [(family, socket.SOCK_STREAM, 0, "", (host, port))]
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [(int(family), int(kind), number, name, address) for family, kind, number, name, address in found]
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """One connection; reading more than the limit raises TooLarge."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._left = left
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = await self._reader.read(min(max_bytes, _CHUNK))
+        self._left -= len(data)
+        if self._left < 0:
+            raise TooLarge("it is larger than 64 KiB")
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._writer.write(buffer)
+        await self._writer.drain()
+
+    async def aclose(self) -> None:
+        # Nothing is worth waiting for any more: a polite end could be kept open by the other side.
+        self._writer.transport.abort()
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await self._writer.wait_closed()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        await self._writer.start_tls(ssl_context, server_hostname=server_hostname)
+        return self
+
+    def get_extra_info(self, info: str) -> object:
+        return None

@@ -1,0 +1,113 @@
+"""What `vpnpf run` says: talk for people on stderr, one JSON object per event on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from vpnpf.core.serialise import notice_json, state_json, time_of
+from vpnpf.events import (
+    LeaseRenewed,
+    Notice,
+    PhaseChanged,
+    PortAnnounced,
+    PortGranted,
+    PortLost,
+    ProblemNoticed,
+    ProblemOver,
+)
+from vpnpf.hub import Hub
+from vpnpf.interfaces import Clock
+from vpnpf.model import Phase, Problem, State
+
+Put = Callable[[str], None]
+
+_PHASES = {
+    Phase.CONNECTING: "connecting: nothing leaves but the tunnel's own packets",
+    Phase.LEASING: "the tunnel is up, asking for the port",
+    Phase.READY: "READY: every forward is leased, open and followed",
+    Phase.BLOCKED: "BLOCKED: the tunnel is lost, nothing leaves until it is back",
+    Phase.FAILED: "FAILED: this needs you; nothing leaves but the tunnel",
+    Phase.STOPPING: "stopping: giving the port back, taking the tunnel down",
+    Phase.STOPPED: "stopped: everything is as it was before",
+}
+
+
+async def write_events(hub: Hub, clock: Clock, put: Put) -> None:
+    """One JSON object per line: every notice, and every new state."""
+    with hub.subscribe() as reader:
+        async for update in reader.updates():
+            offset = clock.wall() - clock.now()
+            if update.missed:
+                put(_dump({"event": "missed", "count": update.missed}))
+            for moment in update.moments:
+                line = {"time": time_of(moment.at, offset), "profile": update.state.profile}
+                put(_dump({**line, **notice_json(moment.notice, offset)}))
+            head = {"time": time_of(clock.now(), offset), "event": "state"}
+            put(_dump({**head, **state_json(update.state, offset)}))
+
+
+async def write_talk(hub: Hub, clock: Clock, put: Put, *, verbose: bool = False) -> None:
+    """A few lines that a person wants to read."""
+    proven: dict[str, int] = {}
+    with hub.subscribe() as reader:
+        async for update in reader.updates():
+            offset = clock.wall() - clock.now()
+            for moment in update.moments:
+                for line in talk(moment.notice, verbose=verbose):
+                    put(f"{_hour(moment.at, offset)} {line}")
+            for line in _reached(update.state, proven):
+                put(f"{_hour(clock.now(), offset)} {line}")
+
+
+def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: PLR0911 - one line a notice
+    """A notice in words."""
+    match notice:
+        case PhaseChanged(after=after, cause=cause):
+            return [_PHASES.get(after, str(after)) + (f" ({cause})" if cause else "")]
+        case PortGranted(forward=name, lease=lease, before=before):
+            ends = f"for {lease.lifetime:.0f} s" if lease.lifetime is not None else "without an end"
+            if before is None:
+                return [f"{name}: the gateway gave external port {lease.external_port} {ends}"]
+            return [
+                f"{name}: the gateway changed the port from {before} to {lease.external_port}; opening the new one first"
+            ]
+        case LeaseRenewed(forward=name, lease=lease):
+            return [f"{name}: port {lease.external_port} renewed"] if verbose else []
+        case PortAnnounced(forward=name, lease=lease, listen_port=port, before=before):
+            seen = f"{lease.exit_address}:{lease.external_port}" if lease.exit_address else str(lease.external_port)
+            inside = f" (local port {port})" if port != lease.external_port else ""
+            was = f", it was {before}" if before else ""
+            return [f"{name}: the internet reaches you at {seen}{inside}{was}"]
+        case PortLost(forward=name, external_port=port, cause=cause):
+            return [f"{name}: port {port} is lost: {cause}"]
+        case ProblemNoticed(problem=problem):
+            return _trouble(problem)
+        case ProblemOver(problem=problem):
+            return [f"over after {problem.failures} failures: {problem.doing}"]
+
+
+def _trouble(problem: Problem) -> list[str]:
+    again = "" if problem.retry_at is not None else "; it is not tried again"
+    lines = [f"problem: {problem.doing}: {problem.message}{again}"]
+    return [*lines, f"  hint: {problem.hint}"] if problem.hint else lines
+
+
+def _reached(state: State, proven: dict[str, int]) -> list[str]:
+    """The last link of the chain is seen, not decided, so it has no notice of its own."""
+    lines = []
+    for forward in state.forwards:
+        if forward.lease is None or not forward.proofs.reachable.ok:
+            continue
+        if proven.get(forward.spec.name) != forward.lease.external_port:
+            proven[forward.spec.name] = forward.lease.external_port
+            lines.append(f"{forward.spec.name}: proven from outside: {forward.proofs.reachable.evidence}")
+    return lines
+
+
+def _hour(at: float, offset: float) -> str:
+    return (time_of(at, offset) or "")[11:19]
+
+
+def _dump(value: dict[str, object]) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
