@@ -24,6 +24,7 @@ from vpnpf.interfaces import (
     ProviderIO,
     TorrentClient,
     TunnelBackend,
+    TunnelOptions,
 )
 from vpnpf.model import (
     BOTH,
@@ -72,6 +73,7 @@ __all__ = [
     "Tunnel",
     "TunnelBackend",
     "TunnelHealth",
+    "TunnelOptions",
     "TunnelPlan",
     "Unavailable",
     "Unsupported",

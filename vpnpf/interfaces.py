@@ -158,10 +158,26 @@ class TorrentClient(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class TunnelOptions:
+    """What a tunnel back end is made from."""
+
+    profile: str
+    """Name of the profile; device, routing table and mark follow from it, so that a killed run can be undone."""
+    config: str
+    """Absolute path of the provider's configuration file."""
+    runtime: str
+    """Absolute path of a directory (0700) for what must outlive the process but not a reboot."""
+    lan: bool = True
+    """Whether private prefixes on directly connected links stay reachable outside the tunnel."""
+
+
 class TunnelBackend(Protocol):
     """Brings a tunnel up, watches it, takes it down and leaves the machine as it was."""
 
     manifest: ClassVar[Manifest]
+
+    def __init__(self, options: TunnelOptions) -> None: ...
 
     async def plan(self) -> TunnelPlan:
         """Read the configuration and resolve the endpoint; changes nothing. Raises ConfigError, Failure."""
