@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -13,15 +15,25 @@ from pathlib import Path
 
 import click
 
+from mock_provider import demo as demonstration
 from mock_provider.gateway import Request
 from mock_provider.natpmp import MODES
 from mock_provider.provider import MockProvider
 from mock_provider.topology import EXIT, INTERNET, SERVER
 from mock_provider.wireguard import PORT
-from vpnpf.errors import EX_USAGE, Unavailable, VpnpfError
+from vpnpf.errors import EX_USAGE, PermissionDenied, Unavailable, VpnpfError
 from vpnpf.io import process
 
 PROGRAMS = ("ip", "nft", "wg")
+PROFILE = """\
+[profiles.home]
+provider = "protonvpn"
+[profiles.home.tunnel]
+type = "wireguard"
+config = "{tunnel}"
+[profiles.home.forwards.port]
+"""
+"""For a first try: a port without a client, announced by events."""
 
 
 @click.group()
@@ -47,14 +59,15 @@ def serve(
         process.find(program)
     directory = Path(tempfile.mkdtemp(prefix="mock-provider-"))
     try:
-        asyncio.run(
-            _serve(lifetime, mode, rotate_after, refuse, (config or directory / "proton.conf").absolute(), quiet)
-        )
+        path = (config or directory / "proton.conf").absolute()
+        asyncio.run(_serve(lifetime, mode, rotate_after, refuse, path, directory, quiet))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-async def _serve(lifetime: int, mode: str, rotate_after: int | None, refuse: bool, config: Path, quiet: bool) -> None:
+async def _serve(
+    lifetime: int, mode: str, rotate_after: int | None, refuse: bool, config: Path, directory: Path, quiet: bool
+) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -65,12 +78,47 @@ async def _serve(lifetime: int, mode: str, rotate_after: int | None, refuse: boo
             path = provider.client_config(config)
         except OSError as error:
             raise Unavailable(f"writing {config}", error.strerror or str(error), "choose another --config") from error
-        print(describe(provider, path), flush=True)
+        (directory / "config.toml").write_text(PROFILE.format(tunnel=path))
+        print(describe(provider, path, directory / "config.toml"), flush=True)
         await stop.wait()
         print("taking it away", flush=True)
 
 
-def describe(provider: MockProvider, config: Path) -> str:
+@cli.command()
+@click.option(
+    "--seconds",
+    type=click.FloatRange(demonstration.SHORTEST, 86400),
+    default=demonstration.SECONDS,
+    show_default=True,
+    envvar="DEMO_SECONDS",
+    help="How long vpnpf runs in it.",
+)
+def demo(*, seconds: float) -> None:
+    """Show the main job from end to end; succeeds only if every proof held.
+
+    An ordinary user's show runs in a user namespace, where the system allows that.
+    """
+    if os.geteuid() != 0:
+        _in_user_namespace()
+    sys.exit(0 if asyncio.run(demonstration.show(seconds)) else 1)
+
+
+def _in_user_namespace() -> None:
+    """Start over as root of a user namespace, with mounts and a /run of its own. Raises PermissionDenied."""
+    enter = [process.find("unshare"), "--user", "--map-root-user", "--net", "--mount"]
+    doing = "becoming root of a user namespace"
+    try:
+        subprocess.run([*enter, "true"], check=True, capture_output=True, text=True)
+    except subprocess.CalledProcessError as error:
+        cause = error.stderr.strip() or f"unshare ended with status {error.returncode}"
+        raise PermissionDenied(doing, cause, "run it as root: sudo make demo") from error
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        raise PermissionDenied(doing, "/dev/net/tun is not open to this user", "run it as root: sudo make demo")
+    again = shlex.join([sys.executable, "-m", "mock_provider", *sys.argv[1:]])
+    os.execv(enter[0], [*enter, "sh", "-c", f"mount -t tmpfs tmpfs /run && exec {again}"])
+
+
+def describe(provider: MockProvider, config: Path, profile: Path) -> str:
     """What a person needs to use it."""
     lab = provider.lab
     python = shlex.quote(sys.executable)
@@ -84,7 +132,7 @@ WireGuard configuration of a customer: {config}
 NAT-PMP gateway in the tunnel: {provider.gateway_address}, leases of {provider.gateway.lifetime} s
 
 In another terminal:
-  ip netns exec {lab.client.name} {python} -m vpnpf run
+  ip netns exec {lab.client.name} {python} -m vpnpf run home --config {profile}
   ip netns exec {lab.internet.name} {python} -c 'import socket; socket.create_connection(("{EXIT}", PORT), 2)'
 
 Ctrl-C ends it and takes everything away."""

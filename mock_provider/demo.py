@@ -1,0 +1,219 @@
+"""The main job, shown: a tunnel, a forwarded port, a torrent client, a visitor from the internet, a changed port.
+
+Everything is real but the company: a WireGuard server, a NAT-PMP gateway that behaves like ProtonVPN's, the
+packet filter, qbittorrent-nox and vpnpf itself, in network namespaces that are gone afterwards. Only the leases
+are shorter than ProtonVPN's 60 s, so that several renewals fit into a short show.
+
+Each thing that is claimed is an `Act`, and holds or does not; the show succeeds if all of them hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mock_provider.peer import Peer
+from mock_provider.product import Json, Product, traces, write_config
+from mock_provider.provider import MockProvider
+from mock_provider.qbittorrent import QBittorrent
+from mock_provider.topology import EXIT, INTERNET, SERVER
+from vpnpf.errors import VpnpfError
+from vpnpf.io import process
+
+SECONDS = 20.0
+"""How long vpnpf runs in the show, if nobody says otherwise."""
+SHORTEST = 10.0
+ROTATE_AFTER = 3
+"""Renewals until the gateway changes the port."""
+PROOFS = ("tunnel", "lease", "firewall", "client", "listening", "reachable")
+PROGRAMS = ("ip", "nft", "wg", "qbittorrent-nox")
+
+
+@dataclass(slots=True)
+class Act:
+    """One claim, and whether it held."""
+
+    claim: str
+    held: bool
+    evidence: str
+    at: float
+    """Seconds since vpnpf was started."""
+
+
+@dataclass(slots=True)
+class Stage:
+    """Where the show is seen: lines for a person, and the acts for the summary."""
+
+    colour: bool
+    started: float = 0.0
+    acts: list[Act] = field(default_factory=list)
+    shown: dict[str, int] = field(default_factory=dict)
+    """Which external port each proof was last shown for."""
+
+    def say(self, text: str) -> None:
+        """Print a line of the story."""
+        print(text, flush=True)
+
+    def scene(self, text: str) -> None:
+        """Print the title of the next part."""
+        print(f"\n{self._paint('1', text)}", flush=True)
+
+    def act(self, claim: str, evidence: str, *, held: bool = True) -> bool:
+        """Note a claim and show it."""
+        at = time.monotonic() - self.started if self.started else 0.0
+        self.acts.append(Act(claim, held, evidence, at))
+        mark = self._paint("32", "ok  ") if held else self._paint("31", "FAIL")
+        print(f"  {mark} {at:6.2f} s  {claim:<34} {evidence}", flush=True)
+        return held
+
+    def watch(self, event: Json) -> None:
+        """Show each proof when it turns true for a port."""
+        if event["event"] != "state":
+            return
+        for forward in event["forwards"]:
+            port = forward["external_port"]
+            for name in PROOFS if port else ():
+                proof = forward["proofs"][name]
+                if proof["ok"] and self.shown.get(name) != port:
+                    self.shown[name] = port
+                    self.act(f"port {port}: {name}", proof["evidence"])
+
+    def proven(self, port: int) -> list[str]:
+        """The proofs that have been true for a port."""
+        return [name for name in PROOFS if self.shown.get(name) == port]
+
+    @property
+    def held(self) -> bool:
+        """Whether every claim held."""
+        return bool(self.acts) and all(act.held for act in self.acts)
+
+    def _paint(self, code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
+
+
+async def show(seconds: float = SECONDS) -> bool:
+    """Play it; returns whether everything held. Raises VpnpfError if the stage cannot be built."""
+    for program in PROGRAMS:
+        process.find(program)
+    stage = Stage(colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+    seconds = max(SHORTEST, seconds)
+    lifetime = max(4, min(60, round(seconds / 5)))
+    with tempfile.TemporaryDirectory(prefix="vpnpf-demo-") as directory:
+        stage.scene("A VPN provider on this machine alone, in network namespaces of its own")
+        async with _set_up(Path(directory), lifetime) as (provider, client):
+            stage.say(f"  VPN server {SERVER}, exit address {EXIT}; a host on the internet {INTERNET}")
+            stage.say(f"  NAT-PMP gateway {provider.gateway_address}: leases of {lifetime} s, a new port after")
+            stage.say(
+                f"  {ROTATE_AFTER} renewals; qBittorrent runs in your namespace and listens on {client.listen_port}"
+            )
+            try:
+                await _play(stage, provider, client, Path(directory), seconds)
+            except (VpnpfError, TimeoutError) as error:
+                stage.act("the show went on to its end", str(error) or type(error).__name__, held=False)
+            names = [host.path for host in provider.lab.hosts]
+        left = [path.name for path in names if path.exists()]
+        stage.act("nothing of the show is left", ", ".join(left) or "namespaces and programs gone", held=not left)
+    _summary(stage, seconds)
+    return stage.held
+
+
+@contextlib.asynccontextmanager
+async def _set_up(directory: Path, lifetime: int) -> AsyncIterator[tuple[MockProvider, QBittorrent]]:
+    async with AsyncExitStack() as stack:
+        provider = await stack.enter_async_context(MockProvider(lifetime=lifetime))
+        provider.gateway.rotate_after = ROTATE_AFTER
+        client = await stack.enter_async_context(QBittorrent(provider.lab.client, directory / "qbittorrent"))
+        yield provider, client
+
+
+async def _play(stage: Stage, provider: MockProvider, client: QBittorrent, directory: Path, seconds: float) -> None:
+    host = provider.lab.client
+    before = await traces(host)
+    config = write_config(directory, provider, client)
+    stage.scene("vpnpf run home")
+    product = Product(host, directory, config, on_event=stage.watch)
+    async with product:
+        stage.started = product.started
+        ends = product.started + seconds
+        state = await product.until(lambda state: state["phase"] == "ready")
+        first = int(product.forward()["external_port"])
+        stage.act("READY", f"phase {state['phase']}, external port {first}")
+
+        stage.scene("Somebody on the internet connects")
+        await _visit(stage, provider.peer, first)
+        await product.until(lambda _state: product.forward()["proofs"]["reachable"]["ok"])
+        _six(stage, first)
+
+        stage.scene(f"Renewals; after {ROTATE_AFTER} the gateway gives another port")
+        await product.until(lambda _state: _moved(product, first), deadline=max(20.0, 6 * provider.gateway.lifetime))
+        second = int(product.forward()["external_port"])
+        said = (await client.preferences())["listen_port"]
+        stage.act("qBittorrent itself says", f"listen port {said}", held=said == second)
+        await _visit(stage, provider.peer, second)
+        await product.until(lambda _state: product.forward()["proofs"]["reachable"]["ok"])
+        _six(stage, second)
+        old = await provider.peer.connect_tcp(EXIT, first)
+        stage.act("the old port is closed", f"{EXIT}:{first} {old.result}", held=not old.connected)
+
+        while (left := ends - time.monotonic()) > 0:
+            with contextlib.suppress(VpnpfError):
+                await product.until(lambda state: state["phase"] != "ready", deadline=left)
+                break
+        renewals = len(product.notices("renewed"))
+        stage.act("still READY", f"{renewals} renewals, no problem left", held=_content(product))
+
+        stage.scene("SIGTERM")
+        status = await product.stop()
+        stage.act("vpnpf ended by itself", f"exit status {status}", held=status == 0)
+    mappings = provider.gateway.mappings
+    stage.act("the port was given back", f"{len(mappings)} mappings left at the gateway", held=not mappings)
+    after = await traces(host)
+    differs = sorted(key for key in before if before[key] != after[key])
+    stage.act("the machine is as it was before", "differs: " + ", ".join(differs) if differs else
+              "links, addresses, routes, rules, packet filter, resolver", held=not differs)  # fmt: skip
+    if not stage.held:
+        stage.say(f"\nvpnpf said:\n{product.talk}")
+
+
+async def _visit(stage: Stage, peer: Peer, port: int) -> None:
+    outcome = await peer.connect_tcp(EXIT, port, deadline=3.0)
+    stage.act(f"{INTERNET} connects in", f"{EXIT}:{port} {outcome.result} in {outcome.seconds * 1000:.0f} ms",
+              held=outcome.connected)  # fmt: skip
+
+
+def _six(stage: Stage, port: int) -> None:
+    proven = stage.proven(port)
+    missing = [name for name in PROOFS if name not in proven]
+    stage.act(f"six proofs of port {port}", f"missing: {', '.join(missing)}" if missing else "all true",
+              held=not missing)  # fmt: skip
+
+
+def _moved(product: Product, first: int) -> bool:
+    forward = product.forward()
+    proofs = forward["proofs"]
+    return (
+        forward["external_port"] not in {None, first}
+        and product.state["phase"] == "ready"
+        and all(proofs[name]["ok"] for name in PROOFS if name != "reachable")
+    )
+
+
+def _content(product: Product) -> bool:
+    return product.status is None and product.state["phase"] == "ready" and not product.state["problems"]
+
+
+def _summary(stage: Stage, seconds: float) -> None:
+    failed = [act for act in stage.acts if not act.held]
+    stage.scene("Summary")
+    stage.say(f"  {len(stage.acts) - len(failed)} of {len(stage.acts)} claims held; vpnpf ran for {seconds:.0f} s")
+    for act in failed:
+        stage.say(f"  did not hold: {act.claim}: {act.evidence}")
+    if not failed:
+        stage.say('  Every proof held. The same with your provider: see README.md, "Install for real use".')
