@@ -90,6 +90,12 @@ class Supervisor:
             self._hub.close()
         return view(self.machine)
 
+    @property
+    def left_behind(self) -> tuple[Problem, ...]:
+        """What could not be put back as it was, once it has stopped."""
+        jobs = (self.machine.job(key) for key in ("tunnel", "firewall"))
+        return tuple(job.problem for job in jobs if job.problem is not None)
+
     def _handle(self, event: Event) -> None:
         now = self._clock.now()
         try:
