@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mock_provider.peer import Peer
-from mock_provider.product import Json, Product, traces, write_config
+from mock_provider.product import Json, Product, traces, unique_profile, write_config
 from mock_provider.provider import MockProvider
 from mock_provider.qbittorrent import QBittorrent
 from mock_provider.topology import EXIT, INTERNET, SERVER
@@ -136,9 +136,10 @@ async def _set_up(directory: Path, lifetime: int) -> AsyncIterator[tuple[MockPro
 async def _play(stage: Stage, provider: MockProvider, client: QBittorrent, directory: Path, seconds: float) -> None:
     host = provider.lab.client
     before = await traces(host)
-    config = write_config(directory, provider, client)
-    stage.scene("vpnpf run home")
-    product = Product(host, directory, config, on_event=stage.watch)
+    profile = unique_profile()
+    config = write_config(directory, provider, client, profile)
+    stage.scene(f"vpnpf run {profile}")
+    product = Product(host, directory, config, profile, on_event=stage.watch)
     async with product:
         stage.started = product.started
         ends = product.started + seconds

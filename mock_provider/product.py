@@ -1,6 +1,6 @@
 """vpnpf itself as a child in a namespace, watched by its own events.
 
-    async with Product(lab.client, directory, config) as product:
+    async with Product(lab.client, directory, config, profile) as product:
         state = await product.until(lambda state: state["phase"] == "ready")
         external = product.forward()["external_port"]
         assert await product.stop() == 0
@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
+import os
 import signal
 import sys
 import time
@@ -57,9 +59,10 @@ class Product:
         host: Host,
         directory: Path,
         config: Path,
-        profile: str = "home",
+        profile: str,
         *,
         arguments: Sequence[str] = ("--events",),
+        wrap: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         on_event: Callable[[Json], None] = lambda _event: None,
     ) -> None:
@@ -74,7 +77,7 @@ class Product:
         """All of stderr so far."""
         self.started = 0.0
         """When it was started, on time.monotonic()."""
-        self._argv = (sys.executable, "-m", "vpnpf", "run", profile, "--config", str(config), *arguments)
+        self._argv = (*wrap, sys.executable, "-m", "vpnpf", "run", profile, "--config", str(config), *arguments)
         self._env = dict(env or {})
         self._on_event = on_event
         self._process: Process | None = None
@@ -174,8 +177,16 @@ class Product:
         self._changed.set()
 
 
+_count = itertools.count(1)
+
+
+def unique_profile() -> str:
+    """A profile name that no other run on this machine has: wireguard-go's sockets are named after it."""
+    return f"p{os.getpid()}-{next(_count)}"
+
+
 def write_config(
-    directory: Path, provider: MockProvider, client: QBittorrent, *, provider_id: str = "protonvpn"
+    directory: Path, provider: MockProvider, client: QBittorrent, profile: str, *, provider_id: str = "protonvpn"
 ) -> Path:
     """Write config.toml, the tunnel's file and the client's password into a directory; returns the first."""
     provider.client_config(directory / "proton.conf")
@@ -183,7 +194,7 @@ def write_config(
     secret.touch(mode=0o600)
     secret.write_text(client.password + "\n")
     config = directory / "config.toml"
-    config.write_text(CONFIG.format(profile="home", provider=provider_id, url=client.url, username=client.username))
+    config.write_text(CONFIG.format(profile=profile, provider=provider_id, url=client.url, username=client.username))
     return config
 
 
@@ -200,7 +211,7 @@ async def traces(host: Host) -> Json:
         "rules6": (*ip, "-6", "rule"),
     }.items():
         found[name] = _without_clocks(json.loads(await host.must(argv) or "[]"))
-    found["filter"] = await host.must(("nft", "list", "ruleset"))
+    found["filter"] = await host.must(("nft", "-s", "list", "ruleset"))
     return found | _settings(host)
 
 

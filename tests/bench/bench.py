@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mock_provider.product import Product, write_config
+from mock_provider.product import Product, unique_profile, write_config
 from mock_provider.provider import MockProvider
 from mock_provider.qbittorrent import QBittorrent
 
@@ -76,13 +76,14 @@ async def ready(rounds: int) -> tuple[list[float], list[float], list[float]]:
                 settings={"Preferences/WebUI\\LocalHostAuth": "false"},
             ) as client,
         ):
-            config = write_config(directory, provider, client)
+            profile = unique_profile()
+            config = write_config(directory, provider, client, profile)
             plain = directory / "shell.conf"
             lines = (directory / "proton.conf").read_text().splitlines()
             plain.write_text("\n".join(line for line in lines if not line.startswith("DNS")) + "\n")
             plain.chmod(0o600)
             for _ in range(rounds):
-                async with Product(provider.lab.client, directory, config) as product:
+                async with Product(provider.lab.client, directory, config, profile) as product:
                     await product.until(lambda state: state["phase"] == "ready")
                     ours.append(time.monotonic() - product.started)
                     await product.until(lambda state: bool(state["forwards"][0]["renew_at"]))
