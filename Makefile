@@ -1,0 +1,47 @@
+# What a newcomer needs: `make demo`, `make test`. All targets work in a clean clone.
+PY := .venv/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help ready demo test fast check lint types imports wheel bench schema constraints clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+ready: ## programs and virtual environment (deploy/bootstrap.sh)
+	@sh deploy/bootstrap.sh
+
+demo: ready ## the main job on a mock provider, with real packets; DEMO_SECONDS=90 for a longer one
+	@$(PY) -m mock_provider demo
+
+test: ready ## the whole test suite, the same as CI
+	$(PY) -m pytest
+
+fast: ready ## the tests that need no root
+	$(PY) -m pytest -m 'not system'
+
+check: lint types imports test ## everything
+
+lint: ready ## ruff
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: ready ## mypy and pyright
+	$(PY) -m mypy
+	$(PY) -m pyright
+
+imports: ready ## who may import whom
+	.venv/bin/lint-imports
+
+wheel: ready ## dist/*.whl and the source archive
+	$(PY) -m hatchling build
+
+bench: ready ## time to READY, start-up and memory, beside what people use today
+	$(PY) tests/bench/bench.py
+
+schema: ready ## docs/config.schema.json from the code
+	$(PY) -m vpnpf schema > docs/config.schema.json
+
+constraints: ready ## pin the newest versions that fit; versions only
+	.venv/bin/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --all-extras --python-version 3.11 --upgrade -o constraints.txt pyproject.toml
+
+clean: ## what these targets made
+	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
