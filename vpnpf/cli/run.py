@@ -1,0 +1,76 @@
+"""`vpnpf run`: the engine in the foreground, without a face of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+
+import click
+
+from vpnpf.errors import EX_OK, EX_SOFTWARE
+from vpnpf.events import StopRequested
+from vpnpf.io.lines import LineWriter
+from vpnpf.observers.log import write_events, write_talk
+from vpnpf.wiring import Run, prepare
+
+STDOUT, STDERR = 1, 2
+
+
+@click.command()
+@click.argument("profile", required=False)
+@click.option("--config", type=click.Path(path_type=Path), help="Configuration file; otherwise the usual places.")
+@click.option("--events", is_flag=True, help="One JSON object per event on standard output.")
+@click.option("--verbose", "-v", is_flag=True, help="Say every renewal too.")
+def run(profile: str | None, config: Path | None, *, events: bool, verbose: bool) -> None:
+    """Bring the tunnel up, get the port, and keep both until Ctrl-C or SIGTERM.
+
+    PROFILE may be left out if the configuration has only one. The first signal gives the port back, takes the
+    tunnel down and restores the machine; a second one does not wait for the provider.
+    """
+    sys.exit(asyncio.run(_run(profile, config, events=events, verbose=verbose)))
+
+
+async def _run(profile: str | None, config: Path | None, *, events: bool, verbose: bool) -> int:
+    talk = LineWriter(STDERR)
+    data = LineWriter(STDOUT) if events else None
+    try:
+        with await prepare(profile, config) as prepared:
+            _listen_to_signals(prepared)
+            observers = [_observe("talk", write_talk(prepared.hub, prepared.clock, talk.put, verbose=verbose), talk)]
+            if data is not None:
+                observers.append(_observe("events", write_events(prepared.hub, prepared.clock, data.put), talk))
+            # Tasks start in the order they were made: the observers hear the engine's first word.
+            await asyncio.create_task(prepared.supervisor.run(), name="supervisor")
+            await asyncio.gather(*observers)
+    finally:
+        for writer in (data, talk):
+            if writer is not None:
+                writer.close()
+    return EX_SOFTWARE if prepared.supervisor.left_behind else EX_OK
+
+
+def _listen_to_signals(prepared: Run) -> None:
+    stopping = False
+
+    def stop() -> None:
+        nonlocal stopping
+        prepared.supervisor.post(StopRequested(force=stopping))
+        stopping = True
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+
+
+def _observe(name: str, writing: Coroutine[None, None, None], talk: LineWriter) -> asyncio.Task[None]:
+    """Run an observer; if it fails, that is said and the engine goes on."""
+
+    async def guarded() -> None:
+        try:
+            await writing
+        except Exception as error:  # noqa: BLE001 - a face must not take the engine down, nor die unseen
+            talk.put(f"problem: the {name} ended: {error!r}; the port is kept all the same")
+
+    return asyncio.create_task(guarded(), name=name)

@@ -1,0 +1,147 @@
+"""What must survive a restart, and who may run: small JSON files and locks.
+
+Files are 0600 in a directory of 0700, replaced in one step: after a crash there is the old value or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self, cast
+
+from vpnpf.errors import Unavailable
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def state_directory() -> Path:
+    """Where values are kept: $STATE_DIRECTORY (systemd.exec(5)), /var/lib/vpnpf for root, else the XDG state home."""
+    return _directory("STATE_DIRECTORY", "/var/lib/vpnpf", "XDG_STATE_HOME", ".local/state")
+
+
+def runtime_directory() -> Path:
+    """Where locks are kept, gone after a reboot: $RUNTIME_DIRECTORY, /run/vpnpf for root, else the XDG runtime dir."""
+    return _directory("RUNTIME_DIRECTORY", "/run/vpnpf", "XDG_RUNTIME_DIR", ".cache")
+
+
+def _directory(systemd: str, roots: str, xdg: str, otherwise: str) -> Path:
+    given = os.environ.get(systemd, "").partition(":")[0]
+    if given:
+        return Path(given)
+    if os.geteuid() == 0:
+        return Path(roots)
+    home = os.environ.get(xdg)
+    return Path(home) / "vpnpf" if home else Path.home() / otherwise / "vpnpf"
+
+
+def make_private(directory: Path) -> Path:
+    """Make a directory 0700 with its parents. Raises Unavailable if it cannot be, or belongs to somebody else."""
+    doing = f"making {directory}"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = directory.lstat()
+    except OSError as error:
+        raise Unavailable(doing, error.strerror or str(error), "set STATE_DIRECTORY and RUNTIME_DIRECTORY") from error
+    if not directory.is_dir() or directory.is_symlink() or found.st_uid not in {0, os.geteuid()}:
+        raise Unavailable(doing, "it is not a directory of ours", "remove it, or set another one")
+    return directory
+
+
+class FileStore:
+    """Values by name (`interfaces.Store`)."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def load(self, name: str) -> dict[str, object] | None:
+        """The value saved last, or None. A damaged file is put aside as NAME.damaged, not raised."""
+        path = self._path(name)
+        try:
+            value = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            return cast("dict[str, object]", value)
+        with contextlib.suppress(OSError):
+            path.replace(path.with_suffix(".damaged"))
+        return None
+
+    def save(self, name: str, value: Mapping[str, object]) -> None:
+        """Replace the value in one step. Raises Unavailable if the disk says no; then the old one stands."""
+        path = self._path(name)
+        make_private(self._directory)
+        temporary = ""
+        try:
+            descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self._directory)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(dict(value), file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+            self._sync()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+            hint = f"is {self._directory} writable, and is there room?"
+            raise Unavailable(f"saving {path}", error.strerror or str(error), hint) from error
+
+    def forget(self, name: str) -> None:
+        """Remove the value; nothing happens if there is none."""
+        with contextlib.suppress(OSError):
+            self._path(name).unlink()
+
+    def _path(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"not a name for a file: {name!r}")
+        return self._directory / f"{name}.json"
+
+    def _sync(self) -> None:
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class InstanceLock:
+    """A lock that the kernel lets go of when its holder ends, however it ends (flock(2))."""
+
+    def __init__(self, directory: Path, name: str, what: str) -> None:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"not a name for a file: {name!r}")
+        self._path = directory / f"{name}.lock"
+        self._what = what
+        """What the holder does, for the error: "runs the profile home"."""
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        """Raises Unavailable, naming the process that holds it."""
+        make_private(self._path.parent)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "?"
+            os.close(descriptor)
+            raise Unavailable(
+                "starting", f"another vpnpf (process {holder}) {self._what}", f"end it first: kill {holder}"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        self._descriptor = descriptor
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The file stays: removing it would let a third process lock a file that a second one is waiting for.
+        os.close(self._descriptor)
