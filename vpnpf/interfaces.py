@@ -179,6 +179,14 @@ class TunnelBackend(Protocol):
 
     def __init__(self, options: TunnelOptions) -> None: ...
 
+    def check_config(self) -> None:
+        """Read the provider's file; changes nothing, asks nobody. Raises ConfigError with every mistake."""
+        ...
+
+    def check_machine(self) -> None:
+        """See that this machine has what `up` needs. Raises Unavailable or PermissionDenied."""
+        ...
+
     async def plan(self) -> TunnelPlan:
         """Read the configuration and resolve the endpoint; changes nothing. Raises ConfigError, Failure."""
         ...

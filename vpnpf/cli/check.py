@@ -1,0 +1,59 @@
+"""`vpnpf check-config` and `vpnpf schema`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from vpnpf.config import Config, ProfileSettings, load
+from vpnpf.config_schema import Root
+from vpnpf.errors import ConfigError, Mistake
+from vpnpf.wiring import backend_of
+
+
+@click.command("check-config")
+@click.option("--config", type=click.Path(path_type=Path), help="Configuration file; otherwise the usual places.")
+def check_config(config: Path | None) -> None:
+    """Say what a configuration means, or all that is wrong with it. Changes nothing and asks nobody."""
+    loaded = load(config)
+    _check_tunnels(loaded)
+    click.echo(f"{loaded.path}: good")
+    for profile in loaded.profiles.values():
+        for line in _describe(profile):
+            click.echo(line)
+
+
+@click.command(hidden=True)
+def schema() -> None:
+    """Print the configuration's JSON Schema."""
+    click.echo(json.dumps(Root.model_json_schema(), indent=2))
+
+
+def _check_tunnels(config: Config) -> None:
+    mistakes: list[Mistake] = []
+    for profile in config.profiles.values():
+        backend = backend_of(profile)
+        try:
+            backend.check_config()
+        except ConfigError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(tuple(dict.fromkeys(mistakes)))
+
+
+def _describe(profile: ProfileSettings) -> list[str]:
+    spec = profile.spec
+    allow = [*(["forwarded ports"] if spec.policy.forwarded else []), *map(str, spec.policy.ranges)]
+    lines = [
+        f"profile {spec.name}: {spec.provider} over {profile.tunnel_type} ({profile.tunnel_config})",
+        f"  comes in: {spec.policy.mode}" + (f": {', '.join(allow)}" if spec.policy.mode == "allow-list" else ""),
+        f"  the LAN stays {'reachable' if spec.lan else 'out of reach'}",
+    ]
+    for forward in spec.forwards:
+        client = profile.clients.get(forward.name)
+        to = f"{client.name} ({client.type} at {client.url})" if client else "announced by events"
+        listen = f", local port {forward.internal_port}" if forward.internal_port else ""
+        lines.append(f"  forward {forward.name}: {' and '.join(forward.protocols)}{listen} -> {to}")
+    return lines

@@ -1,0 +1,313 @@
+"""The configuration file: TOML in, frozen values out, and every mistake at once.
+
+pydantic looks at types and unknown keys (config_schema.py), this module at what the values mean together.
+What comes out holds where secrets are, never the secrets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from vpnpf import plugins
+from vpnpf.config_positions import Positions
+from vpnpf.config_schema import ClientTable, ForwardTable, ProfileTable, Root, mistakes_of
+from vpnpf.errors import ConfigError, Mistake, Unavailable, UsageError
+from vpnpf.model import BOTH, ForwardSpec, PolicyMode, PortPolicy, PortRange, ProfileSpec, Protocol
+from vpnpf.plugins import Group
+from vpnpf.secrets import Source
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
+_ENTRY = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?/(tcp|udp)")
+_LAST_PORT = 65535
+Key = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """A torrent client as it was configured."""
+
+    name: str
+    type: str
+    url: str
+    username: str = ""
+    password: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileSettings:
+    """A profile with all that the plug-ins get."""
+
+    spec: ProfileSpec
+    tunnel_type: str
+    tunnel_config: Path
+    """Absolute."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """The provider's own."""
+    clients: Mapping[str, ClientSettings] = field(default_factory=dict)
+    """By forward."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole configuration."""
+
+    path: Path
+    profiles: Mapping[str, ProfileSettings]
+
+    def profile(self, name: str | None) -> ProfileSettings:
+        """The profile of this name, or the only one. Raises UsageError."""
+        known = tuple(self.profiles)
+        if name is None:
+            if len(known) == 1:
+                return self.profiles[known[0]]
+            raise UsageError("choosing a profile", f"{self.path} has several", f"name one of: {', '.join(known)}")
+        if name not in self.profiles:
+            raise UsageError("choosing a profile", f'{self.path} has no profile "{name}"', plugins.nearest(name, known))
+        return self.profiles[name]
+
+
+def places() -> tuple[Path, ...]:
+    """Where a configuration is looked for, the first wins."""
+    home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(home, "vpnpf", "config.toml"), Path("/etc/vpnpf/config.toml")
+
+
+def load(path: Path | None = None) -> Config:
+    """Read and check a configuration. Raises ConfigError with every mistake."""
+    found = path or next((place for place in places() if place.is_file()), None)
+    if found is None:
+        looked = " and ".join(map(str, places()))
+        raise ConfigError((Mistake("config.toml", f"not found: looked for {looked}", "or name one with --config"),))
+    found = found.absolute()
+    try:
+        text = found.read_bytes().decode()
+    except OSError as error:
+        raise ConfigError(
+            (Mistake(str(found), error.strerror or str(error), "name another one with --config"),)
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError((Mistake(str(found), "it is not UTF-8 text", "write it anew"),)) from error
+    return parse(text, found)
+
+
+def parse(text: str, path: Path) -> Config:
+    """Check the text of a configuration; `path` is where it lies. Raises ConfigError with every mistake."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"line (\d+)", str(error))
+        where = f"{path}:{line[1]}" if line else str(path)
+        raise ConfigError((Mistake(where, f"it is not TOML: {error}", "see https://toml.io"),)) from error
+    positions = Positions(text, path)
+    try:
+        root = Root.model_validate(raw)
+    except ValidationError as error:
+        first = tuple(mistakes_of(error, positions))
+        # What pydantic accepted may be wrong in other ways: say that in the same go, as far as it can be read.
+        rest = _Checker(path, positions).check(*_readable(raw))[1]
+        known = {mistake.where for mistake in first}
+        raise ConfigError((*first, *(mistake for mistake in rest if mistake.where not in known))) from None
+    config, mistakes = _Checker(path, positions).check(root.profiles, root.clients)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return config
+
+
+def _readable(raw: Mapping[str, object]) -> tuple[dict[str, ProfileTable], dict[str, ClientTable | None]]:
+    """Those tables that are right by themselves; a client that is not is None, so that its name is known."""
+    profiles: dict[str, ProfileTable] = {}
+    clients: dict[str, ClientTable | None] = {}
+    for name, value in _entries(raw, "profiles"):
+        with contextlib.suppress(ValidationError):
+            profiles[name] = ProfileTable.model_validate(value)
+    for name, value in _entries(raw, "clients"):
+        clients[name] = None
+        with contextlib.suppress(ValidationError):
+            clients[name] = ClientTable.model_validate(value)
+    return profiles, clients
+
+
+def _entries(raw: Mapping[str, object], key: str) -> Iterable[tuple[str, object]]:
+    table = raw.get(key)
+    return table.items() if isinstance(table, dict) else ()
+
+
+class _Checker:
+    """What the values mean together."""
+
+    def __init__(self, path: Path, positions: Positions) -> None:
+        self._path = path
+        self._positions = positions
+        self._mistakes: list[Mistake] = []
+
+    def check(
+        self, tables: Mapping[str, ProfileTable], client_tables: Mapping[str, ClientTable | None]
+    ) -> tuple[Config, tuple[Mistake, ...]]:
+        """The configuration as far as it goes, and the mistakes."""
+        if not tables:
+            self._wrong((), "it has no profile", "begin with [profiles.home]; README.md has an example")
+        clients = {name: self._client(name, table) if table else None for name, table in client_tables.items()}
+        profiles = {}
+        for name, table in tables.items():
+            if not _NAME.fullmatch(name):
+                self._wrong(("profiles", name), "not a name: letters, digits, - and _, at most 32")
+            profiles[name] = self._profile(name, table, clients)
+        return Config(self._path, profiles), tuple(self._mistakes)
+
+    def _profile(self, name: str, table: ProfileTable, clients: Mapping[str, ClientSettings | None]) -> ProfileSettings:
+        at: Key = ("profiles", name)
+        most = self._provider(at, table)
+        if table.tunnel.type not in plugins.names(Group.TUNNELS):
+            hint = plugins.nearest(table.tunnel.type, plugins.names(Group.TUNNELS))
+            self._wrong((*at, "tunnel", "type"), f'there is no tunnel type "{table.tunnel.type}"', hint)
+        tunnel = self._path.parent / Path(table.tunnel.config).expanduser()
+        if not tunnel.is_file():
+            self._wrong((*at, "tunnel", "config"), f"there is no file {tunnel}", "download it from your provider")
+        elif not os.access(tunnel, os.R_OK):
+            self._wrong((*at, "tunnel", "config"), f"{tunnel} cannot be read", "run as root, or as its owner")
+        if not table.forwards:
+            self._wrong(at, "no port is asked for", f"add [profiles.{name}.forwards.torrent]")
+        elif len(table.forwards) > most:
+            self._wrong((*at, "forwards"), f"{len(table.forwards)} forwards; {table.provider} gives at most {most}")
+        forwards = tuple(self._forwards(at, table.forwards, clients))
+        policy = self._policy((*at, "policy"), table)
+        used = {forward.name: clients.get(forward.client) for forward in forwards if forward.client}
+        return ProfileSettings(
+            spec=ProfileSpec(name, table.provider, forwards, policy, lan=table.lock.lan),
+            tunnel_type=table.tunnel.type,
+            tunnel_config=tunnel.absolute(),
+            options=table.options,
+            clients={forward: client for forward, client in used.items() if client},
+        )
+
+    def _provider(self, at: Key, table: ProfileTable) -> int:
+        """Check the provider and its options; returns how many forwards it can have."""
+        known = plugins.names(Group.PROVIDERS)
+        if table.provider not in known:
+            hint = plugins.nearest(table.provider, known)
+            self._wrong((*at, "provider"), f'there is no provider "{table.provider}"', hint)
+            return _LAST_PORT
+        try:
+            manifest = plugins.manifest(Group.PROVIDERS, table.provider)
+        except Unavailable as error:
+            self._wrong((*at, "provider"), error.cause, error.hint)
+            return _LAST_PORT
+        options = {option.name: option for option in manifest.options}
+        for key, value in table.options.items():
+            option = options.get(key)
+            if option is None:
+                hint = plugins.nearest(key, tuple(options)) if options else f"{table.provider} has no options"
+                self._wrong((*at, "options", key), f'unknown option "{key}"', hint)
+            elif type(value) is not option.type:
+                self._wrong((*at, "options", key), f"not of the type {option.type.__name__}", option.help)
+            elif wrong := option.check(value):
+                self._wrong((*at, "options", key), wrong, option.help)
+        return manifest.max_forwards
+
+    def _forwards(
+        self, at: Key, tables: Mapping[str, ForwardTable], clients: Mapping[str, ClientSettings | None]
+    ) -> Iterator[ForwardSpec]:
+        # Those that listen on whatever port comes go first: a provider may have only one that comes out as it went in.
+        order = sorted(tables, key=lambda name: tables[name].internal_port is not None)
+        slots = {name: slot for slot, name in enumerate(order)}
+        seen: dict[tuple[str, object], str] = {}
+        for name, table in tables.items():
+            here = (*at, "forwards", name)
+            if not _NAME.fullmatch(name):
+                self._wrong(here, "not a name: letters, digits, - and _, at most 32")
+            for key in ("client", "internal_port", "external_port"):
+                value = getattr(table, key)
+                if value is None:
+                    continue
+                if (key, value) in seen:
+                    self._wrong((*here, key), f"{value} is taken by the forward {seen[key, value]}", "choose another")
+                seen[key, value] = name
+            protocols = tuple(dict.fromkeys(table.protocols))
+            if not protocols:
+                self._wrong((*here, "protocols"), "no protocol", 'leave it out, or write ["tcp", "udp"]')
+            if table.client is not None and table.client not in clients:
+                hint = plugins.nearest(table.client, tuple(clients)) if clients else f"add [clients.{table.client}]"
+                self._wrong((*here, "client"), f'there is no client "{table.client}"', hint)
+            client = clients.get(table.client) if table.client is not None else None
+            yield ForwardSpec(
+                name=name,
+                slot=slots[name],
+                protocols=tuple(p for p in BOTH if str(p) in protocols),
+                internal_port=table.internal_port,
+                external_port=table.external_port,
+                client=table.client,
+                client_local=client is None or is_local(client.url),
+            )
+
+    def _policy(self, at: Key, table: ProfileTable) -> PortPolicy:
+        mode = PolicyMode(table.policy.mode)
+        allow = table.policy.allow
+        if allow is not None and mode is not PolicyMode.ALLOW_LIST:
+            self._wrong((*at, "allow"), f"it means nothing with {mode}", f'use mode = "{PolicyMode.ALLOW_LIST}"')
+        ranges: list[PortRange] = []
+        entries = ["forwarded"] if allow is None else allow
+        for entry in entries:
+            if entry == "forwarded":
+                continue
+            found = _ENTRY.fullmatch(entry.strip().lower())
+            if not found:
+                self._wrong((*at, "allow"), f'"{entry}" is no port', 'write "forwarded", "22/tcp" or "8000-8010/udp"')
+                continue
+            first, last = int(found[1]), int(found[2] or found[1])
+            if not 1 <= first <= last <= _LAST_PORT:
+                self._wrong((*at, "allow"), f'"{entry}" is not within 1-{_LAST_PORT}, small to large')
+                continue
+            ranges.append(PortRange(first, last, Protocol(found[3])))
+        return PortPolicy(mode, "forwarded" in entries, tuple(sorted(set(ranges))))
+
+    def _client(self, name: str, table: ClientTable) -> ClientSettings:
+        at: Key = ("clients", name)
+        if table.type not in plugins.names(Group.CLIENTS):
+            hint = plugins.nearest(table.type, plugins.names(Group.CLIENTS))
+            self._wrong((*at, "type"), f'there is no client type "{table.type}"', hint)
+        if wrong := _wrong_url(table.url):
+            self._wrong((*at, "url"), wrong, "write it as http://127.0.0.1:8080")
+        source = None
+        if table.password is not None:
+            given = [(kind, value) for kind, value in table.password.model_dump().items() if value is not None]
+            if len(given) != 1:
+                self._wrong((*at, "password"), "exactly one place is needed", "keyring, file, env or credential")
+            else:
+                kind, value = given[0]
+                source = Source(kind, str(self._path.parent / Path(value).expanduser()) if kind == "file" else value)
+        return ClientSettings(name, table.type, table.url.rstrip("/"), table.username, source)
+
+    def _wrong(self, key: Key, what: str, hint: str = "") -> None:
+        self._mistakes.append(Mistake(self._positions.where(key), what, hint))
+
+
+def _wrong_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port_zero = parts.port == 0
+    except ValueError:
+        return "it is not a URL"
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port_zero:
+        return "it is not an http or https URL"
+    if "@" in parts.netloc:
+        return "it holds a user name or password; set username and password apart from it"
+    return "it has a query or a fragment" if parts.query or parts.fragment else ""
+
+
+def is_local(url: str) -> bool:
+    """Whether a URL names this machine, so that its sockets can be seen from here."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

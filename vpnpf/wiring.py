@@ -1,0 +1,109 @@
+"""The composition root: a configuration becomes plug-ins, adapters and an engine that can run.
+
+The only place that sees everything. Whatever can be known to be wrong is found here, before anything on the
+machine has changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from vpnpf import plugins
+from vpnpf.config import ClientSettings, ProfileSettings, load
+from vpnpf.core.state import initial
+from vpnpf.firewall.nft import Nft
+from vpnpf.hub import Hub
+from vpnpf.interfaces import ClientOptions, Clock, TorrentClient, TunnelBackend, TunnelOptions
+from vpnpf.io.clock import BootClock
+from vpnpf.io.http import HttpClient
+from vpnpf.io.process import find
+from vpnpf.io.sockets import KernelSockets
+from vpnpf.io.udp import TunnelIO
+from vpnpf.leases import from_store
+from vpnpf.secrets import reader
+from vpnpf.store import FileStore, InstanceLock, make_private, runtime_directory, state_directory
+from vpnpf.supervisor import Supervisor
+from vpnpf.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An engine that is ready to go; a context manager that holds its locks."""
+
+    supervisor: Supervisor
+    hub: Hub
+    clock: Clock
+    locks: contextlib.ExitStack
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.locks.close()
+
+
+async def prepare(profile: str | None, config: Path | None) -> Run:
+    """Read, check and build everything for a profile; changes nothing but our own directories.
+
+    Raises ConfigError, UsageError, Unavailable, PermissionDenied or Failure.
+    """
+    settings = load(config).profile(profile)
+    name = settings.spec.name
+    backend = backend_of(settings)
+    backend.check_config()
+    backend.check_machine()
+    find("nft")
+    provider = plugins.provider(settings.spec.provider)(settings.options)
+    clients = {forward: _client(client) for forward, client in settings.clients.items()}
+    with contextlib.ExitStack() as stack:
+        for lock in _locks(name):
+            stack.enter_context(lock)
+        plan = await backend.plan()
+        clock, hub, store = BootClock(), Hub(), FileStore(state_directory())
+        leases = f"leases-{name}"
+        workers = Workers(
+            backend=backend,
+            firewall=Nft(clock=clock.now),
+            provider=provider,
+            provider_io=lambda tunnel: TunnelIO(tunnel, clock),
+            clients=clients,
+            sockets=KernelSockets(),
+            store=store,
+            clock=clock,
+            leases_name=leases,
+        )
+        machine = initial(settings.spec, plan, clock.now(), from_store(store.load(leases)))
+        return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all())
+
+
+def backend_of(settings: ProfileSettings) -> TunnelBackend:
+    """The tunnel back end of a profile. Raises Unavailable if the plug-in is broken."""
+    name = settings.spec.name
+    options = TunnelOptions(
+        profile=name,
+        config=str(settings.tunnel_config),
+        runtime=str(runtime_directory() / f"profile-{name}"),
+        lan=settings.spec.lan,
+    )
+    return plugins.tunnel(settings.tunnel_type)(options)
+
+
+def _client(settings: ClientSettings) -> TorrentClient:
+    options = ClientOptions(settings.url, settings.username, reader(settings.password))
+    return plugins.client(settings.type)(HttpClient(), options)
+
+
+def _locks(profile: str) -> tuple[InstanceLock, InstanceLock]:
+    """One process for a profile, and one for a network namespace: it has one default route and one packet filter."""
+    directory = make_private(runtime_directory())
+    namespace = Path("/proc/self/ns/net").stat().st_ino
+    return (
+        InstanceLock(directory, f"profile-{profile}", f"runs the profile {profile}"),
+        InstanceLock(directory, f"namespace-{namespace}", "runs another profile in this network namespace"),
+    )
