@@ -85,3 +85,20 @@ async def must(argv: Sequence[str], *, doing: str, stdin: str = "", deadline: fl
         said = " / ".join(done.stderr.split("\n")).strip(" /") or "it said nothing"
         raise Transient(doing, f"{argv[0]} ended with status {done.status}: {said[:400]}")
     return done.stdout
+
+
+async def spawn(argv: Sequence[str], env: dict[str, str] | None = None) -> subprocess.Process:
+    """Start a program that goes on, in a session of its own: Ctrl-C at our terminal does not reach it.
+
+    `argv[0]` is looked up by `find`; `env` is added to the cleared environment. Raises Unavailable.
+    """
+    return await asyncio.create_subprocess_exec(
+        find(argv[0]),
+        *argv[1:],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=ENVIRONMENT | (env or {}),
+        cwd="/",
+        start_new_session=True,
+    )
