@@ -32,7 +32,7 @@ async def resolve(host: str, port: int) -> tuple[str, ...]:
     except socket.gaierror as error:
         if error.errno == socket.EAI_NONAME:
             raise Misconfigured(
-                doing, error.strerror, "is the name right, and is this machine online?", 30.0
+                doing, str(error.strerror), "is the name right, and is this machine online?", 30.0
             ) from error
         raise Transient(doing, str(error.strerror), "is this machine online?") from error
     addresses = dict.fromkeys(str(ipaddress.ip_address(each[4][0])) for each in found)
