@@ -6,12 +6,11 @@ What comes out holds where secrets are, never the secrets.
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,7 +19,7 @@ from pydantic import ValidationError
 
 from vpnpf import plugins
 from vpnpf.config_positions import Positions
-from vpnpf.config_schema import ClientTable, ForwardTable, ProfileTable, Root, mistakes_of
+from vpnpf.config_schema import ClientTable, ForwardTable, Key, ProfileTable, Root, mended, mistakes_of
 from vpnpf.errors import ConfigError, Mistake, Unavailable, UsageError
 from vpnpf.model import BOTH, ForwardSpec, PolicyMode, PortPolicy, PortRange, ProfileSpec, Protocol
 from vpnpf.plugins import Group
@@ -29,7 +28,6 @@ from vpnpf.secrets import Source
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _ENTRY = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?/(tcp|udp)")
 _LAST_PORT = 65535
-Key = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,49 +112,32 @@ def parse(text: str, path: Path) -> Config:
     except ValidationError as error:
         first = tuple(mistakes_of(error, positions))
         # What pydantic accepted may be wrong in other ways: say that in the same go, as far as it can be read.
-        rest = _Checker(path, positions).check(*_readable(raw))[1]
-        known = {mistake.where for mistake in first}
-        raise ConfigError((*first, *(mistake for mistake in rest if mistake.where not in known))) from None
+        rest, broken = mended(raw)
+        more = _Checker(path, positions, broken).check(rest.profiles, rest.clients)[1] if rest else ()
+        raise ConfigError(positions.in_order((*first, *more))) from None
     config, mistakes = _Checker(path, positions).check(root.profiles, root.clients)
     if mistakes:
-        raise ConfigError(mistakes)
+        raise ConfigError(positions.in_order(mistakes))
     return config
-
-
-def _readable(raw: Mapping[str, object]) -> tuple[dict[str, ProfileTable], dict[str, ClientTable | None]]:
-    """Those tables that are right by themselves; a client that is not is None, so that its name is known."""
-    profiles: dict[str, ProfileTable] = {}
-    clients: dict[str, ClientTable | None] = {}
-    for name, value in _entries(raw, "profiles"):
-        with contextlib.suppress(ValidationError):
-            profiles[name] = ProfileTable.model_validate(value)
-    for name, value in _entries(raw, "clients"):
-        clients[name] = None
-        with contextlib.suppress(ValidationError):
-            clients[name] = ClientTable.model_validate(value)
-    return profiles, clients
-
-
-def _entries(raw: Mapping[str, object], key: str) -> Iterable[tuple[str, object]]:
-    table = raw.get(key)
-    return table.items() if isinstance(table, dict) else ()
 
 
 class _Checker:
     """What the values mean together."""
 
-    def __init__(self, path: Path, positions: Positions) -> None:
+    def __init__(self, path: Path, positions: Positions, broken: frozenset[Key] = frozenset()) -> None:
         self._path = path
         self._positions = positions
+        self._broken = broken
+        """Keys of which enough was said: nothing at or below them is said again."""
         self._mistakes: list[Mistake] = []
 
     def check(
-        self, tables: Mapping[str, ProfileTable], client_tables: Mapping[str, ClientTable | None]
+        self, tables: Mapping[str, ProfileTable], client_tables: Mapping[str, ClientTable]
     ) -> tuple[Config, tuple[Mistake, ...]]:
         """The configuration as far as it goes, and the mistakes."""
         if not tables:
             self._wrong((), "it has no profile", "begin with [profiles.home]; README.md has an example")
-        clients = {name: self._client(name, table) if table else None for name, table in client_tables.items()}
+        clients = {name: self._client(name, table) for name, table in client_tables.items()}
         profiles = {}
         for name, table in tables.items():
             if not _NAME.fullmatch(name):
@@ -164,7 +145,7 @@ class _Checker:
             profiles[name] = self._profile(name, table, clients)
         return Config(self._path, profiles), tuple(self._mistakes)
 
-    def _profile(self, name: str, table: ProfileTable, clients: Mapping[str, ClientSettings | None]) -> ProfileSettings:
+    def _profile(self, name: str, table: ProfileTable, clients: Mapping[str, ClientSettings]) -> ProfileSettings:
         at: Key = ("profiles", name)
         most = self._provider(at, table)
         if table.tunnel.type not in plugins.names(Group.TUNNELS):
@@ -215,7 +196,7 @@ class _Checker:
         return manifest.max_forwards
 
     def _forwards(
-        self, at: Key, tables: Mapping[str, ForwardTable], clients: Mapping[str, ClientSettings | None]
+        self, at: Key, tables: Mapping[str, ForwardTable], clients: Mapping[str, ClientSettings]
     ) -> Iterator[ForwardSpec]:
         # Those that listen on whatever port comes go first: a provider may have only one that comes out as it went in.
         order = sorted(tables, key=lambda name: tables[name].internal_port is not None)
@@ -288,6 +269,8 @@ class _Checker:
         return ClientSettings(name, table.type, table.url.rstrip("/"), table.username, source)
 
     def _wrong(self, key: Key, what: str, hint: str = "") -> None:
+        if any(key[:length] in self._broken for length in range(len(key) + 1)):
+            return
         self._mistakes.append(Mistake(self._positions.where(key), what, hint))
 
 

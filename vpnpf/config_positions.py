@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from vpnpf.errors import Mistake
+
 _PART = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
 _DOTTED = rf"{_PART}(?:\s*\.\s*{_PART})*"
 _HEADER = re.compile(rf"\s*\[\s*({_DOTTED})\s*\]")
@@ -41,6 +43,14 @@ class Positions:
             if line is not None:
                 return f"{self._path}:{line}: {'.'.join(names)}"
         return f"{self._path}: {'.'.join(names)}" if names else str(self._path)
+
+    def in_order(self, mistakes: tuple[Mistake, ...]) -> tuple[Mistake, ...]:
+        """Mistakes in the order of their lines; those without a line go first."""
+        return tuple(sorted(mistakes, key=lambda mistake: self._line_of(mistake.where)))
+
+    def _line_of(self, where: str) -> int:
+        number = where.removeprefix(f"{self._path}:").partition(":")[0]
+        return int(number) if number.isdigit() else 0
 
     def _note(self, key: tuple[str, ...], number: int) -> None:
         for length in range(1, len(key) + 1):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,6 +12,7 @@ from vpnpf.config_positions import Positions
 from vpnpf.errors import Mistake
 from vpnpf.plugins import nearest
 
+Key = tuple[str | int, ...]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -117,7 +119,47 @@ def mistakes_of(error: ValidationError, positions: Positions) -> Iterator[Mistak
                 yield Mistake(where, each["msg"].lower(), _describe(key))
 
 
-def _model_of(key: tuple[int | str, ...]) -> type[Table]:
+def mended(raw: Mapping[str, Any]) -> tuple[Root | None, frozenset[Key]]:
+    """A file with what is wrong in it left out or filled up, so that the rest can be looked at too; and what that was.
+
+    None instead of the first if there is nothing left to look at.
+    """
+    copy = deepcopy(dict(raw))
+    broken: set[Key] = set()
+    for _ in range(_DEEPEST):
+        try:
+            return Root.model_validate(copy), frozenset(broken)
+        except ValidationError as error:
+            for each in error.errors(include_url=False, include_input=False):
+                key = next(
+                    (each["loc"][:n] for n, part in enumerate(each["loc"]) if isinstance(part, int)), each["loc"]
+                )
+                broken.add(key)
+                _mend(copy, key, each["type"])
+    return None, frozenset(broken)
+
+
+_DEEPEST = 6
+"""Levels of tables in a file: filling one up may show what is missing in the next."""
+
+
+def _mend(table: dict[str, Any], key: Key, kind: str) -> None:
+    for part in key[:-1]:
+        if not isinstance(table, dict) or part not in table:
+            return
+        table = table[str(part)]
+    if not (key and isinstance(table, dict)):
+        return
+    last = str(key[-1])
+    field = _model_of(key[:-1]).model_fields.get(last)
+    table.pop(last, None)
+    if kind in {"model_type", "dict_type"} or (field is not None and last == "tunnel"):
+        table[last] = {}
+    elif field is not None and field.is_required():
+        table[last] = "?"
+
+
+def _model_of(key: Key) -> type[Table]:
     """The model of the table at a key."""
     match key:
         case ():
@@ -134,7 +176,7 @@ def _model_of(key: tuple[int | str, ...]) -> type[Table]:
             return Table
 
 
-def _describe(key: tuple[int | str, ...]) -> str:
+def _describe(key: Key) -> str:
     """A field's description, as a hint."""
     while key and isinstance(key[-1], int):
         key = key[:-1]

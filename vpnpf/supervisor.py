@@ -12,7 +12,7 @@ from typing import Protocol
 
 from vpnpf.core.machine import start, step
 from vpnpf.core.schedule import LONGEST_SLEEP
-from vpnpf.core.state import Machine, view
+from vpnpf.core.state import Machine, view, without
 from vpnpf.errors import (
     LeaseLost,
     Misconfigured,
@@ -22,7 +22,7 @@ from vpnpf.errors import (
     Unsupported,
     VpnpfError,
 )
-from vpnpf.events import Answer, Event, Notice, Order, ProblemNoticed, Tick, WorkFailed
+from vpnpf.events import Answer, Event, Notice, Order, ProblemNoticed, StopRequested, Tick, WorkFailed
 from vpnpf.hub import Hub, Moment
 from vpnpf.interfaces import Clock
 from vpnpf.model import FailureKind, Phase, Problem, State
@@ -101,8 +101,16 @@ class Supervisor:
         try:
             self._take(*step(self.machine, event, now))
         except Exception as error:  # noqa: BLE001 - a mistake of ours must not end the loop that keeps the port
-            problem = Problem(f"handling {type(event).__name__}", FailureKind.CRASHED, repr(error), since=now)
+            doing = f"handling {type(event).__name__}"
+            problem = Problem(doing, FailureKind.CRASHED, repr(error), since=now)
             self._hub.publish(view(self.machine), (Moment(now, ProblemNoticed(problem)),))
+            if isinstance(event, Tick | StopRequested):
+                return
+            # The answer cannot be learnt, but its work must not count as under way for ever.
+            if not isinstance(event, WorkFailed):
+                self._handle(WorkFailed(event.generation, event.key, FailureKind.CRASHED, doing, repr(error)))
+            else:
+                self.machine = without(self.machine, event.key)
 
     def _take(self, machine: Machine, orders: tuple[Order, ...], notices: tuple[Notice, ...]) -> None:
         self.machine = machine

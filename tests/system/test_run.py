@@ -125,9 +125,9 @@ async def test_a_gateway_that_refuses_is_told_with_a_hint(provider, client, prof
         problem = product.state["problems"][0]
         assert problem["kind"] == "misconfigured"
         assert "NAT-PMP" in problem["hint"]
-        assert "hint" in product.talk
         assert product.state["phase"] == "failed"
         assert await product.stop() == 0
+    assert "hint" in product.talk
 
 
 async def test_a_port_without_a_client_is_redirected_to_a_fixed_one(provider, profile, tmp_path):

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from types import MappingProxyType
 
+from vpnpf.core.policy import stands
 from vpnpf.core.proofs import count
 from vpnpf.core.schedule import HANDSHAKE_DEAD, backoff, renew_at, retry_renewal
 from vpnpf.core.state import ForwardState, Job, Machine
@@ -34,12 +35,18 @@ from vpnpf.events import (
     TunnelStopped,
     WorkFailed,
 )
-from vpnpf.model import FailureKind, Problem, Proofs
+from vpnpf.model import FailureKind, FirewallReading, Problem, Proof, Proofs
 
 TUNNEL_LOOKS = 3
 """Looks at a tunnel that may fail in a row before it counts as lost; one may fail because the machine is busy."""
 STOP_TRIES = 3
-"""Tries to undo something while stopping, before it is left and said."""
+"""Tries to undo something while stopping, before it is left and said; one if it is forced."""
+STOP_AGAIN = 1.0
+"""Seconds between those tries, whatever the failure says: nobody waits minutes for an end."""
+SOONEST_RETRY = 0.5
+"""Seconds; a plug-in that wants to be asked again at once is not asked in a loop."""
+LOOKS = frozenset({"PlanTunnel", "CheckTunnel", "ReadFirewall", "ReadClient"})
+"""Work that changes nothing: its success says nothing about a change that failed under the same key."""
 CLIENT_AGAIN = 60.0
 """Seconds until a torrent client that refused us is asked again; its driver does not repeat a wrong password."""
 
@@ -72,14 +79,23 @@ class Absorber:
     # -- answers --------------------------------------------------------------------------------
 
     def _succeeded(self, event: Answer, job: Job) -> None:  # noqa: C901 - one flat table of answers
-        if job.problem is not None:
-            self.notices.append(ProblemOver(job.problem))
-        self._set_job(event.key, replace(job, running="", failures=0, not_before=0.0, problem=None))
+        if isinstance(event, LeaseGranted) and _ended(event.lease.expires_at, self.now):
+            cause = "it had ended before it arrived"
+            late = WorkFailed(event.generation, event.key, FailureKind.TRANSIENT, "taking a lease", cause)
+            self._failed(late, job)
+            return
+        if job.running in LOOKS and job.failed not in {"", job.running}:
+            self._set_job(event.key, replace(job, running="", not_before=0.0))
+        else:
+            if job.problem is not None:
+                self.notices.append(ProblemOver(job.problem))
+            self._set_job(event.key, replace(job, running="", failed="", failures=0, not_before=0.0, problem=None))
         match event:
             case FirewallApplied(policy=policy, reading=reading):
-                self._set(applied=policy, reading=reading, reading_at=self.now)
+                self._set(applied=policy)
+                self._read(reading)
             case FirewallRead(reading=reading):
-                self._set(reading=reading, reading_at=self.now)
+                self._read(reading)
             case FirewallRemoved():
                 self._set(applied=None, reading=None, reading_at=self.now, firewall_gone=True)
             case TunnelPlanned(plan=plan):
@@ -110,28 +126,30 @@ class Absorber:
     def _granted(self, event: LeaseGranted) -> None:
         forward, lease = self._of(event.forward), event.lease
         held = forward.lease
+        number = self.machine.tunnel_number
         if held is not None and (held.external_port, held.internal_port) == (lease.external_port, lease.internal_port):
-            self._forward(event.forward, lease=lease, wish=lease, renew_at=renew_at(lease))
+            self._forward(event.forward, lease=lease, wish=lease, leased_for=number, renew_at=renew_at(lease))
             self.notices.append(LeaseRenewed(event.forward, lease))
             return
-        before = {protocol: hits.packets for protocol, hits in count(self.machine, event.forward).items()}
         self._forward(
             event.forward,
             lease=lease,
-            replaced=held,
+            # After two changes in a row the first port is the one that the client still listens on.
+            replaced=forward.replaced or held,
             wish=lease,
             leased_at=self.now,
+            leased_for=number,
             renew_at=renew_at(lease),
             released=False,
             sockets=None,
-            hits_before=MappingProxyType(before),
+            hits_before=None,
             # What was proven was proven of another port.
             proofs=Proofs(tunnel=forward.proofs.tunnel),
         )
         self.notices.append(PortGranted(event.forward, lease, held.external_port if held else None))
 
     def _failed(self, event: WorkFailed, job: Job) -> None:
-        failures = job.failures + 1
+        failures = job.failures + 1 if job.failed == job.running else 1
         wait = self._wait(event, failures)
         retry_at = None if math.isinf(wait) else self.now + wait
         before = job.problem
@@ -148,16 +166,25 @@ class Absorber:
         if new:
             self.notices.append(ProblemNoticed(problem))
         self._set_job(
-            event.key, replace(job, running="", failures=failures, not_before=self.now + wait, problem=problem)
+            event.key,
+            replace(
+                job,
+                running="",
+                failed=job.running,
+                failures=failures,
+                not_before=self.now + wait,
+                problem=problem,
+            ),
         )
         kind, _, name = event.key.partition(":")
+        enough = 1 if self.machine.force else STOP_TRIES
         if kind == "lease" and self.machine.stopping:
             self._forward(name, released=True)
         elif kind == "lease" and event.kind is FailureKind.LEASE_LOST:
             self._drop(self._of(name), event.cause)
-        elif job.running == "StopTunnel" and failures >= STOP_TRIES:
+        elif job.running == "StopTunnel" and failures >= enough:
             self._set(tunnel_gone=True)
-        elif job.running == "RemoveFirewall" and failures >= STOP_TRIES:
+        elif job.running == "RemoveFirewall" and failures >= enough:
             self._set(firewall_gone=True)
         elif job.running == "CheckTunnel":
             busy = event.kind is FailureKind.TRANSIENT and failures < TUNNEL_LOOKS
@@ -167,12 +194,12 @@ class Absorber:
     def _wait(self, event: WorkFailed, failures: int) -> float:  # noqa: PLR0911 - one rule a line
         """Seconds until the same is tried again."""
         kind, _, name = event.key.partition(":")
-        if event.kind in {FailureKind.MISCONFIGURED, FailureKind.UNSUPPORTED}:
-            if event.retry_after is not None:
-                return event.retry_after
-            return CLIENT_AGAIN if kind == "client" else math.inf
+        if self.machine.stopping:
+            return STOP_AGAIN
         if event.retry_after is not None:
-            return event.retry_after
+            return max(SOONEST_RETRY, event.retry_after)
+        if event.kind in {FailureKind.MISCONFIGURED, FailureKind.UNSUPPORTED}:
+            return CLIENT_AGAIN if kind == "client" else math.inf
         if event.kind is FailureKind.LEASE_LOST and failures == 1:
             return 0.0
         if kind == "tunnel" and self.machine.tunnel is not None:
@@ -183,6 +210,14 @@ class Absorber:
             return retry_renewal(lease, wait, self.now) if lease else wait
         return wait
 
+    def _read(self, reading: FirewallReading) -> None:
+        """The rule set as it is; the first reading of one that has a forward's port is what its hits count from."""
+        self._set(reading=reading, reading_at=self.now)
+        for forward in self.machine.forwards:
+            if forward.hits_before is None and reading.intact and stands(self.machine, forward):
+                hits = {protocol: hits.packets for protocol, hits in count(self.machine, forward.spec.name).items()}
+                self._forward(forward.spec.name, hits_before=MappingProxyType(hits))
+
     # -- losses ---------------------------------------------------------------------------------
 
     def _tunnel_lost(self) -> None:
@@ -190,8 +225,11 @@ class Absorber:
         jobs = {key: replace(job, running="", not_before=0.0) for key, job in self.machine.jobs.items() if ":" in key}
         self._set(tunnel=None, health=None, planned=False, jobs=MappingProxyType({**self.machine.jobs, **jobs}))
         for forward in self.machine.forwards:
+            # What came in through that tunnel proves nothing of the next.
+            proofs = replace(forward.proofs, reachable=Proof())
+            self._forward(forward.spec.name, replaced=None, sockets=None, hits_before=None, proofs=proofs)
             if forward.lease is not None:
-                self._forward(forward.spec.name, renew_at=self.now, replaced=None, sockets=None)
+                self._forward(forward.spec.name, renew_at=self.now)
 
     def _expire(self) -> None:
         for forward in self.machine.forwards:

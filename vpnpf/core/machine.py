@@ -41,7 +41,10 @@ from vpnpf.core.policy import policy_for, stands
 from vpnpf.core.proofs import followed, prove
 from vpnpf.core.state import ForwardState, Machine
 from vpnpf.events import Event, Notice, Order, PhaseChanged, PortAnnounced, Tick
-from vpnpf.model import Phase
+from vpnpf.model import FailureKind, Phase
+
+HOPELESS = frozenset({FailureKind.MISCONFIGURED, FailureKind.UNSUPPORTED})
+"""Kinds of failure that do not pass by themselves."""
 
 
 def step(machine: Machine, event: Event, now: float) -> tuple[Machine, tuple[Order, ...], tuple[Notice, ...]]:
@@ -108,8 +111,9 @@ def _ready(machine: Machine, forward: ForwardState) -> bool:
 
 
 def _hopeless(machine: Machine, forward: ForwardState) -> bool:
-    """Whether nobody but the person can bring the lease about."""
-    return forward.lease is None and math.isinf(machine.job(f"lease:{forward.spec.name}").not_before)
+    """Whether only the person can bring the lease about, although it may be asked for again now and then."""
+    problem = machine.job(f"lease:{forward.spec.name}").problem
+    return forward.lease is None and problem is not None and problem.kind in HOPELESS
 
 
 def _cause(machine: Machine, phase: Phase) -> str:

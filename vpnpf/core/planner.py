@@ -65,7 +65,7 @@ class Planner:
         if machine.tunnel is None:
             if not machine.planned:
                 self._order(PlanTunnel())
-            elif safe:
+            elif safe and machine.reading is not None and machine.reading.intact:
                 self._order(StartTunnel(machine.plan))
             return
         self._order(CheckTunnel(machine.tunnel), machine.health_at + machine.timing.tunnel)
@@ -108,12 +108,18 @@ class Planner:
         wanted = wanted_settings(self.machine, forward)
         if wanted is None:
             return
-        again = forward.settings_at + self.machine.timing.client
+        timing, listening = self.machine.timing, forward.proofs.listening
+        again = forward.settings_at + timing.client
         if forward.settings != wanted or forward.settings_for != self.machine.tunnel_number:
             self._order(SetClient(forward.spec.name, wanted))
-        elif forward.proofs.listening.ok is False:
-            # The right settings and no socket: the client sits on dead sockets, and setting it anew makes it bind.
-            self._order(SetClient(forward.spec.name, wanted), again)
+        elif listening.ok is False and listening.since is not None:
+            if forward.settings_at < listening.since:
+                # The sockets went: somebody may have set another port, or the client was started anew.
+                self._order(ReadClient(forward.spec.name))
+            else:
+                # The right settings and no socket: the client sits on dead sockets, and setting it anew makes it bind.
+                first = listening.since + timing.rebind
+                self._order(SetClient(forward.spec.name, wanted), first if forward.settings_at < first else again)
         else:
             self._order(ReadClient(forward.spec.name), again)
 
@@ -161,13 +167,13 @@ class Planner:
         kind = type(work).__name__
         if after is None or job.running == kind or (job.running and not instead):
             return
-        due = max(after, job.not_before) if kind == job.last else after
+        due = max(after, job.not_before) if _again(work, job.last) else after
         if due > self.now:
             self._wake_at(due)
             return
         generation = self.machine.generation + 1
         jobs = MappingProxyType(
-            {**self.machine.jobs, work.key: replace(job, generation=generation, running=kind, last=kind)}
+            {**self.machine.jobs, work.key: replace(job, generation=generation, running=kind, last=work)}
         )
         self.machine = replace(self.machine, generation=generation, jobs=jobs)
         self.orders.append(Order(work, generation))
@@ -175,6 +181,13 @@ class Planner:
     def _wake_at(self, at: float) -> None:
         if at > self.now:
             self._wake = min(self._wake, at)
+
+
+def _again(work: Work, last: Work | None) -> bool:
+    """Whether it was tried just now: what another rule set, plan or port is wanted for need not wait for that."""
+    if isinstance(work, ApplyFirewall | StartTunnel | SetClient):
+        return work == last
+    return type(work) is type(last)
 
 
 def _ports(leases: tuple[tuple[str, object], ...]) -> list[tuple[str, object, object]]:

@@ -149,8 +149,10 @@ def _serving(sockets: tuple[ListeningSocket, ...], protocol: Protocol, machine: 
 def _reachable(machine: Machine, forward: ForwardState) -> Finding:
     if forward.lease is None or machine.reading is None:
         return None, "no port", None
-    hits = count(machine, forward.spec.name)
-    new = {p: h.packets - forward.hits_before.get(p, 0) for p, h in hits.items()}
+    if forward.hits_before is None:
+        return None, "no rule set with the port was read yet", None
+    hits, before = count(machine, forward.spec.name), forward.hits_before
+    new = {p: h.packets - before.get(p, 0) for p, h in hits.items()}
     if any(packets > 0 for packets in new.values()):
         seen = ", ".join(f"{packets} {protocol}" for protocol, packets in sorted(new.items()))
         return True, f"inbound packets counted on the port: {seen}", machine.reading_at

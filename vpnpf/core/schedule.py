@@ -24,6 +24,8 @@ class Timing:
     firewall: float = 10.0
     client: float = 30.0
     sockets: float = 15.0
+    rebind: float = 5.0
+    """How long a client that is set right may have no socket before it is made to bind anew."""
     soonest_look: float = 0.05
     """The first of the quick looks at something that was just changed."""
     soonest_count: float = 1.0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from vpnpf.core.schedule import Timing
+from vpnpf.events import Work
 from vpnpf.model import (
     FirewallPolicy,
     FirewallReading,
@@ -35,10 +36,12 @@ class Job:
     """Of the last attempt; an answer with another one is stale."""
     running: str = ""
     """Class name of the work under way; empty: none."""
-    last: str = ""
-    """Class name of the last work; only the same again has to wait for `not_before`."""
+    last: Work | None = None
+    """The last work; only the same again has to wait for `not_before`."""
+    failed: str = ""
+    """Class name of the work that failed last; empty: none since the last success."""
     failures: int = 0
-    """In a row."""
+    """Of that work, in a row."""
     not_before: float = 0.0
     """Earliest next attempt; infinite: only after something changed."""
     problem: Problem | None = None
@@ -57,6 +60,8 @@ class ForwardState:
     """Held last, perhaps before a restart; its port is asked for again."""
     leased_at: float = 0.0
     """Since when the port is what it is."""
+    leased_for: int = 0
+    """Tunnel number at which the lease was last confirmed: another tunnel may lead to another gateway."""
     renew_at: float | None = None
     released: bool = False
     """Whether the lease was given back (or that was tried) while stopping."""
@@ -67,8 +72,11 @@ class ForwardState:
     """Tunnel number at which they were set: a client keeps dead sockets when a tunnel is made anew."""
     sockets: tuple[ListeningSocket, ...] | None = None
     sockets_at: float = 0.0
-    hits_before: Mapping[Protocol, int] = field(default_factory=lambda: MappingProxyType({}))
-    """Inbound packets that were counted before the port was ours."""
+    hits_before: Mapping[Protocol, int] | None = None
+    """Inbound packets counted by the first reading of a rule set that has the port; None: there was none yet.
+
+    The counter belongs to the forward, not to the port: what it had counted by then may have come in on another.
+    """
     announced: Lease | None = None
     """The lease that was last told to the outside."""
     proofs: Proofs = field(default_factory=Proofs)
@@ -130,6 +138,11 @@ def initial(
     known = wishes or {}
     forwards = tuple(ForwardState(forward, wish=known.get(forward.name)) for forward in spec.forwards)
     return Machine(spec, plan, forwards, timing or Timing(), phase_since=now)
+
+
+def without(machine: Machine, key: str) -> Machine:
+    """The machine with nothing under way or remembered of a key; its generation stays spent."""
+    return replace(machine, jobs=MappingProxyType({k: job for k, job in machine.jobs.items() if k != key}))
 
 
 def view(machine: Machine) -> State:

@@ -1,4 +1,4 @@
-"""Where packets go while a tunnel is up, as lines for `ip -batch`. Pure.
+"""Where packets go while a tunnel is up, as lines for `ip -4 -batch` and `ip -6 -batch`. Pure.
 
 A rule before the main table sends everything that is not the tunnel's own (the mark) to a table of its own. In
 that, an unreachable route waits behind the one through the device: when the device goes, nothing falls back
@@ -13,87 +13,67 @@ from vpnpf.model import TunnelPlan
 LAN_PRIORITY = 7100
 TUNNEL_PRIORITY = 7110
 LAST_METRIC = 0xFF000000
+"""Of the unreachable route: any other route of the table is better."""
 FAMILIES = ("-4", "-6")
+_MOST_LAN_RULES = 16
 
 
-def bring_up(plan: TunnelPlan) -> list[str]:
-    """Device, addresses and routes; the rules come last, so that they never lead into nothing."""
-    lines = [f"link set {plan.interface} mtu {plan.mtu} up"]
-    for address in plan.addresses:
-        nodad = " nodad" if ":" in address else ""
-        lines.append(f"{_family(address)} addr replace {address} dev {plan.interface}{nodad}")
-    return [*lines, *_routes(plan), *_rules(plan, "add")]
+def bring_up(plan: TunnelPlan, family: str) -> list[str]:
+    """Device, addresses and routes of a family; the rules come last, so that they never lead into nothing.
+
+    Where some of it stands already, run it with `-force`: the lines of rules that are there fail.
+    """
+    device = plan.interface
+    lines = [f"link set {device} mtu {plan.mtu} up"] if family == FAMILIES[0] else []
+    own = [address for address in plan.addresses if family_of(address) == family]
+    nodad = " nodad" if family == FAMILIES[1] else ""
+    lines += [f"addr replace {address} dev {device}{nodad}" for address in own]
+    lines.append(f"route replace unreachable default metric {LAST_METRIC} table {plan.table}")
+    if own:
+        lines.append(f"route replace default dev {device} table {plan.table}")
+    lines += [f"rule add to {prefix} lookup main priority {LAN_PRIORITY}" for prefix in _lan(plan, family)]
+    lines.append(f"rule add not fwmark {plan.mark:#x} lookup {plan.table} priority {TUNNEL_PRIORITY}")
+    return lines
 
 
-def heal(plan: TunnelPlan) -> list[str]:
-    """As `bring_up`; lines that fail because their rule is there already are to be passed over (`ip -force`)."""
-    return bring_up(plan)
+def take_down(interface: str, table: int, family: str) -> list[str]:
+    """Rules first, then the table; with `-force`, since lines fail for what is gone. The device takes its routes along.
+
+    The rules are found by their priorities, which are ours alone: a run that was killed may have had another LAN.
+    """
+    lines = [f"rule del priority {TUNNEL_PRIORITY} lookup {table}"]
+    lines += [f"rule del priority {LAN_PRIORITY} lookup main"] * _MOST_LAN_RULES
+    lines.append(f"route flush table {table}")
+    return [*lines, f"link del {interface}"] if family == FAMILIES[1] else lines
 
 
-def take_down(plan: TunnelPlan) -> list[str]:
-    """Rules first, then the table; lines fail for what is gone already. The device takes its routes with it."""
-    table = [f"{family} route flush table {plan.table}" for family in FAMILIES]
-    return [*_all_rules(plan.table), *table, f"link del {plan.interface}"]
+def show(table: int) -> list[str]:
+    """What to list for `missing`. The routes come last: for an empty table the listing ends there."""
+    return ["rule show", f"route show table {table}"]
 
 
-def show(plan: TunnelPlan) -> list[str]:
-    """What to list for `standing`."""
-    rules = [f"{family} rule show" for family in FAMILIES]
-    return [*rules, *(f"{family} route show table {plan.table}" for family in FAMILIES)]
-
-
-def standing(plan: TunnelPlan, listing: str) -> str:
-    """Say what is missing in a listing of `show`; empty: nothing."""
+def missing(plan: TunnelPlan, family: str, listing: str) -> str:
+    """Say what is not in a listing of `show`; empty: nothing."""
     lines = [" ".join(line.split()) for line in listing.splitlines()]
-    lookup = [line for line in lines if line.startswith(f"{TUNNEL_PRIORITY}:") and f"lookup {plan.table}" in line]
-    if sum(
-        f"fwmark {plan.mark:#x}" in line and line.startswith(f"{TUNNEL_PRIORITY}: not from all") for line in lookup
-    ) < len(FAMILIES):
+    own = any(family_of(address) == family for address in plan.addresses)
+    lan = [line for line in lines if line.startswith(f"{LAN_PRIORITY}: ")]
+    rule = f"{TUNNEL_PRIORITY}: not from all fwmark {plan.mark:#x} lookup {plan.table}"
+    if rule not in lines:
         return "the rule that sends everything through the tunnel"
-    if sum(line.startswith(f"{LAN_PRIORITY}:") for line in lines) < len(_lan(plan)):
+    if len(lan) < len(_lan(plan, family)):
         return "a rule of the LAN"
-    if sum(line.startswith("unreachable default") for line in lines) < len(FAMILIES):
+    if not any(line.startswith("unreachable default") for line in lines):
         return "the route that catches what the tunnel lost"
-    if sum(line.startswith(f"default dev {plan.interface}") for line in lines) < len(_inside(plan)):
+    if own and not any(line.startswith(f"default dev {plan.interface}") for line in lines):
         return "the route through the tunnel"
     return ""
 
 
-def _routes(plan: TunnelPlan) -> list[str]:
-    lines = [
-        f"{family} route replace unreachable default metric {LAST_METRIC} table {plan.table}" for family in FAMILIES
-    ]
-    return lines + [
-        f"{family} route replace default dev {plan.interface} table {plan.table}" for family in _inside(plan)
-    ]
+def family_of(address: str) -> str:
+    """Which of FAMILIES an address or prefix belongs to."""
+    return FAMILIES[":" in address]
 
 
-def _rules(plan: TunnelPlan, verb: str) -> list[str]:
-    lan = [f"{_family(prefix)} rule {verb} to {prefix} lookup main priority {LAN_PRIORITY}" for prefix in _lan(plan)]
-    everything = [
-        f"{family} rule {verb} not fwmark {plan.mark:#x} lookup {plan.table} priority {TUNNEL_PRIORITY}"
-        for family in FAMILIES
-    ]
-    return lan + everything
-
-
-def _all_rules(table: int) -> list[str]:
-    """Also those of a run that was killed on another LAN: our priorities are ours alone."""
-    lines = []
-    for family in FAMILIES:
-        lines += [f"{family} rule del priority {TUNNEL_PRIORITY} lookup {table}"] * 2
-        lines += [f"{family} rule del priority {LAN_PRIORITY} lookup main"] * 16
-    return lines
-
-
-def _lan(plan: TunnelPlan) -> list[str]:
-    return list(dict.fromkeys(lan.prefix for lan in plan.lan))
-
-
-def _inside(plan: TunnelPlan) -> list[str]:
-    """Families that the tunnel carries."""
-    return [family for family in FAMILIES if any(_family(address) == family for address in plan.addresses)]
-
-
-def _family(address: str) -> str:
-    return "-6" if ":" in address else "-4"
+def _lan(plan: TunnelPlan, family: str) -> list[str]:
+    prefixes = (lan.prefix for lan in plan.lan)
+    return list(dict.fromkeys(prefix for prefix in prefixes if family_of(prefix) == family))[:_MOST_LAN_RULES]

@@ -125,9 +125,11 @@ class WireGuard:
                 stdin=config.setconf(plan.endpoint, plan.mark),
             )
             self._loosen_rp_filter()
-            await process.must(
-                ("ip", "-batch", "-"), doing="setting addresses and routes", stdin=_batch(routes.bring_up(plan))
-            )
+            for family in routes.FAMILIES:
+                lines = routes.bring_up(plan, family)
+                await process.must(
+                    ("ip", family, "-batch", "-"), doing="setting addresses and routes", stdin=_batch(lines)
+                )
             if plan.dns:
                 self._resolver.take(plan.dns)
             await self._first_handshake(plan)
@@ -145,10 +147,11 @@ class WireGuard:
         moved = await process.run(("wg", "show", plan.interface, "transfer"))
         if shown.status != 0 or moved.status != 0:
             raise LeaseLost("looking at the tunnel", f"the device {plan.interface} is gone")
-        listing = await process.run(("ip", "-batch", "-"), stdin=_batch(routes.show(plan)))
-        if routes.standing(plan, listing.stdout):
-            # What stands already makes its line fail; `-force` goes on with the next.
-            await process.run(("ip", "-force", "-batch", "-"), stdin=_batch(routes.heal(plan)))
+        for family in routes.FAMILIES:
+            listing = await process.run(("ip", family, "-batch", "-"), stdin=_batch(routes.show(plan.table)))
+            if routes.missing(plan, family, listing.stdout):
+                # What stands already makes its line fail; `-force` goes on with the next.
+                await process.run(("ip", family, "-force", "-batch", "-"), stdin=_batch(routes.bring_up(plan, family)))
         if plan.dns:
             self._resolver.take(plan.dns)
         _, received, sent = moved.stdout.split()[:3]
@@ -156,9 +159,10 @@ class WireGuard:
 
     async def down(self) -> None:
         """Undo all of `up`. Raises Unavailable if the resolver's file cannot be put back."""
-        plan = TunnelPlan(self._interface, Endpoint("192.0.2.1", 1), (), table=self._table)
-        # Lines fail for what is not there.
-        await process.run(("ip", "-force", "-batch", "-"), stdin=_batch(routes.take_down(plan)))
+        for family in routes.FAMILIES:
+            # Lines fail for what is not there.
+            lines = routes.take_down(self._interface, self._table, family)
+            await process.run(("ip", family, "-force", "-batch", "-"), stdin=_batch(lines))
         await self._end_process()
         self._restore_rp_filter()
         self._resolver.give_back()
