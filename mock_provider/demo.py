@@ -154,6 +154,7 @@ async def _play(stage: Stage, provider: MockProvider, client: QBittorrent, direc
 
         stage.scene(f"Renewals; after {ROTATE_AFTER} the gateway gives another port")
         await product.until(lambda _state: _moved(product, first), deadline=max(20.0, 6 * provider.gateway.lifetime))
+        provider.gateway.rotate_after = None
         second = int(product.forward()["external_port"])
         said = (await client.preferences())["listen_port"]
         stage.act("qBittorrent itself says", f"listen port {said}", held=said == second)
