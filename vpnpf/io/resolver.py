@@ -97,9 +97,15 @@ class SystemResolver:
 
 
 def _put(path: Path, text: str, mode: int) -> None:
-    """Replace a file in one step; where it is a mount of its own, as in containers, write into it."""
+    """Replace a file in one step; where only the file itself may be written, as in containers, write into it."""
     data = text.encode("utf-8", errors="surrogateescape")
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        if error.errno not in _NO_NEW_FILES:
+            raise
+        path.write_bytes(data)
+        return
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -107,11 +113,17 @@ def _put(path: Path, text: str, mode: int) -> None:
         try:
             Path(temporary).replace(path)
         except OSError as error:
-            if error.errno not in {errno.EBUSY, errno.EXDEV}:
+            if error.errno not in _NO_REPLACING:
                 raise
             path.write_bytes(data)
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+_NO_NEW_FILES = {errno.EACCES, errno.EPERM, errno.EROFS}
+"""The directory belongs to another user, or is read-only."""
+_NO_REPLACING = {errno.EBUSY, errno.EXDEV}
+"""The file is a mount of its own."""
 
 
 def _link(path: Path, target: str) -> None:
