@@ -1,7 +1,7 @@
 # What a newcomer needs: `make demo`, `make test`. All targets work in a clean clone.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test fast check lint types imports wheel bench schema constraints clean
+.PHONY: help ready demo test fast check lint types imports wheel bench picture schema constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,6 +36,9 @@ wheel: ready ## dist/*.whl and the source archive
 
 bench: ready ## time to READY, start-up and memory, beside what people use today
 	$(PY) tests/bench/bench.py
+
+picture: ready ## docs/demo.svg from a real run
+	@$(PY) -m mock_provider demo --picture docs/demo.svg
 
 schema: ready ## docs/config.schema.json from the code
 	$(PY) -m vpnpf schema > docs/config.schema.json

@@ -93,14 +93,15 @@ async def _serve(
     envvar="DEMO_SECONDS",
     help="How long vpnpf runs in it.",
 )
-def demo(*, seconds: float) -> None:
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Write an SVG of it.")
+def demo(*, seconds: float, picture: Path | None) -> None:
     """Show the main job from end to end; succeeds only if every proof held.
 
     An ordinary user's show runs in a user namespace, where the system allows that.
     """
     if os.geteuid() != 0:
         _in_user_namespace()
-    sys.exit(0 if asyncio.run(demonstration.show(seconds)) else 1)
+    sys.exit(0 if asyncio.run(demonstration.show(seconds, picture)) else 1)
 
 
 def _in_user_namespace() -> None:

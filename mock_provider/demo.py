@@ -10,7 +10,9 @@ Each thing that is claimed is an `Act`, and holds or does not; the show succeeds
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import re
 import sys
 import tempfile
 import time
@@ -52,6 +54,8 @@ class Stage:
     """Where the show is seen: lines for a person, and the acts for the summary."""
 
     colour: bool
+    lines: list[str] = field(default_factory=list)
+    """All that was shown, with colours whether shown with them or not."""
     started: float = 0.0
     acts: list[Act] = field(default_factory=list)
     shown: dict[str, int] = field(default_factory=dict)
@@ -59,18 +63,20 @@ class Stage:
 
     def say(self, text: str) -> None:
         """Print a line of the story."""
-        print(text, flush=True)
+        self.lines.append(text)
+        print(text if self.colour else _COLOUR.sub("", text), flush=True)
 
     def scene(self, text: str) -> None:
         """Print the title of the next part."""
-        print(f"\n{self._paint('1', text)}", flush=True)
+        self.say("")
+        self.say(_paint("1", text))
 
     def act(self, claim: str, evidence: str, *, held: bool = True) -> bool:
         """Note a claim and show it."""
         at = time.monotonic() - self.started if self.started else 0.0
         self.acts.append(Act(claim, held, evidence, at))
-        mark = self._paint("32", "ok  ") if held else self._paint("31", "FAIL")
-        print(f"  {mark} {at:6.2f} s  {claim:<34} {evidence}", flush=True)
+        mark = _paint("32", "ok  ") if held else _paint("31", "FAIL")
+        self.say(f"  {mark} {at:6.2f} s  {claim:<34} {evidence}")
         return held
 
     def watch(self, event: Json) -> None:
@@ -94,12 +100,31 @@ class Stage:
         """Whether every claim held."""
         return bool(self.acts) and all(act.held for act in self.acts)
 
-    def _paint(self, code: str, text: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
+    def picture(self) -> str:
+        """What was shown, as an SVG that loads nothing from elsewhere."""
+        # Only whoever makes a picture pays for it.
+        from rich.console import Console  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        console = Console(record=True, width=_WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+        for line in self.lines:
+            console.print(Text.from_ansi(line), crop=True, overflow="ellipsis", no_wrap=True)
+        return re.sub(r"@font-face \{.*?\}", "", console.export_svg(title="make demo"), flags=re.DOTALL)
 
 
-async def show(seconds: float = SECONDS) -> bool:
-    """Play it; returns whether everything held. Raises VpnpfError if the stage cannot be built."""
+_COLOUR = re.compile(r"\x1b\[\d*m")
+_WIDTH = 118
+
+
+def _paint(code: str, text: str) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m"
+
+
+async def show(seconds: float = SECONDS, picture: Path | None = None) -> bool:
+    """Play it; returns whether everything held. Raises VpnpfError if the stage cannot be built.
+
+    `picture` is where to write an SVG of it.
+    """
     for program in PROGRAMS:
         process.find(program)
     stage = Stage(colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
@@ -109,10 +134,9 @@ async def show(seconds: float = SECONDS) -> bool:
         stage.scene("A VPN provider on this machine alone, in network namespaces of its own")
         async with _set_up(Path(directory), lifetime) as (provider, client):
             stage.say(f"  VPN server {SERVER}, exit address {EXIT}; a host on the internet {INTERNET}")
-            stage.say(f"  NAT-PMP gateway {provider.gateway_address}: leases of {lifetime} s, a new port after")
-            stage.say(
-                f"  {ROTATE_AFTER} renewals; qBittorrent runs in your namespace and listens on {client.listen_port}"
-            )
+            gateway = f"NAT-PMP gateway {provider.gateway_address}: leases of {lifetime} s"
+            stage.say(f"  {gateway}, another port after {ROTATE_AFTER} renewals")
+            stage.say(f"  qBittorrent runs in your namespace and listens on {client.listen_port}")
             try:
                 await _play(stage, provider, client, Path(directory), seconds)
             except (VpnpfError, TimeoutError) as error:
@@ -121,6 +145,8 @@ async def show(seconds: float = SECONDS) -> bool:
         left = [path.name for path in names if path.exists()]
         stage.act("nothing of the show is left", ", ".join(left) or "namespaces and programs gone", held=not left)
     _summary(stage, seconds)
+    if picture is not None:
+        picture.write_text(stage.picture())
     return stage.held
 
 
