@@ -101,7 +101,10 @@ def demo(*, seconds: float, picture: Path | None) -> None:
     """
     if os.geteuid() != 0:
         _in_user_namespace()
-    sys.exit(0 if asyncio.run(demonstration.show(seconds, picture)) else 1)
+    stage = asyncio.run(demonstration.show(seconds))
+    if picture is not None:
+        picture.write_text(stage.picture())
+    sys.exit(0 if stage.held else 1)
 
 
 def _in_user_namespace() -> None:

@@ -120,11 +120,8 @@ def _paint(code: str, text: str) -> str:
     return f"\x1b[{code}m{text}\x1b[0m"
 
 
-async def show(seconds: float = SECONDS, picture: Path | None = None) -> bool:
-    """Play it; returns whether everything held. Raises VpnpfError if the stage cannot be built.
-
-    `picture` is where to write an SVG of it.
-    """
+async def show(seconds: float = SECONDS) -> Stage:
+    """Play it; `held` of what is returned says whether everything did. Raises VpnpfError if it cannot be built."""
     for program in PROGRAMS:
         process.find(program)
     stage = Stage(colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
@@ -145,9 +142,7 @@ async def show(seconds: float = SECONDS, picture: Path | None = None) -> bool:
         left = [path.name for path in names if path.exists()]
         stage.act("nothing of the show is left", ", ".join(left) or "namespaces and programs gone", held=not left)
     _summary(stage, seconds)
-    if picture is not None:
-        picture.write_text(stage.picture())
-    return stage.held
+    return stage
 
 
 @contextlib.asynccontextmanager
