@@ -2,15 +2,14 @@
 
 Nothing of the file's text reaches a program: each value is parsed into a type of its own, and `wg setconf` gets
 text that is written anew from those. A key that is not known is a mistake, above all the keys with
-which wg-quick runs commands. Texts never hold values, since any of them may be a secret on the wrong line.
+which wg-quick runs commands. Texts hold nothing of the file but key names that we know, since anything else may
+be a secret in the wrong place.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import difflib
-import ipaddress
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,20 +17,25 @@ from typing import TypeVar
 
 from vpnpf.errors import ConfigError, Mistake
 from vpnpf.model import Endpoint
+from vpnpf.protocol import values
 
 T = TypeVar("T")
 
 KEEPALIVE = 25
 """Seconds; keeps the way in open through a NAT, and makes the first handshake."""
 MTU = 1420
-_KEY_LENGTH = 32
-_LAST_PORT = 65535
+_LEAST_MTU = {4: 576, 6: 1280}
+"""By IP version; RFC 8200 section 5. Below the second the kernel takes IPv6 off the device."""
 _EVERYTHING = ("0.0.0.0/0", "::/0")
-_SCRIPTS = {"preup", "postup", "predown", "postdown"}
+_SCRIPTS = ("PreUp", "PostUp", "PreDown", "PostDown")
+_OURS = ("Table", "FwMark")
+_SAVE = "SaveConfig"
 _INTERFACE = ("PrivateKey", "Address", "DNS", "MTU", "ListenPort")
 _PEER = ("PublicKey", "PresharedKey", "Endpoint", "AllowedIPs", "PersistentKeepalive")
-_REPEATABLE = {"address", "dns", "allowedips"}
-_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
+_REPEATABLE = {"Address", "DNS", "AllowedIPs"}
+_SECTION = re.compile(r"\[[ \t]*(interface|peer)[ \t]*\]", re.IGNORECASE | re.ASCII)
+_UNKNOWN = "?"
+"""Stands for a section that is a mistake; its keys are not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +56,6 @@ class WireGuardConfig:
     keepalive: int = KEEPALIVE
     notes: tuple[str, ...] = ()
     """The file's comments."""
-
-    @property
-    def has_ipv6(self) -> bool:
-        """Whether the tunnel has an IPv6 address."""
-        return any(":" in address for address in self.addresses)
 
     def setconf(self, endpoint: Endpoint, mark: int) -> str:
         """What `wg setconf` gets (wg(8), "CONFIGURATION FILE FORMAT"). Holds the private key."""
@@ -86,7 +85,8 @@ class _Reader:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._mistakes: list[Mistake] = []
+        self._mistakes: list[tuple[float, Mistake]] = []
+        """With their lines; what belongs to none comes last."""
         self._sections: dict[str, int] = {}
         self._values: dict[str, list[tuple[int, str]]] = {}
         """By "Section.Key" as we write it: (line, value)."""
@@ -112,25 +112,29 @@ class _Reader:
 
     def build(self) -> WireGuardConfig:
         """The configuration. Raises ConfigError if anything is wrong."""
-        private = self._one("Interface.PrivateKey", _key)
-        public = self._one("Peer.PublicKey", _key)
-        place = self._one("Peer.Endpoint", _place)
-        addresses = self._several("Interface.Address", _address)
-        allowed = self._several("Peer.AllowedIPs", _prefix)
-        dns = self._several("Interface.DNS", _resolver, required=False)
-        preshared = self._one("Peer.PresharedKey", _key, required=False)
-        mtu = self._one("Interface.MTU", _number(576, 65535), required=False)
-        listen = self._one("Interface.ListenPort", _number(0, _LAST_PORT), required=False)
-        keepalive = self._one("Peer.PersistentKeepalive", _keepalive, required=False)
+        private = self._one("Interface.PrivateKey", values.key)
+        public = self._one("Peer.PublicKey", values.key)
+        place = self._one("Peer.Endpoint", values.place)
+        addresses = self._several("Interface.Address", values.interface_address)
+        allowed = self._several("Peer.AllowedIPs", values.prefix)
+        dns = self._several("Interface.DNS", values.resolver, required=False)
+        preshared = self._one("Peer.PresharedKey", values.key, required=False)
+        mtu = self._one("Interface.MTU", values.number(_LEAST_MTU[4], 65535), required=False)
+        listen = self._one("Interface.ListenPort", values.number(0, values.LAST_PORT), required=False)
+        keepalive = self._one("Peer.PersistentKeepalive", values.keepalive, required=False)
         if allowed and _EVERYTHING[0] not in allowed:
             line = self._values["Peer.AllowedIPs"][0][0]
             hint = "write AllowedIPs = 0.0.0.0/0, ::/0: whoever comes in may have any address, and must be answered"
             self._wrong(line, "AllowedIPs does not hold 0.0.0.0/0", hint)
-        if addresses and not any("." in address for address in addresses):
+        if addresses and all(":" in address for address in addresses):
             line = self._values["Interface.Address"][0][0]
             self._wrong(line, "no IPv4 address", "port forwarding by NAT-PMP needs one")
+        if mtu is not None and mtu < _LEAST_MTU[6] and any(":" in address for address in addresses):
+            line = self._values["Interface.MTU"][0][0]
+            self._wrong(line, f"MTU: IPv6 needs at least {_LEAST_MTU[6]}", "raise it, or remove the IPv6 address")
+        families = {":" in address for address in addresses}
         if self._mistakes or private is None or public is None or place is None:
-            raise ConfigError(tuple(self._mistakes))
+            raise ConfigError(tuple(mistake for _, mistake in sorted(self._mistakes, key=lambda each: each[0])))
         return WireGuardConfig(
             private_key=private,
             public_key=public,
@@ -138,7 +142,8 @@ class _Reader:
             port=place[1],
             addresses=tuple(sorted(addresses, key=lambda address: ":" in address)),
             preshared_key=preshared,
-            dns=tuple(server for server in dns if server),
+            # A resolver of a family that the tunnel does not carry could only be asked beside it.
+            dns=tuple(server for server in dns if server and (":" in server) in families),
             mtu=MTU if mtu is None else mtu,
             listen_port=listen or None,
             keepalive=keepalive or KEEPALIVE,
@@ -146,10 +151,11 @@ class _Reader:
         )
 
     def _section(self, number: int, line: str) -> str:
-        name = line.strip("[]").strip().title()
-        if not (line.endswith("]") and name in {"Interface", "Peer"}):
+        found = _SECTION.fullmatch(line)
+        if found is None:
             self._wrong(number, "it is not a section", "there are [Interface] and [Peer]")
-            return ""
+            return _UNKNOWN
+        name = found[1].title()
         if name in self._sections:
             hint = "a file for one server has one [Peer]" if name == "Peer" else "keep one of them"
             self._wrong(number, f"a second [{name}], after line {self._sections[name]}", hint)
@@ -158,34 +164,34 @@ class _Reader:
 
     def _pair(self, number: int, section: str, line: str) -> None:
         key, equals, value = (part.strip() for part in line.partition("="))
+        known = {"Interface": _INTERFACE, "Peer": _PEER}.get(section, ())
+        name = _named(key, known)
         if not equals:
             self._wrong(number, "it is neither a section nor KEY = VALUE", "remove the line, or put # before it")
-            return
-        known = {"Interface": _INTERFACE, "Peer": _PEER}.get(section, ())
-        name = next((each for each in known if each.lower() == key.lower()), None)
-        if name is None:
+        elif name is None:
             self._unknown(number, section, key, known)
         elif not value:
             self._wrong(number, f"{name} has no value")
-        elif f"{section}.{name}" in self._values and name.lower() not in _REPEATABLE:
+        elif f"{section}.{name}" in self._values and name not in _REPEATABLE:
             first = self._values[f"{section}.{name}"][0][0]
             self._wrong(number, f"{name} is there already, in line {first}", "keep one of them")
         else:
             self._values.setdefault(f"{section}.{name}", []).append((number, value))
 
     def _unknown(self, number: int, section: str, key: str, known: tuple[str, ...]) -> None:
-        word = re.sub(r"[^A-Za-z0-9]", "?", key)[:24]
-        if key.lower() in _SCRIPTS:
-            what, hint = f"{word} would run a command as root", "remove the line: vpnpf runs no commands from a file"
-        elif key.lower() == "saveconfig":
-            what, hint = f"{word} would overwrite this file", "remove the line"
-        elif key.lower() in {"table", "fwmark"}:
-            what, hint = f"{word} is chosen by vpnpf, so that nothing goes beside the tunnel", "remove the line"
+        if name := _named(key, _SCRIPTS):
+            what, hint = f"{name} would run a command as root", "remove the line: vpnpf runs no commands from a file"
+        elif name := _named(key, (_SAVE,)):
+            what, hint = f"{name} would overwrite this file", "remove the line"
+        elif name := _named(key, _OURS):
+            what, hint = f"{name} is chosen by vpnpf, so that nothing goes beside the tunnel", "remove the line"
+        elif section == _UNKNOWN:
+            return
         elif not section:
             what, hint = "a key before the first section", "begin with [Interface]"
         else:
             near = difflib.get_close_matches(key, known, n=1)
-            what = f"unknown key {word} in [{section}]"
+            what = f"unknown key in [{section}]"
             hint = f"did you mean {near[0]}?" if near else "remove the line"
         self._wrong(number, what, hint)
 
@@ -217,64 +223,10 @@ class _Reader:
         return tuple(dict.fromkeys(found))
 
     def _wrong(self, number: int | None, what: str, hint: str = "") -> None:
-        self._mistakes.append(Mistake(self._name if number is None else f"{self._name}:{number}", what, hint))
+        where = self._name if number is None else f"{self._name}:{number}"
+        self._mistakes.append((math.inf if number is None else number, Mistake(where, what, hint)))
 
 
-def _key(value: str) -> str:
-    try:
-        raw = base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
-        raw = b""
-    if len(raw) != _KEY_LENGTH or base64.b64encode(raw).decode() != value:
-        raise ValueError("not a key: 44 characters of base64")
-    return value
-
-
-def _address(value: str) -> str:
-    try:
-        return str(ipaddress.ip_interface(value))
-    except ValueError:
-        raise ValueError("not an address such as 10.2.0.2/32") from None
-
-
-def _prefix(value: str) -> str:
-    try:
-        return str(ipaddress.ip_network(value, strict=False))
-    except ValueError:
-        raise ValueError("not a prefix such as 0.0.0.0/0") from None
-
-
-def _resolver(value: str) -> str:
-    """An address, or "" for a search domain: those are left out, since they would be asked of the provider."""
-    try:
-        return str(ipaddress.ip_address(value))
-    except ValueError:
-        if _HOST.fullmatch(value) and not re.fullmatch(r"[\d.]+", value):
-            return ""
-        raise ValueError("neither an address nor a domain") from None
-
-
-def _place(value: str) -> tuple[str, int]:
-    host, _, port = value.rpartition(":")
-    if not (port.isascii() and port.isdigit() and len(port) < 6 and 1 <= int(port) <= _LAST_PORT):  # noqa: PLR2004
-        raise ValueError("not HOST:PORT with a port from 1 to 65535")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    try:
-        return str(ipaddress.ip_address(bare)), int(port)
-    except ValueError:
-        if bare != host or not _HOST.fullmatch(host) or re.fullmatch(r"[\d.]+", host):
-            raise ValueError("not HOST:PORT with a name or an address") from None
-        return host, int(port)
-
-
-def _number(least: int, most: int) -> Callable[[str], int]:
-    def read(value: str) -> int:
-        if not (value.isascii() and value.isdigit() and len(value) < 7 and least <= int(value) <= most):  # noqa: PLR2004
-            raise ValueError(f"not a number from {least} to {most}")
-        return int(value)
-
-    return read
-
-
-def _keepalive(value: str) -> int:
-    return 0 if value.lower() == "off" else _number(0, _LAST_PORT)(value)
+def _named(key: str, names: tuple[str, ...]) -> str | None:
+    """The name that a key is, whatever its case; letters that only look alike are others."""
+    return next((name for name in names if key.isascii() and name.lower() == key.lower()), None)
