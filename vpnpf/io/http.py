@@ -1,7 +1,9 @@
 """HTTP/1.1 for plug-ins: httpx with everything off that a hostile or broken server could use.
 
 One connection a request, a total deadline, at most 64 KiB read off the wire (headers and all), no redirects,
-no proxies, no cookie jar, no compression. httpx is loaded at the first request, because it costs more than the
+no proxies, no cookie jar, no compression. Passwords go unencrypted to this machine alone. Certificates have to be
+trusted, except on loopback: nobody can stand in between there who could not read plain http as well, and a Web UI's
+certificate is seldom one for 127.0.0.1. httpx is loaded at the first request, because it costs more than the
 rest of the program; what touches it is in `vpnpf.io.http_transport`.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 import ssl
 import sys
 from collections.abc import Mapping
@@ -28,7 +31,6 @@ LIMIT = 64 * 1024
 """Bytes of one answer, headers included."""
 DEADLINE = 10.0
 """Seconds for one request as a whole."""
-_MOST_HEADERS = 100
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -64,8 +66,8 @@ class HttpClient:
         """One request and its whole answer; an HTTP error status is an answer, not an exception.
 
         Raises Refused if nothing listens there, NoAnswer if it is not done in time, Transient for a broken
-        connection or an answer that is too large or not HTTP, Misconfigured for a URL that cannot be asked,
-        an untrusted certificate, or a secret that would travel unencrypted to another machine.
+        connection, a name that is not found or an answer that is too large or not HTTP, Misconfigured for a URL that
+        cannot be asked, an untrusted certificate, or a secret that would travel unencrypted to another machine.
         """
         scheme, where, host = _place(url)
         # The path, but neither query nor user: texts go to logs.
@@ -74,7 +76,7 @@ class HttpClient:
             raise Misconfigured(
                 doing, "the password would travel unencrypted", "use https, or a client on this machine"
             )
-        transport = self._transport(scheme)
+        transport = self._transport(scheme, loopback=_is_loopback(host))
         try:
             async with asyncio.timeout(self._deadline):
                 response = await transport.fetch(method, url, form, headers)
@@ -82,27 +84,34 @@ class HttpClient:
             raise NoAnswer(doing, f"not done in {self._deadline:g} s") from None
         except ConnectionRefusedError:
             raise Refused(doing, "connection refused", f"start the program that listens on {where}") from None
+        except UnicodeError:
+            raise Misconfigured(doing, "that host name cannot be one", "correct the address") from None
+        except socket.gaierror as error:
+            hint = "is the host name right, and is this machine online?"
+            raise Transient(doing, error.strerror or "name not found", hint) from None
         except ssl.SSLCertVerificationError as error:
             hint = "use a certificate that this machine trusts"
             raise Misconfigured(doing, f"certificate not trusted: {error.verify_message}", hint) from None
+        except ssl.SSLError as error:
+            reason = (error.reason or "broken off").lower().replace("_", " ")
+            raise Transient(doing, f"no TLS: {_printable(reason)}", "is it http instead of https?") from None
         except OSError as error:
             raise Transient(doing, _printable(error.strerror or str(error) or type(error).__name__)) from None
         except transport.broken as error:
             raise Transient(doing, f"broken answer: {_printable(str(error)) or type(error).__name__}") from None
-        if len(response.headers) > _MOST_HEADERS:
-            raise Transient(doing, f"an answer with {len(response.headers)} headers")
         return response
 
-    def _transport(self, scheme: str) -> Transport:
-        if scheme not in self._transports:
+    def _transport(self, scheme: str, *, loopback: bool) -> Transport:
+        kind = f"{scheme} loopback" if loopback else scheme
+        if kind not in self._transports:
             made = _library().Transport(
-                tls=_trust() if scheme == "https" else _nobody(),
+                tls=_nobody() if scheme == "http" else _anybody() if loopback else _trust(),
                 limit=LIMIT,
                 local_address=self._local_address,
                 device=self._device,
             )
-            self._transports[scheme] = made
-        return self._transports[scheme]
+            self._transports[kind] = made
+        return self._transports[kind]
 
 
 def _library() -> ModuleType:
@@ -129,6 +138,14 @@ def _trust() -> ssl.SSLContext:
 def _nobody() -> ssl.SSLContext:
     """For http, where none is used: trusts no certificate at all."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _anybody() -> ssl.SSLContext:
+    """For https on loopback: takes any certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _place(url: str) -> tuple[str, str, str]:

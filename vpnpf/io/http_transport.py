@@ -11,8 +11,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from collections.abc import Iterable, Iterator, Mapping
 
 import httpcore
 import httpx
@@ -32,6 +31,9 @@ class NotAsked(Exception):
     """The answer comes in a form that was not asked for."""
 
 
+_MOST_HEADERS = 100
+
+
 class Transport:
     """Fetches one answer at a time, each over a connection of its own."""
 
@@ -40,7 +42,6 @@ class Transport:
         httpcore.ProtocolError,
         httpcore.UnsupportedProtocol,
         httpx.InvalidURL,
-        httpx.HTTPError,
         TooLarge,
         NotAsked,
     )
@@ -56,71 +57,50 @@ class Transport:
         self, method: str, url: str, form: Mapping[str, str] | None, headers: Mapping[str, str] | None
     ) -> HttpResponse:
         """The whole answer. Raises OSError, or one of `broken`; the caller keeps the time."""
+        ours = {"accept": "*/*", "accept-encoding": "identity", "connection": "close", "user-agent": "vpnpf"}
+        # Without httpx's client, since it would look at redirects, cookies and the environment.
+        request = httpx.Request(method, url, data=form, headers={**ours, **(headers or {})})
         backend = _Backend(self._limit, self._local_address, self._device)
-        async with (
-            httpcore.AsyncConnectionPool(ssl_context=self._tls, network_backend=backend) as pool,
-            httpx.AsyncClient(
-                transport=_Pooled(pool),
-                trust_env=False,
-                follow_redirects=False,
-                timeout=None,  # noqa: S113 - the caller keeps the time
-                # A jar that takes and gives nothing: whoever wants a session keeps its cookie itself.
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-                headers={"user-agent": "vpnpf", "accept-encoding": "identity", "connection": "close"},
-            ) as client,
-            client.stream(method, url, data=form, headers=headers) as response,
-        ):
-            if response.headers.get("content-encoding", "identity") != "identity":
-                raise NotAsked("it is compressed")
-            # Unread, a body may be compressed or chunked without end; `_Stream` counts what is read.
-            body = b"".join([chunk async for chunk in response.aiter_raw()])
-        return HttpResponse(
-            status=response.status_code,
-            headers={name.lower(): value for name, value in response.headers.multi_items()},
-            body=body,
-            cookies=dict(_cookie(line) for line in response.headers.get_list("set-cookie") if "=" in line),
-        )
-
-
-def _cookie(line: str) -> tuple[str, str]:
-    """Name and value of a Set-Cookie header (RFC 6265 section 5.2); its attributes are for browsers."""
-    name, _, value = line.partition(";")[0].partition("=")
-    return name.strip(), value.strip()
-
-
-class _Pooled(httpx.AsyncBaseTransport):
-    """httpx on top of a connection pool that has our sockets."""
-
-    def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
-        self._pool = pool
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """As httpx asks for it."""
-        url = request.url
-        response = await self._pool.handle_async_request(
-            httpcore.Request(
-                request.method,
-                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-                headers=request.headers.raw,
-                content=request.stream,
+        async with httpcore.AsyncConnectionPool(ssl_context=self._tls, network_backend=backend) as pool:
+            answer = await pool.handle_async_request(
+                httpcore.Request(
+                    request.method,
+                    httpcore.URL(
+                        scheme=request.url.raw_scheme,
+                        host=request.url.raw_host,
+                        port=request.url.port,
+                        target=request.url.raw_path,
+                    ),
+                    headers=request.headers.raw,
+                    content=request.stream,
+                )
             )
+            try:
+                said = httpx.Headers(answer.headers)
+                if len(said.raw) > _MOST_HEADERS:
+                    raise TooLarge(f"it has {len(said.raw)} headers")
+                if said.get("content-encoding", "identity") != "identity":
+                    raise NotAsked("it is compressed")
+                body = await answer.aread()  # may have no end; `_Stream` counts what is read
+            finally:
+                await answer.aclose()
+        return HttpResponse(
+            status=answer.status,
+            headers={name.lower(): value for name, value in said.multi_items()},
+            body=body,
+            cookies=dict(_cookies(said.get_list("set-cookie"))),
         )
-        assert isinstance(response.stream, AsyncIterable)
-        return httpx.Response(response.status, headers=response.headers, stream=_Body(response.stream))
 
 
-class _Body(httpx.AsyncByteStream):
-    def __init__(self, stream: AsyncIterable[bytes]) -> None:
-        self._stream = stream
+def _cookies(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """Names and values of Set-Cookie headers (RFC 6265 section 5.2); their attributes are for browsers.
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._stream:
-            yield chunk
-
-    async def aclose(self) -> None:
-        close = getattr(self._stream, "aclose", None)
-        if close is not None:
-            await close()
+    What cannot be sent back in a header as it is, is passed over.
+    """
+    for line in lines:
+        name, equals, value = (part.strip() for part in line.partition(";")[0].partition("="))
+        if name and equals and all("!" <= character <= "~" for character in name + value):
+            yield name, value
 
 
 class _Backend(httpcore.AsyncNetworkBackend):
@@ -195,7 +175,7 @@ class _Stream(httpcore.AsyncNetworkStream):
     async def aclose(self) -> None:
         # Nothing is worth waiting for any more: a polite end could be kept open by the other side.
         self._writer.transport.abort()
-        with contextlib.suppress(OSError, asyncio.CancelledError):
+        with contextlib.suppress(OSError):
             await self._writer.wait_closed()
 
     async def start_tls(
