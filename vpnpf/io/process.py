@@ -2,6 +2,10 @@
 
 The search path is fixed, so that a hostile PATH of the caller chooses nothing. Secrets go in by
 standard input, never by argument.
+
+Each child has a session of its own: Ctrl-C at our terminal must not cut a change of routes or rules in two.
+None is told to die with us (PR_SET_PDEATHSIG): a change that was begun is better finished, and a tunnel whose
+rules block everything else is better alive than gone; the next run takes it over.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import asyncio
 import contextlib
 import os
 from asyncio import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -52,18 +56,11 @@ def find(program: str) -> str:
 async def run(argv: Sequence[str], *, stdin: str = "", deadline: float = 10.0) -> Completed:
     """Run a program to its end. `argv[0]` is a bare name, looked up by `find`.
 
-    Raises Unavailable if it is not installed, Transient if it is not done within `deadline` seconds
-    (it is killed then). A status other than 0 is an answer, not an exception.
+    Raises Unavailable if it is not installed, Transient if it cannot be started or is not done within `deadline`
+    seconds (it is killed then). A status other than 0 is an answer, not an exception.
     """
-    child = await asyncio.create_subprocess_exec(
-        find(argv[0]),
-        *argv[1:],
-        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=ENVIRONMENT,
-        cwd="/",
-    )
+    pipe = subprocess.PIPE
+    child = await _start(argv, stdin=pipe if stdin else subprocess.DEVNULL, output=pipe)
     try:
         async with asyncio.timeout(deadline):
             out, err = await child.communicate(stdin.encode() if stdin else None)
@@ -87,18 +84,29 @@ async def must(argv: Sequence[str], *, doing: str, stdin: str = "", deadline: fl
     return done.stdout
 
 
-async def spawn(argv: Sequence[str], env: dict[str, str] | None = None) -> subprocess.Process:
-    """Start a program that goes on, in a session of its own: Ctrl-C at our terminal does not reach it.
+async def spawn(argv: Sequence[str], env: Mapping[str, str] | None = None) -> subprocess.Process:
+    """Start a program that goes on, also after our end. `argv[0]` is looked up by `find`; no pipes.
 
-    `argv[0]` is looked up by `find`; `env` is added to the cleared environment. Raises Unavailable.
+    `env` is added to the cleared environment. Raises Unavailable if it is not installed, Transient if it cannot
+    be started.
     """
-    return await asyncio.create_subprocess_exec(
-        find(argv[0]),
-        *argv[1:],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=ENVIRONMENT | (env or {}),
-        cwd="/",
-        start_new_session=True,
-    )
+    return await _start(argv, stdin=subprocess.DEVNULL, output=subprocess.DEVNULL, env=env)
+
+
+async def _start(
+    argv: Sequence[str], *, stdin: int, output: int, env: Mapping[str, str] | None = None
+) -> subprocess.Process:
+    path = find(argv[0])
+    try:
+        return await asyncio.create_subprocess_exec(
+            path,
+            *argv[1:],
+            stdin=stdin,
+            stdout=output,
+            stderr=output,
+            env={**ENVIRONMENT, **(env or {})},
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:  # no more processes, memory or descriptors, or no program after all
+        raise Transient(f"starting {path}", error.strerror or str(error)) from error
