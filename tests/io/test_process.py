@@ -148,7 +148,7 @@ async def test_ctrl_c_at_our_terminal_does_not_reach_it(programs, tmp_path, star
 
 async def test_spawn_adds_to_the_environment_and_leaves_no_pipe(programs, tmp_path):
     said = tmp_path / "said"
-    programs(show=f"exec 9>{said}; readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2 >&9; echo $LOG_LEVEL >&9")
+    programs(show=f"found=$(readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2); echo $found $LOG_LEVEL > {said}")
     child = await process.spawn(("show",), {"LOG_LEVEL": "error"})
     assert await child.wait() == 0
     assert said.read_text().split() == ["/dev/null", "/dev/null", "/dev/null", "error"]
