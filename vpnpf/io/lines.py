@@ -6,6 +6,7 @@ A full pipe must not stop renewals, so a thread of its own writes; when it falls
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections import deque
 
@@ -49,7 +50,17 @@ class LineWriter:
                 self._lines.clear()
             try:
                 while data:
-                    data = data[os.write(self._descriptor, data) :]
+                    data = data[self._write_some(data) :]
             except OSError:
                 self.broken = True
                 return
+
+    def _write_some(self, data: bytes) -> int:
+        try:
+            return os.write(self._descriptor, data)
+        except BlockingIOError:
+            # Whoever shares the pipe or terminal with us made it non-blocking: full, not broken.
+            poll = select.poll()
+            poll.register(self._descriptor, select.POLLOUT)
+            poll.poll()
+            return 0

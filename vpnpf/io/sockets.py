@@ -3,7 +3,7 @@
 Needs no privilege. Sees the network namespace that the calling thread is in. The kernel filters by port and
 state, so a look costs four short exchanges (TCP and UDP over IPv4 and IPv6), well under a millisecond.
 
-`requests` and `parse` are pure; `KernelSockets` only carries their bytes. Layouts: linux/netlink.h,
+`request` and `parse` are pure; `KernelSockets` only carries their bytes. Layouts: linux/netlink.h,
 linux/inet_diag.h. Netlink speaks the machine's own byte order, ports and addresses in it the network's.
 """
 
