@@ -9,10 +9,12 @@ the packets are redirected on this machine.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 from typing import ClassVar, cast
 
 from vpnpf.api import (
     RECOMMENDED_LIFETIME,
+    Failure,
     Lease,
     Manifest,
     MappingAnswer,
@@ -26,13 +28,28 @@ from vpnpf.api import (
     Refused,
     Transient,
     Tunnel,
+    Unsupported,
+)
+
+_RETRY_REFUSED = 300.0
+"""Seconds until a gateway without NAT-PMP is asked again: somebody may switch it on meanwhile."""
+_HINT_REFUSED = (
+    "the gateway has no NAT-PMP, or it is off for this account or key; "
+    "if the gateway has another address, set it as options.gateway"
+)
+_HINT_SILENT = (
+    "is the tunnel's handshake recent, and is {} the gateway of this tunnel? "
+    "If it has another address, set it as options.gateway"
 )
 
 
 def _address(value: object) -> str:
-    parts = str(value).split(".")
-    good = len(parts) == 4 and all(part.isascii() and part.isdigit() and int(part) < 256 for part in parts)  # noqa: PLR2004
-    return "" if good else "not an IPv4 address"
+    try:
+        address = IPv4Address(str(value))
+    except ValueError:
+        return "not an IPv4 address"
+    of_a_host = not (address.is_unspecified or address.is_loopback or address.is_multicast or address.is_reserved)
+    return "" if of_a_host else "not the address of a gateway"
 
 
 def _lifetime(value: object) -> str:
@@ -60,47 +77,51 @@ class NatPmp:
 
     async def acquire(self, io: ProviderIO, tunnel: Tunnel, request: MappingRequest) -> Lease:
         """Get or renew a lease. Raises Failure."""
-        gateway = NatPmpGateway(io, self._gateway or tunnel.gateway)
-        spec, previous = request.spec, request.previous
-        if request.renewal and previous is not None:
-            return await self._renew(gateway, previous)
+        gateway = self._gateway_of(io, tunnel)
+        if request.renewal and request.previous is not None:
+            return await self._renew(gateway, request.previous)
         try:
-            exit_address = (await gateway.external_address()).address
-            wish = spec.external_port or (previous.external_port if previous else io.random_port())
-            internal = spec.internal_port or wish
-            answer = await gateway.map_all(spec.protocols, internal, wish, self._lifetime)
-            if answer.external_port != internal and spec.internal_port is None:
-                answer = await self._same_inside(gateway, spec.protocols, answer)
-        except Refused as error:
-            raise Misconfigured(
-                error.doing,
-                error.cause,
-                "the gateway has no NAT-PMP, or it is off for this account or key; "
-                "if the gateway has another address, set it as options.gateway",
-                300.0,
-            ) from error
+            exit_address = await _first(gateway)
+            granted_at = io.now()
+            answer = await self._map(gateway, request)
         except NoAnswer as error:
-            raise NoAnswer(
-                error.doing,
-                error.cause,
-                f"is {gateway.address} the gateway of this tunnel, and not an address of your own network?",
-            ) from error
-        return _lease(io, spec.protocols, answer, exit_address)
+            raise NoAnswer(error.doing, error.cause, _HINT_SILENT.format(gateway.address)) from error
+        return _lease(request.spec.protocols, answer, granted_at, exit_address)
 
     async def release(self, io: ProviderIO, tunnel: Tunnel, lease: Lease) -> None:
         """Delete the mappings. Raises Failure."""
-        gateway = NatPmpGateway(io, self._gateway or tunnel.gateway)
-        for protocol in lease.protocols:
-            await gateway.unmap(protocol, lease.internal_port)
+        await self._gateway_of(io, tunnel).unmap_all(lease.protocols, lease.internal_port)
+
+    def _gateway_of(self, io: ProviderIO, tunnel: Tunnel) -> NatPmpGateway:
+        address = self._gateway or tunnel.gateway
+        if wrong := _address(address):
+            cause = f'the tunnel says "{address}", {wrong}'
+            raise Misconfigured("looking for the gateway", cause, "set its IPv4 address as options.gateway")
+        return NatPmpGateway(io, address)
+
+    async def _map(self, gateway: NatPmpGateway, request: MappingRequest) -> MappingAnswer:
+        spec, previous = request.spec, request.previous
+        internal, wish = _tuple_for(gateway.io, request)
+        answer = await gateway.map_all(spec.protocols, internal, wish, self._lifetime)
+        as_before = previous is not None and _ports(answer) == (previous.internal_port, previous.external_port)
+        if spec.internal_port is not None or answer.external_port == answer.internal_port or as_before:
+            return answer
+        return await self._same_inside(gateway, spec.protocols, answer)
 
     async def _renew(self, gateway: NatPmpGateway, held: Lease) -> Lease:
         """Ask again for what is held (RFC 6886 section 3.3: suggesting the port assigned now)."""
+        granted_at = gateway.io.now()
         try:
-            answer = await gateway.map_all(held.protocols, held.internal_port, held.external_port, self._lifetime)
-        except Misconfigured as error:
+            answer = await gateway.map_all(
+                held.protocols, held.internal_port, held.external_port, self._lifetime, renewal=True
+            )
+        except (Misconfigured, Unsupported) as error:
             # It gave the port once, so it can: whatever it says now may pass while the lease still holds.
             raise Transient(error.doing, error.cause, error.hint) from error
-        return _lease(gateway.io, held.protocols, answer, held.exit_address)
+        exit_address = held.exit_address
+        if answer.external_port != held.external_port:
+            exit_address = await _exit_address(gateway)
+        return _lease(held.protocols, answer, granted_at, exit_address)
 
     async def _same_inside(
         self, gateway: NatPmpGateway, protocols: tuple[Protocol, ...], answer: MappingAnswer
@@ -109,18 +130,48 @@ class NatPmp:
 
         The external port is free again for a moment; if somebody else takes it, what the gateway gives then is kept.
         """
-        for protocol in protocols:
-            await gateway.unmap(protocol, answer.internal_port)
+        await gateway.unmap_all(protocols, answer.internal_port)
         port = answer.external_port
         return await gateway.map_all(protocols, port, port, self._lifetime)
 
 
-def _lease(io: ProviderIO, protocols: tuple[Protocol, ...], answer: MappingAnswer, exit_address: str | None) -> Lease:
+def _tuple_for(io: ProviderIO, request: MappingRequest) -> tuple[int, int]:
+    """Internal and suggested external port to send; of the lease held last both, since the gateway knows it by them."""
+    spec, previous = request.spec, request.previous
+    wish = spec.external_port or (previous.external_port if previous else io.random_port())
+    if previous is not None and previous.external_port == wish:
+        return spec.internal_port or previous.internal_port, wish
+    return spec.internal_port or wish, wish
+
+
+async def _first(gateway: NatPmpGateway) -> str | None:
+    """The exit address. A refusal counts as an answer only here: a gateway that has answered will do so again."""
+    try:
+        return (await gateway.external_address()).address
+    except Refused as error:
+        raise Misconfigured(error.doing, error.cause, _HINT_REFUSED, _RETRY_REFUSED) from error
+
+
+async def _exit_address(gateway: NatPmpGateway) -> str | None:
+    """Ask beside a renewal: that the answer does not come is no reason to lose the port."""
+    try:
+        return (await gateway.external_address()).address
+    except Failure:
+        return None
+
+
+def _ports(answer: MappingAnswer) -> tuple[int, int]:
+    return answer.internal_port, answer.external_port
+
+
+def _lease(
+    protocols: tuple[Protocol, ...], answer: MappingAnswer, granted_at: float, exit_address: str | None
+) -> Lease:
     return Lease(
         external_port=answer.external_port,
         internal_port=answer.internal_port,
         protocols=protocols,
-        granted_at=io.now(),
+        granted_at=granted_at,
         lifetime=float(answer.lifetime),
         exit_address=exit_address,
         epoch=answer.epoch,

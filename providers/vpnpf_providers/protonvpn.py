@@ -6,8 +6,11 @@
   packets to R arrive at our port q.
 - UDP and TCP asked for with the same internal port get the same external port.
 - A lease is 60 s whatever is asked. The identical request renews it, and is what keeps the port: the same
-  tuple as the first time is sent each time.
-- Refused (ICMP port unreachable) at the first request means that the key, the user name or the server has no
+  tuple as the first time is sent each time, also after a restart, since a fifth internal port is refused until
+  an older one has ended.
+- A fixed local port changes nothing of that for the first forward: its packets arrive at P and are redirected on
+  this machine, so that five forwards with fixed ports fit too.
+- Refused (ICMP port unreachable) at the very first request means that the key, the user name or the server has no
   port forwarding. Refused at a renewal passes, and the mapping is usually intact.
 - Nothing but NAT-PMP version 0 over IPv4 is known to be answered.
 
@@ -19,11 +22,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from vpnpf.api import (
     Failure,
     Lease,
+    LeaseLost,
     Manifest,
     MappingAnswer,
     MappingRequest,
@@ -35,6 +39,7 @@ from vpnpf.api import (
     Refused,
     Transient,
     Tunnel,
+    Unsupported,
 )
 
 LIFETIME = 60
@@ -45,6 +50,7 @@ SLOTS = 5
 """One symmetric mapping and four asymmetric ones."""
 _RETRY_REFUSED = 300.0
 """Seconds; a server that has no port forwarding now may have it after Proton's next change, not sooner."""
+_PORTS = 1 << 16
 
 _HINT_OFF = (
     "this key was made with NAT-PMP off, and that is fixed for its life: make a new WireGuard configuration "
@@ -73,68 +79,120 @@ class ProtonVpn:
     async def acquire(self, io: ProviderIO, tunnel: Tunnel, request: MappingRequest) -> Lease:
         """Get or renew a lease. Raises Failure."""
         if request.renewal and request.previous is not None:
-            return await self._renew(io, request.previous)
+            return await self._renew(io, tunnel, request.previous)
         try:
             gateway, exit_address = await self._find(io, tunnel)
-            internal, wish = _tuple_for(io, request)
-            answer = await gateway.map_all(request.spec.protocols, internal, wish, LIFETIME)
-        except Refused as error:
+            granted_at = io.now()
+            asked = _Asked(gateway.address, *_tuple_for(io, request))
+            answer = await gateway.map_all(request.spec.protocols, asked.internal, asked.external, LIFETIME)
+        except Misconfigured as error:
             hint = _HINT_OFF if _made_without(tunnel) else _HINT_REFUSED
             raise Misconfigured(error.doing, error.cause, hint, _RETRY_REFUSED) from error
         except NoAnswer as error:
             raise NoAnswer(error.doing, error.cause, _hint_silent(tunnel)) from error
-        token = json.dumps({"gateway": gateway.address, "internal": internal, "external": wish})
-        return _lease(io, request.spec.protocols, answer, exit_address, token)
+        return _lease(request.spec.protocols, answer, granted_at, exit_address, json.dumps(asked._asdict()))
 
     async def release(self, io: ProviderIO, tunnel: Tunnel, lease: Lease) -> None:
         """Delete the mappings, as Proton's own client does: with the real internal port, never 0. Raises Failure."""
-        del tunnel  # the gateway that gave the lease takes it back
-        gateway = NatPmpGateway(io, json.loads(lease.token)["gateway"])
-        for protocol in reversed(lease.protocols):
-            await gateway.unmap(protocol, lease.internal_port)
+        gateway = NatPmpGateway(io, _gateway_of(tunnel, _read(lease.token)))
+        await gateway.unmap_all(lease.protocols, lease.internal_port)
 
-    async def _find(self, io: ProviderIO, tunnel: Tunnel) -> tuple[NatPmpGateway, str]:
-        """The gateway that answers, and the exit address: asking for it is the cheapest probe."""
-        first: Failure | None = None
-        for address in dict.fromkeys((tunnel.gateway, WELL_KNOWN_GATEWAY)):
+    async def _find(self, io: ProviderIO, tunnel: Tunnel) -> tuple[NatPmpGateway, str | None]:
+        """The gateway that answers, and the exit address: asking for it is the cheapest probe.
+
+        A refusal counts only here: a gateway that has answered will do so again. It says more than silence does.
+        """
+        silent: NoAnswer | None = None
+        refused: Refused | None = None
+        for address in _gateways(tunnel):
             gateway = NatPmpGateway(io, address)
             try:
                 return gateway, (await gateway.external_address()).address
-            except (Refused, NoAnswer) as error:
-                first = first or error
-        assert first is not None
-        raise first
+            except Refused as error:
+                refused = error
+            except NoAnswer as error:
+                silent = silent or error
+        if refused is not None:
+            raise Misconfigured(refused.doing, refused.cause) from refused
+        assert silent is not None
+        raise silent
 
-    async def _renew(self, io: ProviderIO, held: Lease) -> Lease:
-        asked = json.loads(held.token)
-        gateway = NatPmpGateway(io, asked["gateway"])
+    async def _renew(self, io: ProviderIO, tunnel: Tunnel, held: Lease) -> Lease:
+        asked = _read(held.token)
+        if asked is None:
+            raise LeaseLost(f"renewing port {held.external_port}", "what was kept of its request cannot be read")
+        gateway = NatPmpGateway(io, _gateway_of(tunnel, asked))
+        granted_at = io.now()
         try:
-            answer = await gateway.map_all(held.protocols, asked["internal"], asked["external"], LIFETIME)
-        except Misconfigured as error:
+            answer = await gateway.map_all(held.protocols, asked.internal, asked.external, LIFETIME, renewal=True)
+        except (Misconfigured, Unsupported) as error:
             # The gateway gave the port once, so it can: what it says now may pass while the lease still holds.
             raise Transient(error.doing, error.cause, error.hint) from error
         exit_address = held.exit_address
         if answer.external_port != held.external_port:
-            exit_address = (await gateway.external_address()).address
-        return _lease(io, held.protocols, answer, exit_address, held.token)
+            exit_address = await _exit_address(gateway)
+        return _lease(held.protocols, answer, granted_at, exit_address, held.token)
+
+
+class _Asked(NamedTuple):
+    """The request that brought a lease, as its token has it."""
+
+    gateway: str
+    internal: int
+    external: int
+
+
+def _read(token: str) -> _Asked | None:
+    """The request that a token is about; None: it is none of ours."""
+    try:
+        kept = json.loads(token)
+    except ValueError:
+        return None
+    match kept:
+        case {"gateway": str(gateway), "internal": int(internal), "external": int(external)}:
+            good = 0 <= internal < _PORTS and 0 <= external < _PORTS
+            return _Asked(gateway, internal, external) if good else None
+        case _:
+            return None
 
 
 def _tuple_for(io: ProviderIO, request: MappingRequest) -> tuple[int, int]:
     """Internal and suggested external port to send: what makes the mapping symmetric or not."""
-    spec = request.spec
-    if spec.internal_port is not None:
-        return spec.internal_port, 0
-    return (0, 1) if spec.slot == 0 else (io.random_port(), 0)
+    if request.spec.slot == 0:
+        return 0, 1
+    if request.spec.internal_port is not None:
+        return request.spec.internal_port, 0
+    before = _read(request.previous.token) if request.previous else None
+    return (before.internal if before and before.internal else io.random_port()), 0
+
+
+def _gateways(tunnel: Tunnel) -> tuple[str, ...]:
+    """Where the gateway may answer, the likelier first: IPv4 only, since nothing else of Proton's is known to."""
+    return tuple(dict.fromkeys(address for address in (tunnel.gateway, WELL_KNOWN_GATEWAY) if "." in address))
+
+
+def _gateway_of(tunnel: Tunnel, asked: _Asked | None) -> str:
+    """The gateway that gave a lease, if this tunnel may have it: it may be another tunnel than then."""
+    gateways = _gateways(tunnel)
+    return asked.gateway if asked is not None and asked.gateway in gateways else gateways[0]
+
+
+async def _exit_address(gateway: NatPmpGateway) -> str | None:
+    """Ask beside a renewal: that the answer does not come is no reason to lose the port."""
+    try:
+        return (await gateway.external_address()).address
+    except Failure:
+        return None
 
 
 def _lease(
-    io: ProviderIO, protocols: tuple[Protocol, ...], answer: MappingAnswer, exit_address: str | None, token: str
+    protocols: tuple[Protocol, ...], answer: MappingAnswer, granted_at: float, exit_address: str | None, token: str
 ) -> Lease:
     return Lease(
         external_port=answer.external_port,
         internal_port=answer.internal_port or answer.external_port,
         protocols=protocols,
-        granted_at=io.now(),
+        granted_at=granted_at,
         lifetime=float(answer.lifetime),
         exit_address=exit_address,
         epoch=answer.epoch,
@@ -149,6 +207,6 @@ def _made_without(tunnel: Tunnel) -> bool:
 
 def _hint_silent(tunnel: Tunnel) -> str:
     return (
-        f"no packet came back through {tunnel.interface}: is the handshake recent, and is {WELL_KNOWN_GATEWAY} "
-        "not also an address of your own network?"
+        f"no packet came back through {tunnel.interface}: is its handshake recent, and is the server up? "
+        f"Asked: {', '.join(_gateways(tunnel))}"
     )

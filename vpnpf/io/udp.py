@@ -8,11 +8,13 @@ router, which might answer and open a port there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
 import random
 import socket
 from typing import TypeVar
 
-from vpnpf.errors import NoAnswer, Refused, Transient, Unavailable
+from vpnpf.errors import NoAnswer, Refused, Transient, Unsupported
 from vpnpf.interfaces import Clock
 from vpnpf.model import Tunnel
 from vpnpf.protocol.exchange import Exchange, Transmission
@@ -41,51 +43,77 @@ class TunnelIO:
         return self._random.choice(_DYNAMIC_PORTS)
 
     async def exchange(self, exchange: Exchange[T], address: str, port: int) -> T:
-        """Send until the matching answer comes. Raises NoAnswer, Refused, Transient."""
-        with self._connect(exchange.doing, address, port) as sock:
-            transmission = Transmission(exchange, self._clock.now())
-            while not transmission.over(self._clock.now()):
-                answer = await self._one_try(sock, transmission)
-                if answer is not None:
-                    return answer
+        """Send until the matching answer comes. Raises NoAnswer, Refused, Transient, Unsupported."""
+        own = self._own_address(exchange.doing, address)
+        try:
+            with _socket_of(own) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._tunnel.interface.encode())
+                sock.bind((own, 0))
+                sock.connect((address, port))
+                transmission = Transmission(exchange, self._clock.now())
+                while not transmission.over(self._clock.now()):
+                    answer = await self._one_try(sock, transmission)
+                    if answer is not None:
+                        return answer
+        except OSError as error:
+            raise self._no_way(exchange.doing, error) from error
         if transmission.refused:
             raise Refused(exchange.doing, "connection refused: nothing listens on that port")
         raise NoAnswer(exchange.doing, f"no answer in {exchange.schedule.total:g} s")
 
     async def _one_try(self, sock: socket.socket, transmission: Transmission[T]) -> T | None:
-        """Send if it is due, then wait for the answer until the next try is due."""
+        """Send if it is due, then wait for the answer until the next try is due. Raises OSError."""
         loop = asyncio.get_running_loop()
-        try:
-            datagram = transmission.due(self._clock.now())
-            if datagram is not None:
+        datagram = transmission.due(self._clock.now())
+        if datagram is not None:
+            try:
                 await loop.sock_sendall(sock, datagram)
-            while (wait := transmission.deadline - self._clock.now()) > 0:
+            except ConnectionRefusedError:
+                # It was about an earlier try, and the kernel has told it instead of sending.
+                transmission.refusals += 1
+                await _send_unless_refused(sock, datagram)
+        while (wait := transmission.deadline - self._clock.now()) > 0:
+            try:
                 async with asyncio.timeout(wait):
-                    answer = transmission.exchange.parse(await loop.sock_recv(sock, _LARGEST + 1))
-                if answer is not None:
-                    return answer
-        except TimeoutError:
-            pass
-        except ConnectionRefusedError:
-            # A refusal is often over at the next try, so it only ends the exchange if all tries meet one.
-            transmission.refusals += 1
-            await asyncio.sleep(max(0.0, transmission.deadline - self._clock.now()))
-        except OSError as error:
-            raise self._gone(transmission.exchange.doing, error) from error
+                    received = await loop.sock_recv(sock, _LARGEST + 1)
+            except TimeoutError:
+                break
+            except ConnectionRefusedError:
+                # Often over at the next try, and the answer to another try may be on its way: the wait goes on.
+                transmission.refusals += 1
+                continue
+            answer = transmission.exchange.parse(received)
+            if answer is not None:
+                return answer
+            await asyncio.sleep(0)  # whoever sends us rubbish without end must not keep the others from running
         return None
 
-    def _connect(self, doing: str, address: str, port: int) -> socket.socket:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    def _own_address(self, doing: str, gateway: str) -> str:
+        """The tunnel's own address of the gateway's family; no name is ever looked up here. Raises Unsupported."""
         try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._tunnel.interface.encode())
-            sock.bind((self._tunnel.address, 0))
-            sock.connect((address, port))
-        except OSError as error:
-            sock.close()
-            raise self._gone(doing, error) from error
-        return sock
+            version = ipaddress.ip_address(gateway).version
+        except ValueError:
+            raise Unsupported(doing, f'the gateway "{gateway}" is not an IP address') from None
+        for address in self._tunnel.plan.addresses:
+            own = ipaddress.ip_interface(address).ip
+            if own.version == version:
+                return str(own)
+        raise Unsupported(doing, f"the tunnel has no IPv{version} address")
 
-    def _gone(self, doing: str, error: OSError) -> Transient | Unavailable:
-        hint = f"the tunnel device {self._tunnel.interface} is gone or has no route to the gateway"
+    def _no_way(self, doing: str, error: OSError) -> Transient:
+        hint = f"the tunnel device {self._tunnel.interface} is gone, or has no address or no route to the gateway"
+        if isinstance(error, PermissionError):
+            hint = "a packet filter of this machine drops it, or the right to bind to a device is missing (CAP_NET_RAW)"
         return Transient(doing, error.strerror or str(error), hint)
+
+
+def _socket_of(own: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in own else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    made.setblocking(False)
+    return made
+
+
+async def _send_unless_refused(sock: socket.socket, datagram: bytes) -> None:
+    with contextlib.suppress(ConnectionRefusedError):
+        await asyncio.get_running_loop().sock_sendall(sock, datagram)

@@ -47,23 +47,24 @@ class Transmission(Generic[T]):
     """One exchange under way."""
 
     exchange: Exchange[T]
-    started: float
-    """Time of the first try."""
+    deadline: float
+    """To begin with, when to send first; then when to stop waiting for an answer to the last try."""
     tries: int = 0
     refusals: int = field(default=0)
-    """Tries that were answered by ICMP port unreachable."""
+    """How often ICMP port unreachable came back."""
 
     def due(self, now: float) -> bytes | None:
-        """Return the datagram if it is time to send it (again)."""
-        if self.tries >= len(self.exchange.schedule.waits) or now < self.deadline:
+        """Return the datagram if it is time to send it (again).
+
+        The wait is counted from here, not from the first try: after a suspend, or a loop that was held up, each
+        try that is left gets its full wait.
+        """
+        waits = self.exchange.schedule.waits
+        if self.tries == len(waits) or now < self.deadline:
             return None
+        self.deadline = now + waits[self.tries]
         self.tries += 1
         return self.exchange.request
-
-    @property
-    def deadline(self) -> float:
-        """When to stop waiting for an answer to the tries so far."""
-        return self.started + sum(self.exchange.schedule.waits[: self.tries])
 
     def over(self, now: float) -> bool:
         """Whether every try was made and waited for."""
@@ -71,5 +72,5 @@ class Transmission(Generic[T]):
 
     @property
     def refused(self) -> bool:
-        """Whether every try so far was refused: nothing listens there, and the path to it works."""
-        return self.tries > 0 and self.refusals >= self.tries
+        """Whether nothing listens there. One refusal says so where no answer came, since hosts send few (RFC 1812 4.3.2.8)."""
+        return self.refusals > 0

@@ -46,7 +46,8 @@ class AddressAnswer:
 
     epoch: int
     """Seconds since the gateway's start of epoch."""
-    address: str
+    address: str | None
+    """None: it said 0.0.0.0, so it knows none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,11 @@ def address_request() -> bytes:
 def mapping_request(protocol: Protocol, internal_port: int, external_port: int, lifetime: int) -> bytes:
     """Ask for a mapping, or with a lifetime of 0 for its end: 12 bytes.
 
-    Ports are 0 to 65535, `lifetime` is in seconds. Internal port 0 with lifetime 0 would end *all* mappings of
-    the protocol (RFC 6886 section 3.4): that is refused with ValueError.
+    Ports are 0 to 65535, `lifetime` is 0 to 4294967295 seconds. Raises ValueError for others, and for internal port 0
+    with lifetime 0: that would end *all* mappings of the protocol (RFC 6886 section 3.4).
     """
+    if not (0 <= internal_port < 1 << 16 and 0 <= external_port < 1 << 16 and 0 <= lifetime < 1 << 32):
+        raise ValueError(f"no ports and lifetime: {internal_port}, {external_port}, {lifetime}")
     if lifetime == 0 and internal_port == 0:
         raise ValueError("internal port 0 with lifetime 0 would delete every mapping of this machine")
     return bytes(wire.PortMapRequest(_OPCODE[protocol], internal_port, external_port, lifetime).toBytes())
@@ -101,7 +104,8 @@ def parse_address(data: bytes) -> AddressAnswer | ErrorAnswer | None:
     answer = wire.PublicAddressResponse(data)
     if (answer.version, answer.opcode) != (0, _ANSWER):
         return None
-    return AddressAnswer(answer.sec_since_epoch, str(IPv4Address(answer.ip)))
+    address = IPv4Address(answer.ip)
+    return AddressAnswer(answer.sec_since_epoch, None if address.is_unspecified else str(address))
 
 
 def parse_mapping(data: bytes, protocol: Protocol, internal_port: int) -> MappingAnswer | ErrorAnswer | None:

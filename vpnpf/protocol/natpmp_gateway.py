@@ -5,6 +5,7 @@ Requests go one after another, as section 3.1 wants. Errors become failures by t
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 
@@ -16,6 +17,9 @@ from vpnpf.protocol.exchange import QUICK, Exchange, Schedule
 
 DELETING = Schedule((0.25, 0.25))
 """Two tries are enough for a delete: the mapping ends by itself anyway."""
+
+ASK_AGAIN = 300.0
+"""Seconds until a gateway that said no is asked again: somebody may switch it on meanwhile."""
 
 
 class NatPmpGateway:
@@ -43,34 +47,59 @@ class NatPmpGateway:
         return answer
 
     async def map_all(
-        self, protocols: tuple[Protocol, ...], internal_port: int, external_port: int, lifetime: int
+        self,
+        protocols: tuple[Protocol, ...],
+        internal_port: int,
+        external_port: int,
+        lifetime: int,
+        *,
+        renewal: bool = False,
     ) -> natpmp.MappingAnswer:
         """Map every protocol to the same external port; the answer has the shortest lifetime.
 
         Raises Failure; Transient if the gateway gives the protocols different ports, since a torrent client
-        can announce only one: both mappings are given back then.
+        can announce only one. What was mapped is given back then, unless it is a renewal: what is held stays.
         """
-        first = await self.map(protocols[0], internal_port, external_port, lifetime)
-        shortest = first
-        for protocol in protocols[1:]:
-            # The first request's tuple is kept: an identical request is what makes a gateway answer alike.
-            wish = external_port if internal_port == 0 else first.external_port
-            answer = await self.map(protocol, internal_port, wish, lifetime)
-            if answer.external_port != first.external_port:
-                for mapped, given in ((protocols[0], first), (protocol, answer)):
-                    await self.unmap(mapped, internal_port or given.external_port)
-                raise Transient(
-                    f"asking {self.address} for one port in both protocols",
-                    f"it gave {first.external_port}/{protocols[0]} and {answer.external_port}/{protocol}",
-                )
-            if answer.lifetime < shortest.lifetime:
-                shortest = answer
-        return shortest
+        given: list[tuple[Protocol, natpmp.MappingAnswer]] = []
+        try:
+            for protocol in protocols:
+                wish = external_port
+                if given and internal_port != 0 and external_port != 0:
+                    # Without an internal port or a wish the same tuple is sent: that is what is answered alike then.
+                    wish = given[0][1].external_port
+                given.append((protocol, await self.map(protocol, internal_port, wish, lifetime)))
+            if len({answer.external_port for _, answer in given}) > 1:
+                said = " and ".join(f"{answer.external_port}/{protocol}" for protocol, answer in given)
+                raise Transient(f"asking {self.address} for one port in all protocols", f"it gave {said}")
+        except Failure:
+            if not renewal:
+                await self._give_back(given, internal_port)
+            raise
+        return min((answer for _, answer in given), key=lambda answer: answer.lifetime)
 
     async def unmap(self, protocol: Protocol, internal_port: int) -> None:
         """End a mapping (RFC 6886 section 3.4); succeeds also if there was none. Raises Failure."""
         doing = f"giving a {protocol} mapping back to {self.address}"
-        await self._map(protocol, internal_port, 0, 0, doing, DELETING)
+        answer = await self._map(protocol, internal_port, 0, 0, doing, DELETING)
+        if answer.lifetime:
+            raise Transient(doing, f"it keeps port {answer.external_port} for {answer.lifetime} s")
+
+    async def unmap_all(self, protocols: tuple[Protocol, ...], internal_port: int) -> None:
+        """End the mappings of all protocols; one that fails does not keep the others. Raises the first Failure."""
+        failures = []
+        for protocol in protocols:
+            try:
+                await self.unmap(protocol, internal_port)
+            except Failure as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    async def _give_back(self, given: list[tuple[Protocol, natpmp.MappingAnswer]], internal_port: int) -> None:
+        """End what a request that failed in the middle has brought; why it failed matters more than this."""
+        for protocol, answer in given:
+            with contextlib.suppress(Failure):
+                await self.unmap(protocol, internal_port or answer.external_port)
 
     async def _map(
         self, protocol: Protocol, internal: int, external: int, lifetime: int, doing: str, schedule: Schedule
@@ -97,17 +126,17 @@ class NatPmpGateway:
 
 def failure_of(answer: natpmp.ErrorAnswer, doing: str) -> Failure:
     """Say what a result code means for the next step (RFC 6886 section 3.5)."""
+    said = f"the gateway said {answer}"
     match answer.result:
-        case natpmp.Result.NOT_AUTHORIZED:
-            return Misconfigured(
-                doing,
-                f"the gateway said {answer}",
-                "port forwarding is switched off there, or not for this account",
-                300.0,
-            )
         case natpmp.Result.UNSUPPORTED_VERSION:
-            return Unsupported(doing, f"the gateway said {answer}", "it speaks PCP only, or something else")
-        case natpmp.Result.NETWORK_FAILURE | natpmp.Result.OUT_OF_RESOURCES:
-            return Transient(doing, f"the gateway said {answer}")
+            return Unsupported(doing, said, "it speaks PCP only, or something else")
+        case natpmp.Result.NOT_AUTHORIZED:
+            hint = "port forwarding is switched off there, or not for this account"
+            return Misconfigured(doing, said, hint, ASK_AGAIN)
+        case natpmp.Result.NETWORK_FAILURE:
+            return Transient(doing, said, "it has no address on the internet now")
+        case natpmp.Result.OUT_OF_RESOURCES:
+            hint = "all ports that you may have are mapped; those of a program that ended go with their lifetime"
+            return Transient(doing, said, hint)
         case _:
-            return Unsupported(doing, f"the gateway said {answer}")
+            return Unsupported(doing, said, "it knows NAT-PMP, but not this request", ASK_AGAIN)

@@ -1,0 +1,335 @@
+r"""Doubles of what vpnpf hands to its plug-ins, for the tests of those who write plug-ins, and for ours.
+
+Time is virtual: it stands still until something waits, and then jumps to what is waited for. So a gateway that
+is silent for four seconds costs a test nothing, and every run goes alike.
+
+    clock = FakeClock()
+    io = FakeIO(lambda sent: b"..." if sent.port == 5351 else Fate.SILENT, clock=clock)
+    lease = await MyProvider({}).acquire(io, a_tunnel(), MappingRequest(ForwardSpec("torrent")))
+    assert [sent.data for sent in io.sent] == [...]
+    clock.advance(30)
+    io.refuse_next(4)
+    with pytest.raises(Refused): ...
+
+The function is the far side: it gets every datagram that arrives there, and returns the answer or its `Fate`.
+Answers that are known beforehand are written down instead: `FakeIO(scripted({("10.2.0.1", 5351, b"\0\0"): b"..."}))`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING, TypeVar
+
+from vpnpf.errors import Failure, NoAnswer, Refused, Transient, Unsupported
+from vpnpf.interfaces import Clock, Firewall, Http, HttpResponse, ProviderIO
+from vpnpf.model import Endpoint, FirewallPolicy, FirewallReading, Hits, Protocol, Tunnel, TunnelPlan
+from vpnpf.protocol.exchange import Exchange, Transmission
+
+T = TypeVar("T")
+
+FIRST_DYNAMIC_PORT, LAST_DYNAMIC_PORT = 49152, 65535
+
+
+class FakeClock:
+    """A clock that goes when it is told to (`interfaces.Clock`)."""
+
+    def __init__(self, now: float = 1000.0, wall: float = 1_700_000_000.0) -> None:
+        self._now = now
+        self._wall = wall
+
+    def now(self) -> float:
+        """Seconds as on CLOCK_BOOTTIME."""
+        return self._now
+
+    def wall(self) -> float:
+        """Seconds since 1970 in UTC; they go on with `now`."""
+        return self._wall
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass. Raises ValueError for less than 0."""
+        if not seconds >= 0:
+            raise ValueError(f"time does not go back: {seconds} s")
+        self._now += seconds
+        self._wall += seconds
+
+    def advance_to(self, moment: float) -> None:
+        """Let time pass until `moment`; nothing happens if it is over already."""
+        self.advance(max(0.0, moment - self._now))
+        self._now = max(self._now, moment)  # not a rounding error short of it
+
+
+class Fate(Enum):
+    """What becomes of a datagram that brings no answer."""
+
+    SILENT = "lost, or not answered"
+    REFUSED = "ICMP port unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A datagram on its way to the far side."""
+
+    at: float
+    """When it was sent."""
+    address: str
+    port: int
+    data: bytes
+
+
+Reply = bytes | Fate
+FarSide = Callable[[Sent], Reply]
+
+
+def scripted(answers: Mapping[tuple[str, int, bytes], Reply | Sequence[Reply]]) -> FarSide:
+    """Answers that are known beforehand, by address, port and request; of several the last one stays.
+
+    What is not written down raises AssertionError, so that a test shows the request it forgot.
+    """
+    left = {key: [value] if isinstance(value, bytes | Fate) else list(value) for key, value in answers.items()}
+
+    def answer(sent: Sent) -> Reply:
+        rest = left.get((sent.address, sent.port, sent.data))
+        if not rest:
+            raise AssertionError(f"nothing is written down for {sent.data.hex()} to {sent.address} port {sent.port}")
+        return rest.pop(0) if len(rest) > 1 else rest[0]
+
+    return answer
+
+
+@dataclass(kw_only=True, eq=False)
+class Network:
+    """What is wrong with the way to the far side. Nothing is, to begin with; set it at any time."""
+
+    refuse: bool = False
+    """ICMP port unreachable comes back; the far side sees nothing."""
+    drop: bool = False
+    """Requests are lost; the far side sees nothing."""
+    drop_answers: bool = False
+    """The far side obeys, and its answers are lost."""
+    delay: float = 0.0
+    """Seconds from a request to what comes back."""
+    duplicate: bool = False
+    """Every datagram arrives twice: the far side obeys twice, and both answers come twice."""
+    gone: bool = False
+    """The tunnel device is gone: every exchange raises Transient."""
+    meets: Callable[[Sent], bool] = field(default=lambda _sent: True)
+    """The datagrams that all of this meets; the others find nothing wrong."""
+
+    _counted: list[Fate] = field(default_factory=list, init=False)
+
+    def refuse_next(self, datagrams: int = 1) -> None:
+        """Refuse so many datagrams; what is counted comes before the switches, in the order it was asked for."""
+        self._counted += [Fate.REFUSED] * datagrams
+
+    def drop_next(self, datagrams: int = 1) -> None:
+        """Lose so many datagrams."""
+        self._counted += [Fate.SILENT] * datagrams
+
+    def _fate(self) -> Fate | None:
+        """What becomes of the next datagram on its way; None: it arrives."""
+        if self._counted:
+            return self._counted.pop(0)
+        if self.refuse:
+            return Fate.REFUSED
+        return Fate.SILENT if self.drop else None
+
+
+class FakeIO(Network):
+    """All that a provider can do to the world (`interfaces.ProviderIO`), without a world."""
+
+    def __init__(self, far_side: FarSide, *, clock: FakeClock | None = None) -> None:
+        super().__init__()
+        self.far_side = far_side
+        self.clock = clock or FakeClock()
+        self.sent: list[Sent] = []
+        """Every datagram, in order, tries that are repeated too."""
+        self.exchanges: list[str] = []
+        """What each exchange said it was doing, in order."""
+        self._next_port = FIRST_DYNAMIC_PORT
+
+    def now(self) -> float:
+        """Seconds as on CLOCK_BOOTTIME."""
+        return self.clock.now()
+
+    def random_port(self) -> int:
+        """49152, then 49153, and so on."""
+        port = self._next_port
+        self._next_port = port + 1 if port < LAST_DYNAMIC_PORT else FIRST_DYNAMIC_PORT
+        return port
+
+    async def exchange(self, exchange: Exchange[T], address: str, port: int) -> T:
+        """As `interfaces.ProviderIO.exchange`, by the same schedule. Raises NoAnswer, Refused, Transient, Unsupported.
+
+        What is on its way when it ends is lost, as with a socket that is closed.
+        """
+        self.exchanges.append(exchange.doing)
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            raise Unsupported(exchange.doing, f'"{address}" is not an IP address, and no name is looked up') from None
+        transmission = Transmission(exchange, self.now())
+        coming: list[tuple[float, Reply]] = []
+        while not transmission.over(self.now()):
+            if (datagram := transmission.due(self.now())) is not None:
+                if self.gone:
+                    raise Transient(exchange.doing, "No such device")
+                sent = Sent(self.now(), address, port, datagram)
+                self.sent.append(sent)
+                coming += self._bring(sent)
+            await asyncio.sleep(0)  # others may run, and whoever waits for this may give up here
+            coming.sort(key=lambda arrival: arrival[0])
+            at, reply = coming[0] if coming else (math.inf, Fate.SILENT)
+            self.clock.advance_to(min(at, transmission.deadline))
+            if at > self.now():
+                continue
+            coming.pop(0)
+            if reply is Fate.REFUSED:
+                transmission.refusals += 1
+            elif isinstance(reply, bytes) and (answer := exchange.parse(reply)) is not None:
+                return answer
+        if transmission.refused:
+            raise Refused(exchange.doing, "connection refused")
+        raise NoAnswer(exchange.doing, f"no answer in {exchange.schedule.total:g} s")
+
+    def _bring(self, sent: Sent) -> list[tuple[float, Reply]]:
+        """Take a datagram to the far side; returns what comes back, and when."""
+        met = self.meets(sent)
+        fate = self._fate() if met else None
+        if fate is not None:
+            replies: list[Reply] = [fate]
+        else:
+            times = 2 if met and self.duplicate else 1
+            replies = [self.far_side(sent) for _ in range(times)] * times
+            if met and self.drop_answers:
+                replies = [Fate.SILENT if isinstance(reply, bytes) else reply for reply in replies]
+        at = sent.at + (self.delay if met else 0.0)
+        return [(at, reply) for reply in replies if reply is not Fate.SILENT]
+
+
+def a_tunnel(
+    gateway: str = "10.2.0.1", address: str = "10.2.0.2/32", *, interface: str = "vpf-test", notes: tuple[str, ...] = ()
+) -> Tunnel:
+    """A tunnel that is up, as a provider is handed one; `notes` are the comments of its configuration."""
+    endpoint = Endpoint("198.51.100.10", 51820)
+    plan = TunnelPlan(interface, endpoint, (address,), dns=(gateway,), gateway=gateway, notes=notes)
+    return Tunnel(plan, "fake", gateway)
+
+
+class FakeFirewall:
+    """A packet filter that remembers (`interfaces.Firewall`).
+
+    `tamper` is somebody who edits the rules: they are not intact until they are applied again. `knock` is
+    a packet from outside.
+    """
+
+    def __init__(self) -> None:
+        self.policies: list[FirewallPolicy] = []
+        """Every policy that was applied, in order."""
+        self.current: FirewallPolicy | None = None
+        """The one in force; None: our table is not there."""
+        self.failure: Failure | None = None
+        """Raised by `apply` and `read` as long as it is set."""
+        self._tampered = ""
+        self._hits: dict[tuple[str, Protocol], Hits] = {}
+
+    async def apply(self, policy: FirewallPolicy, now: float) -> FirewallReading:
+        """Put a policy in force. Raises `failure`; then the old one stands."""
+        del now
+        self._check()
+        self.policies.append(policy)
+        self.current = policy
+        self._tampered = ""
+        return self._reading()
+
+    async def read(self) -> FirewallReading:
+        """What is in force, and whether it is what was applied last. Raises `failure`."""
+        self._check()
+        return self._reading()
+
+    async def remove(self) -> None:
+        """Take the policy away."""
+        self.current = None
+        self._hits.clear()
+
+    def tamper(self, evidence: str = "somebody took a rule out") -> None:
+        """Change the rules behind vpnpf's back."""
+        self._tampered = evidence
+
+    def flush(self) -> None:
+        """Take the whole table away behind vpnpf's back."""
+        self.current = None
+        self.tamper("the table is gone")
+
+    def knock(self, forward: str, protocol: Protocol, packets: int = 1, octets: int = 60) -> None:
+        """Count packets from outside on a forward's port."""
+        so_far = self._hits.get((forward, protocol), Hits())
+        self._hits[forward, protocol] = Hits(so_far.packets + packets, so_far.octets + octets)
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    def _reading(self) -> FirewallReading:
+        if self._tampered or self.current is None:
+            return FirewallReading(intact=False, evidence=self._tampered or "nothing was applied")
+        hits = tuple(
+            (rule.name, protocol, self._hits.get((rule.name, protocol), Hits()))
+            for rule in self.current.forwards
+            for protocol in rule.protocols
+        )
+        return FirewallReading(
+            intact=True, evidence=f"{self.current.stage} as applied", hits=tuple(dict.fromkeys(hits))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An HTTP request that was made."""
+
+    method: str
+    url: str
+    form: Mapping[str, str] | None
+    headers: Mapping[str, str]
+
+
+HttpReply = HttpResponse | Failure
+
+
+class FakeHttp:
+    """HTTP with answers from a function (`interfaces.Http`): it gets the request, and returns an answer or a Failure."""
+
+    def __init__(self, answer: Callable[[Asked], HttpReply]) -> None:
+        self.answer = answer
+        self.asked: list[Asked] = []
+        """Every request, in order."""
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> HttpResponse:
+        """Ask the function. Raises the Failure that it returns; header names of its answer are put in lower case."""
+        asked = Asked(method, url, form, headers or {})
+        self.asked.append(asked)
+        await asyncio.sleep(0)
+        reply = self.answer(asked)
+        if isinstance(reply, Failure):
+            raise reply
+        return replace(reply, headers={name.lower(): value for name, value in reply.headers.items()})
+
+
+if TYPE_CHECKING:
+    _conform: tuple[Clock, ProviderIO, Firewall, Http] = (
+        FakeClock(),
+        FakeIO(scripted({})),
+        FakeFirewall(),
+        FakeHttp(lambda _: HttpResponse(200, {}, b"")),
+    )
