@@ -10,13 +10,22 @@ import json
 import os
 import socket
 import tempfile
+import threading
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 from vpnpf.errors import Misconfigured, Transient, Unavailable
 
 RESOLV_CONF = Path("/etc/resolv.conf")
-MARK = "# written by vpnpf; the file as it was comes back when it stops\n"
+MARK = "# written by vpnpf; the file as it was, kept in the next line, comes back when it stops\n"
+_BEFORE = "# before: "
 _DEADLINE = 6.0
+_PERMISSIONS = 0o777
+_NO_NEW_FILES = {errno.EACCES, errno.EPERM, errno.EROFS}
+"""The directory belongs to another user, or is read-only."""
+_NO_REPLACING = {errno.EBUSY, errno.EXDEV}
+"""The file is a mount of its own."""
 
 
 async def resolve(host: str, port: int) -> tuple[str, ...]:
@@ -26,7 +35,7 @@ async def resolve(host: str, port: int) -> tuple[str, ...]:
     doing = f"looking up {host}"
     try:
         async with asyncio.timeout(_DEADLINE):
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+            found = await _ask(host, port)
     except TimeoutError:
         raise Transient(doing, f"no answer in {_DEADLINE:g} s", "is this machine online?") from None
     except socket.gaierror as error:
@@ -35,26 +44,103 @@ async def resolve(host: str, port: int) -> tuple[str, ...]:
                 doing, str(error.strerror), "is the name right, and is this machine online?", 30.0
             ) from error
         raise Transient(doing, str(error.strerror), "is this machine online?") from error
-    addresses = dict.fromkeys(str(ipaddress.ip_address(each[4][0])) for each in found)
+    except (OSError, UnicodeError) as error:
+        raise Transient(doing, str(error)) from error
+    addresses = tuple(address for address in dict.fromkeys(found) if _of_one_host(address))
+    if not addresses:
+        raise Misconfigured(doing, "it has no address that a server can have", "is the name right?", 30.0)
     return tuple(sorted(addresses, key=lambda address: ":" in address))
 
 
-class SystemResolver:
-    """/etc/resolv.conf: taken over while the tunnel is up, given back afterwards, also after a kill -9."""
+async def _ask(host: str, port: int) -> list[str]:
+    """Ask the C library in a thread that nobody waits for: it cannot be interrupted, and must not hold up our end."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[str]] = loop.create_future()
 
-    def __init__(self, keep: Path, path: Path = RESOLV_CONF) -> None:
-        self._keep = keep
-        """Where the file as it was is kept meanwhile; in a directory that only we can write."""
+    def settle(found: list[str], error: Exception | None) -> None:
+        if answer.done():
+            return
+        if error is None:
+            answer.set_result(found)
+        else:
+            answer.set_exception(error)
+
+    def ask() -> None:
+        found, problem = [], None
+        try:
+            found = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)]
+        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+            problem = error
+        with contextlib.suppress(RuntimeError):  # nobody is left to be told
+            loop.call_soon_threadsafe(settle, found, problem)
+
+    threading.Thread(target=ask, name=f"looking up {host}", daemon=True).start()
+    return await answer
+
+
+def _of_one_host(address: str) -> bool:
+    if "%" in address:  # a zone means something on one of our links only
+        return False
+    found = ipaddress.ip_address(address)
+    return not (found.is_unspecified or found.is_multicast)
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """The file as it was; neither link nor text: there was none."""
+
+    link: str | None = None
+    text: str | None = None
+    mode: int = 0o644
+    owner: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def look(cls, path: Path) -> Self:
+        """Raises OSError."""
+        if path.is_symlink():
+            return cls(link=str(path.readlink()))
+        try:
+            found = path.stat()
+            text = path.read_bytes().decode("utf-8", errors="surrogateescape")
+        except FileNotFoundError:
+            return cls()
+        return cls(text=text, mode=found.st_mode & _PERMISSIONS, owner=(found.st_uid, found.st_gid))
+
+    @classmethod
+    def kept_in(cls, text: str) -> Self | None:
+        """What a text of ours keeps; None: the text is not, or not any more, ours."""
+        if not text.startswith(MARK + _BEFORE):
+            return None
+        try:
+            kept = json.loads(text[len(MARK + _BEFORE) :].partition("\n")[0])
+            link, before, mode, owner = (kept[name] for name in ("link", "text", "mode", "owner"))
+            return cls(link and str(link), before and str(before), int(mode) & _PERMISSIONS, (int(owner[0]), int(owner[1])))
+        except (ValueError, TypeError, LookupError, RecursionError):
+            return None
+
+    def line(self) -> str:
+        """All of it in a line that resolvers take for a comment."""
+        return f"{_BEFORE}{json.dumps(asdict(self))}\n"
+
+
+class SystemResolver:
+    """/etc/resolv.conf: taken over while the tunnel is up, given back afterwards, also after a kill -9 or a reboot.
+
+    The file as it was is kept in a comment of ours. So what somebody else writes meanwhile, a DHCP client or a person,
+    is what counts from then on: the next `take` keeps that instead, and `give_back` leaves it alone.
+    """
+
+    def __init__(self, path: Path = RESOLV_CONF) -> None:
         self._path = path
 
     def take(self, servers: tuple[str, ...]) -> None:
         """Let this machine ask these servers alone. Raises Unavailable; then nothing has changed."""
-        ours = MARK + "".join(f"nameserver {server}\n" for server in servers)
         try:
-            if not self._keep.exists():
-                self._save()
-            if self._read() != ours:
-                _put(self._path, ours, 0o644)
+            now = _Before.look(self._path)
+            before = _Before.kept_in(now.text or "") or now
+            ours = MARK + before.line() + "".join(f"nameserver {server}\n" for server in servers)
+            if now.text != ours:
+                _put(self._path, ours, 0o644, (0, 0))
         except OSError as error:
             hint = "remove the DNS line from the tunnel's file if this machine's resolver is to stay as it is"
             raise Unavailable(f"writing {self._path}", error.strerror or str(error), hint) from error
@@ -62,41 +148,21 @@ class SystemResolver:
     def give_back(self) -> None:
         """Put the file back as it was; what somebody else wrote meanwhile stays. Raises Unavailable."""
         try:
-            kept = json.loads(self._keep.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return
-        try:
-            if (self._read() or "").startswith(MARK):
-                if kept["link"] is not None:
-                    _link(self._path, kept["link"])
-                elif kept["text"] is not None:
-                    _put(self._path, kept["text"], kept["mode"])
-                else:
-                    self._path.unlink()
-            self._keep.unlink()
+            before = _Before.kept_in(_Before.look(self._path).text or "")
+            if before is None:
+                return
+            if before.link is not None:
+                _link(self._path, before.link)
+            elif before.text is not None:
+                _put(self._path, before.text, before.mode, before.owner)
+            else:
+                self._path.unlink()
         except OSError as error:
-            hint = f"its former content is in {self._keep}"
+            hint = f"its former content is in its second line: {self._path}"
             raise Unavailable(f"putting {self._path} back", error.strerror or str(error), hint) from error
 
-    def _save(self) -> None:
-        kept: dict[str, object] = {"link": None, "text": None, "mode": 0o644}
-        if self._path.is_symlink():
-            kept["link"] = str(self._path.readlink())
-        elif (text := self._read()) is not None:
-            if text.startswith(MARK):
-                return  # ours, and what was before is lost with the directory that kept it
-            kept |= {"text": text, "mode": self._path.stat().st_mode & 0o777}
-        self._keep.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _put(self._keep, json.dumps(kept), 0o600)
 
-    def _read(self) -> str | None:
-        try:
-            return self._path.read_text(encoding="utf-8", errors="surrogateescape")
-        except FileNotFoundError:
-            return None
-
-
-def _put(path: Path, text: str, mode: int) -> None:
+def _put(path: Path, text: str, mode: int, owner: tuple[int, int]) -> None:
     """Replace a file in one step; where only the file itself may be written, as in containers, write into it."""
     data = text.encode("utf-8", errors="surrogateescape")
     try:
@@ -104,29 +170,36 @@ def _put(path: Path, text: str, mode: int) -> None:
     except OSError as error:
         if error.errno not in _NO_NEW_FILES:
             raise
-        path.write_bytes(data)
+        _write_into(path, data)
         return
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             os.fchmod(descriptor, mode)
+            with contextlib.suppress(PermissionError):  # it is ours then, and as readable as it was
+                os.fchown(descriptor, *owner)
         try:
             Path(temporary).replace(path)
         except OSError as error:
             if error.errno not in _NO_REPLACING:
                 raise
-            path.write_bytes(data)
+            _write_into(path, data)
     finally:
         Path(temporary).unlink(missing_ok=True)
 
 
-_NO_NEW_FILES = {errno.EACCES, errno.EPERM, errno.EROFS}
-"""The directory belongs to another user, or is read-only."""
-_NO_REPLACING = {errno.EBUSY, errno.EXDEV}
-"""The file is a mount of its own."""
+def _write_into(path: Path, data: bytes) -> None:
+    """Overwrite, then cut what is too long: whenever it stops, a whole file is there. Never through a link."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, data.ljust(os.fstat(descriptor).st_size, b"\n"))
+        os.ftruncate(descriptor, len(data))
+    finally:
+        os.close(descriptor)
 
 
 def _link(path: Path, target: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     temporary.replace(path)

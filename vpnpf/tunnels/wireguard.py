@@ -68,7 +68,7 @@ class WireGuard:
         self._runtime = Path(options.runtime)
         self._interface = interface_name(options.profile)
         self._table = 7000 + crc32(options.profile.encode()) % 1000
-        self._resolver = SystemResolver(self._runtime / "resolv.conf.json")
+        self._resolver = SystemResolver()
         self._clock = BootClock()
         self._process: Process | None = None
         self._config: WireGuardConfig | None = None
