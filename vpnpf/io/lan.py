@@ -5,38 +5,62 @@ from __future__ import annotations
 import ipaddress
 import json
 
+from vpnpf.errors import Transient
 from vpnpf.io.process import must
 from vpnpf.model import LanPrefix
 
-PRIVATE = tuple(
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+PRIVATE: tuple[Network, ...] = tuple(
     ipaddress.ip_network(prefix)
     for prefix in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10")
 )
 """RFC 1918, RFC 3927, RFC 4193, RFC 4291 section 2.5.6: addresses that nobody routes on the internet."""
+_NO_LAN = {"LOOPBACK", "POINTOPOINT"}
 
 
 class KernelLinks:
     """The kernel's list of addresses (`interfaces.Lan`)."""
 
     async def prefixes(self, without: str) -> tuple[LanPrefix, ...]:
-        """Private prefixes on connected links other than the device `without` and the loopback."""
-        shown = await must(("ip", "-j", "addr", "show", "up"), doing="listing this machine's links")
-        return private(json.loads(shown or "[]"), without)
+        """Private prefixes on connected links other than the device `without`, tunnels and the loopback.
+
+        Raises Transient if the list cannot be had, Unavailable without `ip`.
+        """
+        doing = "listing this machine's links"
+        shown = await must(("ip", "-j", "addr", "show", "up"), doing=doing)
+        try:
+            links = json.loads(shown or "[]")
+        except (ValueError, RecursionError) as error:
+            raise Transient(doing, f"ip wrote no JSON: {error}") from error
+        return private(links, without)
 
 
-def private(links: list[dict[str, object]], without: str) -> tuple[LanPrefix, ...]:
-    """Pick the private prefixes out of what `ip -j addr` prints. Pure."""
+def private(links: object, without: str) -> tuple[LanPrefix, ...]:
+    """Pick the private prefixes out of what `ip -j addr` prints. Pure; what is not understood counts for nothing."""
     found = set()
-    for link in links:
-        name, flags, addresses = link.get("ifname"), link.get("flags", ()), link.get("addr_info", ())
-        if not isinstance(flags, list) or not isinstance(addresses, list) or name == without:
-            continue
-        if "LOOPBACK" in flags or "POINTOPOINT" in flags:
-            continue
-        for address in addresses:
-            prefix = ipaddress.ip_network(f"{address['local']}/{address['prefixlen']}", strict=False)
-            if prefix.prefixlen == prefix.max_prefixlen:
-                continue
-            if any(prefix.version == net.version and prefix.subnet_of(net) for net in PRIVATE):  # type: ignore[arg-type]
-                found.add(LanPrefix(str(name), str(prefix)))
+    for link in links if isinstance(links, list) else ():
+        # For a link that was not asked for, `ip` prints an empty object.
+        match link:
+            case {"ifname": str(name), "flags": list(flags), "addr_info": list(addresses)}:
+                if name != without and _NO_LAN.isdisjoint(map(str, flags)):
+                    found |= {LanPrefix(name, str(prefix)) for prefix in map(_prefix, addresses) if prefix}
     return tuple(sorted(found, key=lambda lan: (lan.interface, lan.prefix)))
+
+
+def _prefix(address: object) -> Network | None:
+    """The private prefix that an address puts on its link, or None."""
+    match address:
+        # With a peer (ip-address(8)), that and not our own address says what is on the link.
+        case {"address": str(near), "prefixlen": int(length)} | {"local": str(near), "prefixlen": int(length)}:
+            try:
+                prefix = ipaddress.ip_network(f"{near}/{length}", strict=False)
+            except ValueError:
+                return None
+            if prefix.prefixlen < prefix.max_prefixlen and any(_within(prefix, private) for private in PRIVATE):
+                return prefix
+    return None
+
+
+def _within(prefix: Network, wider: Network) -> bool:
+    return prefix.version == wider.version and prefix.prefixlen >= wider.prefixlen and prefix.network_address in wider
