@@ -6,6 +6,7 @@ What comes out holds where secrets are, never the secrets.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
@@ -20,14 +21,19 @@ from pydantic import ValidationError
 from vpnpf import plugins
 from vpnpf.config_positions import Positions
 from vpnpf.config_schema import ClientTable, ForwardTable, Key, ProfileTable, Root, mended, mistakes_of
-from vpnpf.errors import ConfigError, Mistake, Unavailable, UsageError
+from vpnpf.errors import ConfigError, Misconfigured, Mistake, Unavailable, UsageError
+from vpnpf.interfaces import Option
 from vpnpf.model import BOTH, ForwardSpec, PolicyMode, PortPolicy, PortRange, ProfileSpec, Protocol
 from vpnpf.plugins import Group
-from vpnpf.secrets import Source
+from vpnpf.secrets import Source, reader
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _ENTRY = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?/(tcp|udp)")
 _LAST_PORT = 65535
+_LARGEST = 1024 * 1024
+"""Bytes of a configuration; nobody writes so much."""
+_DEEPEST = 12
+"""Levels of tables and lists; ours has five."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,36 +82,62 @@ class Config:
 
 def places() -> tuple[Path, ...]:
     """Where a configuration is looked for, the first wins."""
-    home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
-    return Path(home, "vpnpf", "config.toml"), Path("/etc/vpnpf/config.toml")
+    everywhere = Path("/etc/vpnpf/config.toml")
+    try:
+        home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    except RuntimeError:  # a user without a home
+        return (everywhere,)
+    return Path(home, "vpnpf", "config.toml"), everywhere
 
 
 def load(path: Path | None = None) -> Config:
     """Read and check a configuration. Raises ConfigError with every mistake."""
-    found = path or next((place for place in places() if place.is_file()), None)
+    found = path or next((place for place in places() if not _missing(place)), None)
     if found is None:
         looked = " and ".join(map(str, places()))
-        raise ConfigError((Mistake("config.toml", f"not found: looked for {looked}", "or name one with --config"),))
+        hint = "write one (README.md has an example), or name another with --config"
+        raise ConfigError((Mistake("config.toml", f"not found: looked for {looked}", hint),))
     found = found.absolute()
     try:
-        text = found.read_bytes().decode()
-    except OSError as error:
-        raise ConfigError(
-            (Mistake(str(found), error.strerror or str(error), "name another one with --config"),)
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError((Mistake(str(found), "it is not UTF-8 text", "write it anew"),)) from error
+        with found.open("rb") as file:
+            data = file.read(_LARGEST + 1)
+        text = data.decode("utf-8-sig")
+    except PermissionError as error:
+        hint = "run it as root, or name another one with --config"
+        raise ConfigError((Mistake(str(found), error.strerror or str(error), hint),)) from error
+    except (OSError, ValueError) as error:
+        undecoded = isinstance(error, UnicodeDecodeError)
+        what = "it is not UTF-8 text" if undecoded else getattr(error, "strerror", "") or str(error)
+        hint = "write it anew" if undecoded else "name another one with --config"
+        raise ConfigError((Mistake(str(found), what, hint),)) from error
+    if len(data) > _LARGEST:
+        raise ConfigError((Mistake(str(found), f"it is larger than {_LARGEST // 1024} KiB", "is it the right file?"),))
     return parse(text, found)
+
+
+def _missing(path: Path) -> bool:
+    """Whether there is no file; one that cannot be looked at counts as there, so that the reason is said."""
+    try:
+        return not path.is_file()
+    except OSError:
+        return False
 
 
 def parse(text: str, path: Path) -> Config:
     """Check the text of a configuration; `path` is where it lies. Raises ConfigError with every mistake."""
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        if _deeper(raw, _DEEPEST):
+            raise RecursionError
+    except RecursionError:
+        raise ConfigError(
+            (Mistake(str(path), "its tables or lists are nested too deeply", "is it the right file?"),)
+        ) from None
+    except ValueError as error:  # also a number with thousands of digits, which is no TOMLDecodeError
         line = re.search(r"line (\d+)", str(error))
         where = f"{path}:{line[1]}" if line else str(path)
-        raise ConfigError((Mistake(where, f"it is not TOML: {error}", "see https://toml.io"),)) from error
+        what = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "a number is too long"
+        raise ConfigError((Mistake(where, f"it is not TOML: {what}", "see https://toml.io"),)) from None
     positions = Positions(text, path)
     try:
         root = Root.model_validate(raw)
@@ -119,6 +151,11 @@ def parse(text: str, path: Path) -> Config:
     if mistakes:
         raise ConfigError(positions.in_order(mistakes))
     return config
+
+
+def _deeper(value: object, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_deeper(each, levels - 1) for each in inner)
 
 
 class _Checker:
@@ -136,7 +173,7 @@ class _Checker:
     ) -> tuple[Config, tuple[Mistake, ...]]:
         """The configuration as far as it goes, and the mistakes."""
         if not tables:
-            self._wrong((), "it has no profile", "begin with [profiles.home]; README.md has an example")
+            self._wrong(("profiles",), "there is no profile", "begin with [profiles.home]; README.md has an example")
         clients = {name: self._client(name, table) for name, table in client_tables.items()}
         profiles = {}
         for name, table in tables.items():
@@ -151,8 +188,8 @@ class _Checker:
         if table.tunnel.type not in plugins.names(Group.TUNNELS):
             hint = plugins.nearest(table.tunnel.type, plugins.names(Group.TUNNELS))
             self._wrong((*at, "tunnel", "type"), f'there is no tunnel type "{table.tunnel.type}"', hint)
-        tunnel = self._path.parent / Path(table.tunnel.config).expanduser()
-        if not tunnel.is_file():
+        tunnel = self._beside(table.tunnel.config)
+        if _missing(tunnel):
             self._wrong((*at, "tunnel", "config"), f"there is no file {tunnel}", "download it from your provider")
         elif not os.access(tunnel, os.R_OK):
             self._wrong((*at, "tunnel", "config"), f"{tunnel} cannot be read", "run as root, or as its owner")
@@ -191,7 +228,7 @@ class _Checker:
                 self._wrong((*at, "options", key), f'unknown option "{key}"', hint)
             elif type(value) is not option.type:
                 self._wrong((*at, "options", key), f"not of the type {option.type.__name__}", option.help)
-            elif wrong := option.check(value):
+            elif wrong := _checked(option, value):
                 self._wrong((*at, "options", key), wrong, option.help)
         return manifest.max_forwards
 
@@ -219,6 +256,9 @@ class _Checker:
             if table.client is not None and table.client not in clients:
                 hint = plugins.nearest(table.client, tuple(clients)) if clients else f"add [clients.{table.client}]"
                 self._wrong((*here, "client"), f'there is no client "{table.client}"', hint)
+            if table.client is not None and table.internal_port is not None:
+                what = "a torrent client has to listen on the external port itself: that is what it tells its peers"
+                self._wrong((*here, "internal_port"), what, "leave it out")
             client = clients.get(table.client) if table.client is not None else None
             yield ForwardSpec(
                 name=name,
@@ -258,20 +298,47 @@ class _Checker:
             self._wrong((*at, "type"), f'there is no client type "{table.type}"', hint)
         if wrong := _wrong_url(table.url):
             self._wrong((*at, "url"), wrong, "write it as http://127.0.0.1:8080")
+        elif table.password is not None and table.url.lower().startswith("http:") and not is_local(table.url):
+            what = "the password would travel unencrypted to another machine"
+            self._wrong((*at, "url"), what, "use https, or a client on this machine")
         source = None
         if table.password is not None:
             given = [(kind, value) for kind, value in table.password.model_dump().items() if value is not None]
-            if len(given) != 1:
+            inside = any(key[: len(at) + 1] == (*at, "password") for key in self._broken)
+            if len(given) != 1 and not inside:
                 self._wrong((*at, "password"), "exactly one place is needed", "keyring, file, env or credential")
-            else:
+            elif len(given) == 1:
                 kind, value = given[0]
-                source = Source(kind, str(self._path.parent / Path(value).expanduser()) if kind == "file" else value)
+                source = Source(kind, str(self._beside(value)) if kind == "file" else value)
+                self._readable((*at, "password"), source)
         return ClientSettings(name, table.type, table.url.rstrip("/"), table.username, source)
+
+    def _readable(self, at: Key, source: Source) -> None:
+        """See now that a file with a secret can be used; the other places may be there only when it runs."""
+        if source.kind == "file":
+            try:
+                reader(source)()
+            except Misconfigured as error:
+                self._wrong(at, str(error), error.hint)
+
+    def _beside(self, written: str) -> Path:
+        """A path of the file, relative to it."""
+        path = Path(written)
+        with contextlib.suppress(RuntimeError):  # "~name" of somebody who is not there: taken as it is written
+            path = path.expanduser()
+        return self._path.parent / path
 
     def _wrong(self, key: Key, what: str, hint: str = "") -> None:
         if any(key[:length] in self._broken for length in range(len(key) + 1)):
             return
         self._mistakes.append(Mistake(self._positions.where(key), what, hint))
+
+
+def _checked(option: Option, value: object) -> str:
+    try:
+        return option.check(value)
+    except Exception as error:  # noqa: BLE001 - a plug-in's own code, given whatever somebody wrote
+        return f"its plug-in could not check it ({type(error).__name__})"
 
 
 def _wrong_url(url: str) -> str:
@@ -284,12 +351,17 @@ def _wrong_url(url: str) -> str:
         return "it is not an http or https URL"
     if "@" in parts.netloc:
         return "it holds a user name or password; set username and password apart from it"
+    if any(not "!" <= character <= "~" for character in url):
+        return "it holds a blank, a control character or one beyond ASCII"
     return "it has a query or a fragment" if parts.query or parts.fragment else ""
 
 
 def is_local(url: str) -> bool:
     """Whether a URL names this machine, so that its sockets can be seen from here."""
-    host = urlsplit(url).hostname or ""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -13,7 +13,7 @@ from vpnpf.errors import Mistake
 
 _PART = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
 _DOTTED = rf"{_PART}(?:\s*\.\s*{_PART})*"
-_HEADER = re.compile(rf"\s*\[\s*({_DOTTED})\s*\]")
+_HEADER = re.compile(rf"\s*\[{{1,2}}\s*({_DOTTED})\s*\]")
 _KEY = re.compile(rf"\s*({_DOTTED})\s*=")
 _INLINE = re.compile(rf"[{{,]\s*({_DOTTED})\s*=")
 
@@ -25,7 +25,7 @@ class Positions:
         self._path = path
         self._lines: dict[tuple[str, ...], int] = {}
         table: tuple[str, ...] = ()
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split("\n"), 1):
             if header := _HEADER.match(line):
                 table = _parts(header[1])
                 self._note(table, number)

@@ -66,10 +66,10 @@ class ProfileTable(Table):
 
     provider: Text = Field(description="Id of a provider plug-in; `vpnpf providers` lists them.")
     options: dict[str, Any] = Field({}, description="The provider's own settings.")
-    tunnel: TunnelTable
-    policy: PolicyTable = PolicyTable()  # type: ignore[call-arg] # all keys have defaults
-    lock: LockTable = LockTable()  # type: ignore[call-arg]
-    forwards: dict[str, ForwardTable] = {}
+    tunnel: TunnelTable = Field(description="Type and configuration file of the tunnel.")
+    policy: PolicyTable = Field(PolicyTable(), description="What may come in.")  # type: ignore[call-arg] # all keys have defaults
+    lock: LockTable = Field(LockTable(), description="What may go past the tunnel.")  # type: ignore[call-arg]
+    forwards: dict[str, ForwardTable] = Field({}, description="The ports to get, by a name of your own.")
 
 
 class ClientTable(Table):
@@ -77,15 +77,17 @@ class ClientTable(Table):
 
     type: Text = Field(description='Torrent client plug-in: "qbittorrent".')
     url: Text = Field(description="Its Web API: http://127.0.0.1:8080.")
-    username: str = ""
-    password: SecretTable | None = None
+    username: str = Field("", description="Its user; none if the password is an API key.")
+    password: SecretTable | None = Field(None, description="Where its password or API key is.")
 
 
 class Root(Table):
-    """The whole file."""
+    """The configuration of vpnpf (config.toml)."""
 
-    profiles: dict[str, ProfileTable] = {}
-    clients: dict[str, ClientTable] = {}
+    model_config = ConfigDict(title="vpnpf")
+
+    profiles: dict[str, ProfileTable] = Field({}, description="What to run, by a name of your own.")
+    clients: dict[str, ClientTable] = Field({}, description="Torrent clients, by a name of your own.")
 
 
 _MODELS: dict[str, type[Table]] = {
@@ -94,6 +96,18 @@ _MODELS: dict[str, type[Table]] = {
     "lock": LockTable,
     "password": SecretTable,
 }
+
+
+_WORDS = {
+    "string_type": "it is not text in quotes",
+    "string_too_short": "it is empty",
+    "int_type": "it is not a whole number",
+    "bool_type": "it is neither true nor false",
+    "list_type": 'it is not a list: [ "…", "…" ]',
+    "greater_than_equal": "it is not a port: 1 to 65535",
+    "less_than_equal": "it is not a port: 1 to 65535",
+}
+"""By pydantic's type of error; its own words are for programmers."""
 
 
 def mistakes_of(error: ValidationError, positions: Positions) -> Iterator[Mistake]:
@@ -115,8 +129,8 @@ def mistakes_of(error: ValidationError, positions: Positions) -> Iterator[Mistak
                 yield Mistake(where, "a password is not written here, only where it is", hint)
             case "model_type" | "dict_type":
                 yield Mistake(where, "it is not a table", _describe(key))
-            case _:
-                yield Mistake(where, each["msg"].lower(), _describe(key))
+            case kind:
+                yield Mistake(where, _WORDS.get(kind, each["msg"].lower()), _describe(key))
 
 
 def mended(raw: Mapping[str, Any]) -> tuple[Root | None, frozenset[Key]]:

@@ -1,0 +1,272 @@
+"""Where secrets come from, which places are refused, and that no text ever holds one."""
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+import traceback
+
+import keyring
+import keyring.backend
+import keyring.backends.fail
+import keyring.backends.null
+import keyring.errors
+import pytest
+
+from vpnpf import secrets
+from vpnpf.errors import Misconfigured
+from vpnpf.interfaces import ClientOptions
+from vpnpf.secrets import Source, reader
+
+SECRET = "correct horse battery staple \u00e9"
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "secret"
+    path.touch(0o600)
+    path.write_text(SECRET + "\n")
+    return path
+
+
+def refused(source):
+    """The text of the refusal, traceback and hint included."""
+    with pytest.raises(Misconfigured) as caught:
+        reader(source)()
+    said = "".join(traceback.format_exception(caught.value)) + caught.value.hint
+    assert SECRET not in said
+    assert caught.value.hint
+    return f"{caught.value} ({caught.value.hint})"
+
+
+def of(path):
+    return Source("file", str(path))
+
+
+# -- a file ---------------------------------------------------------------------------------------
+
+
+def test_a_file_without_its_line_end(file):
+    assert reader(of(file))() == SECRET
+    file.write_bytes(SECRET.encode() + b"\r\n\r\n")
+    assert reader(of(file))() == SECRET
+
+
+def test_it_is_read_when_it_is_needed_and_not_kept(file):
+    read = reader(of(file))
+    assert read() == SECRET
+    file.write_text("another")
+    assert read() == "another"
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o602, 0o601, 0o777])
+def test_a_file_that_others_may_use_is_refused(file, mode):
+    file.chmod(mode)
+    said = refused(of(file))
+    assert f"{mode:04o}" in said
+    assert f"chmod 600 {file}" in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_file_of_somebody_else_is_refused(file):
+    os.chown(file, 12345, 12345)
+    assert "another user" in refused(of(file))
+
+
+def test_a_symbolic_link_is_refused(file):
+    link = file.with_name("link")
+    link.symlink_to(file)
+    assert "symbolic link" in refused(of(link))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    assert "not a plain file" in refused(of(tmp_path / "pipe"))
+
+
+def test_what_is_no_file(tmp_path):
+    assert "not a plain file" in refused(of(tmp_path))
+    assert "not a plain file" in refused(of("/dev/null"))
+    assert "install -m 600" in refused(of(tmp_path / "none"))
+    assert "name" in refused(of(tmp_path / "nul\0"))
+    assert "name" in refused(of(tmp_path / ("x" * 300)))
+
+
+def test_an_empty_file_is_said(file):
+    file.write_text("\n")
+    assert "it is empty" in refused(of(file))
+
+
+def test_a_file_that_is_no_password(file):
+    file.write_bytes(b"\xff\xfe")
+    assert "UTF-8" in refused(of(file))
+    file.write_text(SECRET * 1000)
+    assert "longer" in refused(of(file))
+
+
+def test_a_file_that_may_not_be_read_names_root(file, monkeypatch):
+    def denied(*arguments):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("os.open", denied)
+    said = refused(of(file))
+    assert "Permission denied" in said
+    assert "run vpnpf as root" in said
+
+
+# -- the environment, systemd ---------------------------------------------------------------------
+
+
+def test_the_environment(monkeypatch):
+    monkeypatch.setenv("VPNPF_TEST", SECRET)
+    assert reader(Source("env", "VPNPF_TEST"))() == SECRET
+    monkeypatch.setenv("VPNPF_TEST", "")
+    assert "empty" in refused(Source("env", "VPNPF_TEST"))
+    monkeypatch.delenv("VPNPF_TEST")
+    assert "export VPNPF_TEST" in refused(Source("env", "VPNPF_TEST"))
+
+
+def test_a_systemd_credential(monkeypatch, tmp_path):
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "qb").write_text(SECRET + "\n")
+    assert reader(Source("credential", "qb"))() == SECRET
+    assert "LoadCredential=none:" in refused(Source("credential", "none"))
+    (tmp_path / "qb").write_text("x" * 5000)
+    assert "longer" in refused(Source("credential", "qb"))
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "..", ".", "a\0b"])
+def test_a_credential_is_a_name_and_no_path(monkeypatch, tmp_path, file, name):
+    (tmp_path / "credentials").mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    assert "LoadCredential" in refused(Source("credential", name))
+
+
+def test_without_systemd_there_are_no_credentials(monkeypatch):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert "LoadCredential=qb:" in refused(Source("credential", "qb"))
+
+
+def test_no_source_is_no_secret():
+    assert reader(None)() == ""
+
+
+# -- a keyring ------------------------------------------------------------------------------------
+
+
+class Safe(keyring.backend.KeyringBackend):
+    """Stands for the Secret Service."""
+
+    priority = 5
+
+    def get_password(self, service, username):
+        return SECRET if (service, username) == ("vpnpf", "qb") else None
+
+    def set_password(self, service, username, password):
+        raise AssertionError
+
+    def delete_password(self, service, username):
+        raise AssertionError
+
+
+class Weak(Safe):
+    priority = 0.5
+
+
+class Plaintext(Safe):
+    """Stands for keyrings.alt.file.PlaintextKeyring, whose priority a user may have raised."""
+
+
+Plaintext.__module__ = "keyrings.alt.file"
+
+
+class Chain(Safe):
+    def __init__(self, *backends):
+        super().__init__()
+        self.backends = backends
+
+
+class Broken(Safe):
+    def get_password(self, service, username):
+        raise self.error(SECRET)
+
+
+class Locked(Broken):
+    error = keyring.errors.KeyringLocked
+
+
+class Crashing(Broken):
+    error = RuntimeError
+
+
+@pytest.fixture
+def use():
+    before = keyring.get_keyring()
+    yield keyring.set_keyring
+    keyring.set_keyring(before)
+
+
+QB = Source("keyring", "qb")
+
+
+def test_a_keyring(use):
+    use(Safe())
+    assert reader(QB)() == SECRET
+    assert "keyring set vpnpf other" in refused(Source("keyring", "other"))
+    use(Chain(Safe()))
+    assert reader(QB)() == SECRET
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [keyring.backends.fail.Keyring(), keyring.backends.null.Keyring(), Plaintext(), Weak(), Chain(Safe(), Plaintext())],
+    ids=lambda backend: type(backend).__name__,
+)
+def test_a_keyring_that_keeps_nothing_or_in_plain_text_is_refused(use, backend):
+    use(backend)
+    assert "no safe keyring" in refused(QB)
+
+
+@pytest.mark.parametrize("backend", [Locked(), Crashing()])
+def test_a_keyring_that_fails_says_how_and_not_what(use, backend):
+    use(backend)
+    assert type(backend).error.__name__ in refused(QB)
+
+
+def test_a_keyring_that_asks_somebody_is_not_waited_for_and_not_asked_twice(use, monkeypatch):
+    class Asking(Safe):
+        def get_password(self, service, username):
+            asked.release()
+            unlocked.wait(10)
+            return SECRET
+
+    asked, unlocked = threading.Semaphore(0), threading.Event()
+    monkeypatch.setattr(secrets, "PATIENCE", 0.05)
+    use(Asking())
+    assert "no answer in 0.05 s" in refused(QB)
+    assert asked.acquire(timeout=5)
+    assert "still waits" in refused(QB)
+    assert not asked.acquire(blocking=False)
+    unlocked.set()
+    for thread in threading.enumerate():
+        if thread.name == "keyring":
+            thread.join(5)
+    assert reader(QB)() == SECRET
+
+
+def test_a_secret_is_in_no_repr(file):
+    source = of(file)
+    options = ClientOptions("http://127.0.0.1:8080", "admin", reader(source))
+    options.password()
+    assert SECRET not in f"{source!r} {options!r} {options.password!r}"
+
+
+def test_the_keyring_is_not_loaded_without_need(file):
+    code = f"""
+import sys
+from vpnpf.secrets import Source, reader
+assert reader(Source("file", {str(file)!r}))()
+assert "keyring" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
