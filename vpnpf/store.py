@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,19 +39,29 @@ def _directory(systemd: str, roots: str, xdg: str, otherwise: str) -> Path:
     if os.geteuid() == 0:
         return Path(roots)
     home = os.environ.get(xdg)
-    return Path(home) / "vpnpf" if home else Path.home() / otherwise / "vpnpf"
+    try:
+        return Path(home) / "vpnpf" if home else Path.home() / otherwise / "vpnpf"
+    except RuntimeError as error:
+        raise Unavailable("choosing a directory", "this user has no home", f"set {systemd}") from error
 
 
 def make_private(directory: Path) -> Path:
-    """Make a directory 0700 with its parents. Raises Unavailable if it cannot be, or belongs to somebody else."""
+    """Make a directory 0700 with its parents; one that is there has to be ours alone to write.
+
+    Raises Unavailable if it cannot be made, or others could put files into it.
+    """
     doing = f"making {directory}"
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = directory.lstat()
     except OSError as error:
         raise Unavailable(doing, error.strerror or str(error), "set STATE_DIRECTORY and RUNTIME_DIRECTORY") from error
-    if not directory.is_dir() or directory.is_symlink() or found.st_uid not in {0, os.geteuid()}:
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {0, os.geteuid()}:
         raise Unavailable(doing, "it is not a directory of ours", "remove it, or set another one")
+    if found.st_mode & 0o022:
+        raise Unavailable(
+            doing, f"others may write to it (mode {found.st_mode & 0o7777:04o})", f"chmod 700 {directory}"
+        )
     return directory
 
 
@@ -76,21 +87,23 @@ class FileStore:
         return None
 
     def save(self, name: str, value: Mapping[str, object]) -> None:
-        """Replace the value in one step. Raises Unavailable if the disk says no; then the old one stands."""
+        """Replace the value in one step. Raises Unavailable if the disk says no; then the old one may stand."""
         path = self._path(name)
+        text = json.dumps(dict(value))
         make_private(self._directory)
-        temporary = ""
         try:
             descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self._directory)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(dict(value), file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(temporary).replace(path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
             self._sync()
         except OSError as error:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
             hint = f"is {self._directory} writable, and is there room?"
             raise Unavailable(f"saving {path}", error.strerror or str(error), hint) from error
 
@@ -126,19 +139,31 @@ class InstanceLock:
     def __enter__(self) -> Self:
         """Raises Unavailable, naming the process that holds it."""
         make_private(self._path.parent)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            hint = "it was made by another user: run vpnpf as that one, or remove it"
+            raise Unavailable(f"locking {self._path}", error.strerror or str(error), hint) from error
+        try:
+            self._take(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        return self
+
+    def _take(self, descriptor: int) -> None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "?"
-            os.close(descriptor)
-            raise Unavailable(
-                "starting", f"another vpnpf (process {holder}) {self._what}", f"end it first: kill {holder}"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        self._descriptor = descriptor
-        return self
+            holder = os.read(descriptor, 32).decode(errors="replace").strip()
+            who, how = (
+                (f"process {holder}", f"kill {holder}") if holder.isdigit() else ("just starting", "pgrep -a vpnpf")
+            )
+            raise Unavailable("starting", f"another vpnpf ({who}) {self._what}", f"end it first: {how}") from None
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without the number
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
