@@ -68,7 +68,7 @@ def _load(group: Group, name: str):  # type: ignore[no-untyped-def] # noqa: ANN2
     point = found[0]
     try:
         loaded = point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         cause = f"{point.value} cannot be imported: {type(error).__name__}: {error}"
         raise Unavailable(doing, cause, f"install {_package(point)} anew, or remove it") from error
     said = getattr(loaded, "manifest", None)

@@ -25,7 +25,7 @@ def check_config(config: Path | None) -> None:
             click.echo(line)
 
 
-@click.command(hidden=True)
+@click.command()
 def schema() -> None:
     """Print the configuration's JSON Schema."""
     click.echo(json.dumps(Root.model_json_schema(), indent=2))

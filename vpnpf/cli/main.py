@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from importlib import import_module
@@ -24,6 +25,8 @@ COMMANDS = {
 }
 """By name: module, attribute, summary."""
 INTERRUPTED = 130
+COMPLETE = "_VPNPF_COMPLETE"
+"""Set by the shell when it asks for completions (`eval "$(_VPNPF_COMPLETE=bash_source vpnpf)"`)."""
 
 
 class Lazy(click.Group):
@@ -60,7 +63,7 @@ class Lazy(click.Group):
             formatter.write_dl([(name, summary) for name, (_, _, summary) in COMMANDS.items()])
 
 
-@click.group(cls=Lazy)
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="vpnpf", message="%(prog)s %(version)s")
 def cli() -> None:
     """Get a port behind your VPN, and keep it."""
@@ -68,27 +71,34 @@ def cli() -> None:
 
 def run_command_line(arguments: list[str]) -> int:
     """Run a command; print what went wrong on standard error. Returns the exit status (sysexits.h)."""
+    if COMPLETE in os.environ:
+        cli.main(arguments, prog_name="vpnpf", complete_var=COMPLETE)
+    status = EX_OK
     try:
-        cli.main(arguments, prog_name="vpnpf", standalone_mode=False)
+        # Without click's `main`, which ends with 1 when nobody reads any more.
+        with cli.make_context("vpnpf", arguments) as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as done:
+        status = done.exit_code
     except click.ClickException as error:
-        error.show()
-        return EX_USAGE
+        with contextlib.suppress(OSError):
+            error.show()
+        status = EX_USAGE
     except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED
+        status = INTERRUPTED
     except VpnpfError as error:
         _show(error)
-        return error.exit_code
+        status = error.exit_code
     except BrokenPipeError:
         # Nobody reads any more; what Python would still flush at its end has nowhere to go either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EX_OK
     except Exception as error:
         if os.environ.get("VPNPF_DEBUG"):
             raise
         _say(f"error: vpnpf made a mistake: {type(error).__name__}: {error}")
         _say("  hint: please report it with what VPNPF_DEBUG=1 vpnpf ... prints")
-        return EX_SOFTWARE
-    return EX_OK
+        status = EX_SOFTWARE
+    return status
 
 
 def _show(error: VpnpfError) -> None:
@@ -104,4 +114,6 @@ def _show(error: VpnpfError) -> None:
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    """A line for a person; what a gateway or daemon put into it cannot command the terminal."""
+    with contextlib.suppress(OSError):  # nobody reads it: the status still says it
+        click.echo("".join(character if character.isprintable() else "?" for character in text), err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Coroutine
@@ -16,7 +17,7 @@ from vpnpf.io.lines import LineWriter
 from vpnpf.observers.log import write_events, write_talk
 from vpnpf.wiring import Run, prepare
 
-STDOUT, STDERR = 1, 2
+STDIN, STDOUT, STDERR = 0, 1, 2
 
 
 @click.command()
@@ -30,7 +31,17 @@ def run(profile: str | None, config: Path | None, *, events: bool, verbose: bool
     PROFILE may be left out if the configuration has only one. The first signal gives the port back, takes the
     tunnel down and restores the machine; a second one does not wait for the provider.
     """
+    _keep_standard_descriptors()
     sys.exit(asyncio.run(_run(profile, config, events=events, verbose=verbose)))
+
+
+def _keep_standard_descriptors() -> None:
+    """Open what of 0, 1 and 2 is closed: else the next file or socket gets the number, and our lines."""
+    for number in (STDIN, STDOUT, STDERR):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
 
 
 async def _run(profile: str | None, config: Path | None, *, events: bool, verbose: bool) -> int:
