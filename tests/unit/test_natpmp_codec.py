@@ -178,6 +178,8 @@ def test_errors_in_all_their_shapes(data, result):
         bytes.fromhex("02020001 00000e10 00123456 000000000000000000000000"),
         bytes.fromhex("02820003 00000e10 00123456 000000000000000000000000"),
         bytes.fromhex("01820001 00123456"),
+        mapped(TCP, 6881, 0, 0, result=2) + b"\0",
+        bytes.fromhex("00820001 00123456") + bytes(9),
     ],
 )
 def test_errors_of_something_else_are_dropped(data):

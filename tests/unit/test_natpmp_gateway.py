@@ -109,6 +109,21 @@ async def test_without_an_internal_port_or_a_wish_the_same_tuple_is_sent_twice(i
     assert asked(io) == [(TCP, internal, wish, 60), (UDP, internal, wish, 60)]
 
 
+async def test_a_wish_that_another_has_in_one_protocol_is_evaded_in_both():
+    gateway = gateway_of(
+        {
+            request(TCP, 6881, 40000, 7200): answer(TCP, 6881, 40000, 7200),
+            request(UDP, 6881, 40000, 7200): answer(UDP, 6881, 40001, 7200),
+            request(TCP, 6881, 0, 0): answer(TCP, 6881, 0, 0),
+            request(UDP, 6881, 0, 0): answer(UDP, 6881, 0, 0),
+            request(TCP, 6881, 40001, 7200): answer(TCP, 6881, 40001, 7200),
+            request(UDP, 6881, 40001, 7200): answer(UDP, 6881, 40001, 7200),
+        }
+    )
+    assert (await gateway.map_all(BOTH, 6881, 40000, 7200)).external_port == 40001
+    assert len(gateway.io.sent) == 6
+
+
 @pytest.mark.parametrize(("mode", "internal", "wish"), [("proton", 0, 1), ("proton", 50001, 0), ("rfc", 6881, 6881)])
 async def test_two_ports_are_a_failure_and_both_are_given_back(mode, internal, wish):
     gateway, machine, io = on_a_machine(mode)
@@ -126,7 +141,8 @@ async def test_two_ports_are_told_even_if_giving_them_back_fails():
     io.drop = True
     with pytest.raises(Transient, match="it gave"):
         await gateway.map_all(BOTH, 6881, 6881, 60)
-    assert [row for row in asked(io) if row[3] == 0] == [(TCP, 6881, 0, 0)] * 2 + [(UDP, 6881, 0, 0)] * 2
+    deletes = [row for row in asked(io) if row[3] == 0]
+    assert deletes == ([(TCP, 6881, 0, 0)] * 2 + [(UDP, 6881, 0, 0)] * 2) * 2
 
 
 @pytest.mark.parametrize(("mode", "internal", "wish"), [("proton", 0, 1), ("rfc", 6881, 6881)])

@@ -46,10 +46,7 @@ class TunnelIO:
         """Send until the matching answer comes. Raises NoAnswer, Refused, Transient, Unsupported."""
         own = self._own_address(exchange.doing, address)
         try:
-            with _socket_of(own) as sock:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._tunnel.interface.encode())
-                sock.bind((own, 0))
-                sock.connect((address, port))
+            with self._open(own, address, port) as sock:
                 transmission = Transmission(exchange, self._clock.now())
                 while not transmission.over(self._clock.now()):
                     answer = await self._one_try(sock, transmission)
@@ -81,10 +78,10 @@ class TunnelIO:
             except ConnectionRefusedError:
                 # Often over at the next try, and the answer to another try may be on its way: the wait goes on.
                 transmission.refusals += 1
-                continue
-            answer = transmission.exchange.parse(received)
-            if answer is not None:
-                return answer
+            else:
+                answer = transmission.exchange.parse(received)
+                if answer is not None:
+                    return answer
             await asyncio.sleep(0)  # whoever sends us rubbish without end must not keep the others from running
         return None
 
@@ -100,18 +97,24 @@ class TunnelIO:
                 return str(own)
         raise Unsupported(doing, f"the tunnel has no IPv{version} address")
 
+    def _open(self, own: str, address: str, port: int) -> socket.socket:
+        """A socket that can neither send elsewhere nor hear anybody else. Raises OSError."""
+        made = socket.socket(socket.AF_INET6 if ":" in own else socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            made.setblocking(False)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._tunnel.interface.encode())
+            made.bind((own, 0))
+            made.connect((address, port))
+        except OSError:
+            made.close()
+            raise
+        return made
+
     def _no_way(self, doing: str, error: OSError) -> Transient:
         hint = f"the tunnel device {self._tunnel.interface} is gone, or has no address or no route to the gateway"
         if isinstance(error, PermissionError):
             hint = "a packet filter of this machine drops it, or the right to bind to a device is missing (CAP_NET_RAW)"
         return Transient(doing, error.strerror or str(error), hint)
-
-
-def _socket_of(own: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in own else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    made.setblocking(False)
-    return made
 
 
 async def _send_unless_refused(sock: socket.socket, datagram: bytes) -> None:

@@ -27,6 +27,8 @@ _OPCODE = {Protocol.UDP: wire.NATPMP_PROTOCOL_UDP, Protocol.TCP: wire.NATPMP_PRO
 _ADDRESS_LENGTH = 12
 _MAPPING_LENGTH = 16
 _ERROR_LENGTH = 8
+_PCP = 2
+"""Version of PCP (RFC 6887 section 7), whose server has the same port."""
 
 
 class Result(IntEnum):
@@ -130,16 +132,15 @@ def _parse_error(data: bytes, opcode: int) -> ErrorAnswer | None:
     """Read a result other than 0 out of any of the shapes an error has (RFC 6886 section 3.5).
 
     An unsupported version comes as 8 bytes with any opcode, an unsupported opcode as the request echoed,
-    the others in the full length of the answer. A PCP-only server answers version 2, result 1 in its own layout.
+    the others in the length of the answer or less. A PCP-only server answers version 2, result 1 in its own layout.
     """
     if len(data) < 4:  # noqa: PLR2004 - version, opcode and result
         return None
     version, answered, result = data[0], data[1], int.from_bytes(data[2:4])
-    pcp_unsupported_version = version == 2 and answered & _ANSWER and data[3] == 1  # noqa: PLR2004
-    if pcp_unsupported_version or (
-        version == 0 and result == Result.UNSUPPORTED_VERSION and len(data) >= _ERROR_LENGTH
-    ):
+    if version == _PCP and answered & _ANSWER and data[3] == Result.UNSUPPORTED_VERSION:
         return ErrorAnswer(Result.UNSUPPORTED_VERSION)
-    if version != 0 or answered != _ANSWER + opcode or result == Result.SUCCESS:
+    if version != 0 or result == Result.SUCCESS or len(data) > _MAPPING_LENGTH:
         return None
-    return ErrorAnswer(result)
+    if answered == _ANSWER + opcode or (result == Result.UNSUPPORTED_VERSION and len(data) >= _ERROR_LENGTH):
+        return ErrorAnswer(result)
+    return None

@@ -21,6 +21,8 @@ DELETING = Schedule((0.25, 0.25))
 ASK_AGAIN = 300.0
 """Seconds until a gateway that said no is asked again: somebody may switch it on meanwhile."""
 
+Given = list[tuple[Protocol, natpmp.MappingAnswer]]
+
 
 class NatPmpGateway:
     """One gateway, reached through the tunnel."""
@@ -60,7 +62,30 @@ class NatPmpGateway:
         Raises Failure; Transient if the gateway gives the protocols different ports, since a torrent client
         can announce only one. What was mapped is given back then, unless it is a renewal: what is held stays.
         """
-        given: list[tuple[Protocol, natpmp.MappingAnswer]] = []
+        given = await self._map_each(protocols, internal_port, external_port, lifetime, renewal=renewal)
+        if _ports(given) > 1 and internal_port != 0 and external_port != 0 and not renewal:
+            # Somebody has the wished port in one protocol alone. Where the gateway has evaded to, both may be free.
+            await self._give_back(given, internal_port)
+            evaded = next(answer.external_port for _, answer in given if answer.external_port != external_port)
+            given = await self._map_each(protocols, internal_port, evaded, lifetime)
+        if _ports(given) > 1:
+            if not renewal:
+                await self._give_back(given, internal_port)
+            said = " and ".join(f"{answer.external_port}/{protocol}" for protocol, answer in given)
+            raise Transient(f"asking {self.address} for one port in all protocols", f"it gave {said}")
+        return min((answer for _, answer in given), key=lambda answer: answer.lifetime)
+
+    async def _map_each(
+        self,
+        protocols: tuple[Protocol, ...],
+        internal_port: int,
+        external_port: int,
+        lifetime: int,
+        *,
+        renewal: bool = False,
+    ) -> Given:
+        """Map one protocol after the other. Raises Failure; what was mapped before is given back."""
+        given: Given = []
         try:
             for protocol in protocols:
                 wish = external_port
@@ -68,14 +93,11 @@ class NatPmpGateway:
                     # Without an internal port or a wish the same tuple is sent: that is what is answered alike then.
                     wish = given[0][1].external_port
                 given.append((protocol, await self.map(protocol, internal_port, wish, lifetime)))
-            if len({answer.external_port for _, answer in given}) > 1:
-                said = " and ".join(f"{answer.external_port}/{protocol}" for protocol, answer in given)
-                raise Transient(f"asking {self.address} for one port in all protocols", f"it gave {said}")
         except Failure:
             if not renewal:
                 await self._give_back(given, internal_port)
             raise
-        return min((answer for _, answer in given), key=lambda answer: answer.lifetime)
+        return given
 
     async def unmap(self, protocol: Protocol, internal_port: int) -> None:
         """End a mapping (RFC 6886 section 3.4); succeeds also if there was none. Raises Failure."""
@@ -95,7 +117,7 @@ class NatPmpGateway:
         if failures:
             raise failures[0]
 
-    async def _give_back(self, given: list[tuple[Protocol, natpmp.MappingAnswer]], internal_port: int) -> None:
+    async def _give_back(self, given: Given, internal_port: int) -> None:
         """End what a request that failed in the middle has brought; why it failed matters more than this."""
         for protocol, answer in given:
             with contextlib.suppress(Failure):
@@ -122,6 +144,11 @@ class NatPmpGateway:
         if isinstance(answer, natpmp.ErrorAnswer):
             raise failure_of(answer, doing)
         return answer
+
+
+def _ports(given: Given) -> int:
+    """How many external ports it gave; one is what is wanted."""
+    return len({answer.external_port for _, answer in given})
 
 
 def failure_of(answer: natpmp.ErrorAnswer, doing: str) -> Failure:
