@@ -9,48 +9,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import json
-import os
-import platform
 import re
-import socket
-import stat
 import time
-from asyncio.subprocess import Process
 from pathlib import Path
 from typing import ClassVar
 from zlib import crc32
 
 from vpnpf.api import (
     Endpoint,
-    LeaseLost,
     Manifest,
     NoAnswer,
-    PermissionDenied,
-    Transient,
     Tunnel,
     TunnelHealth,
     TunnelOptions,
     TunnelPlan,
     Unavailable,
 )
-from vpnpf.errors import ConfigError, Mistake, VpnpfError
+from vpnpf.errors import VpnpfError
 from vpnpf.io import process
 from vpnpf.io.clock import BootClock
 from vpnpf.io.lan import KernelLinks
-from vpnpf.io.resolver import SystemResolver, resolve
+from vpnpf.io.resolver import SystemResolver
+from vpnpf.model import LanPrefix
 from vpnpf.protocol.wireguard_config import WireGuardConfig, parse
-from vpnpf.tunnels import routes
+from vpnpf.tunnels import prerequisites, routing
+from vpnpf.tunnels.config_file import read_text
+from vpnpf.tunnels.endpoints import Endpoints
+from vpnpf.tunnels.rp_filter import ReversePathFilter
+from vpnpf.tunnels.whole import all_of, in_thread, to_the_end
+from vpnpf.tunnels.wireguard_device import Device
 
-SOCKETS = Path("/var/run/wireguard")
-"""Where wireguard-go listens for `wg`."""
 PATIENCE = 15.0
 """Seconds for the first handshake."""
-RP_FILTER = Path("/proc/sys/net/ipv4/conf/all/rp_filter")
-_CAP_NET_ADMIN = 12
-_TUN = (10, 200)
 _LONGEST_NAME = 15
-_FOREGROUND = {"WG_PROCESS_FOREGROUND": "1", "LOG_LEVEL": "error"}
 
 
 class WireGuard:
@@ -66,152 +57,102 @@ class WireGuard:
     def __init__(self, options: TunnelOptions) -> None:
         self._options = options
         self._runtime = Path(options.runtime)
-        self._interface = interface_name(options.profile)
         self._table = 7000 + crc32(options.profile.encode()) % 1000
+        self._device = Device(interface_name(options.profile))
+        self._endpoints = Endpoints(self._runtime / "endpoint.json")
+        self._rp_filter = ReversePathFilter(self._runtime / "rp_filter")
         self._resolver = SystemResolver()
         self._clock = BootClock()
-        self._process: Process | None = None
         self._config: WireGuardConfig | None = None
-        self._attempts = 0
+        self._failures = 0
+        """Tries to come up that failed, ever: the address that worked last is the one to begin with."""
         self._handshake = (0, 0.0)
         """The last handshake: as `wg` says it, and when that was on our clock."""
 
     def check_config(self) -> None:
         """Read the provider's file. Raises ConfigError with every mistake."""
-        self._read()
+        self._config = parse(read_text(self._options.config), self._options.config)
 
     def check_machine(self) -> None:
         """See that this machine has what `up` needs. Raises Unavailable or PermissionDenied."""
         for program in ("ip", "wg"):
             process.find(program)
-        if not _may_change_the_network():
-            raise PermissionDenied("starting", "changing the network needs root", "run it with sudo")
-        if not _kernel_has_wireguard():
+        prerequisites.need_the_privilege()
+        if not prerequisites.kernel_has_wireguard():
             process.find("wireguard-go")
-            _check_tun(Path("/dev/net/tun"))
+            prerequisites.need_tun()
 
     async def plan(self) -> TunnelPlan:
         """Read the file and look the server up. Raises ConfigError, Transient, Misconfigured."""
-        config = self._read()
-        addresses = await self._addresses(config.host, config.port)
+        config = await self._read()
+        addresses = await self._endpoints.addresses(config.host, config.port)
         # After a failure the next address has its turn.
-        address = addresses[self._attempts % len(addresses)]
-        lan = await KernelLinks().prefixes(self._interface) if self._options.lan else ()
-        own = ipaddress.ip_interface(config.addresses[0])
+        address = addresses[self._failures % len(addresses)]
+        gateway = _gateway(ipaddress.ip_interface(config.addresses[0]), config.dns)
+        lan = await KernelLinks().prefixes(self._device.name) if self._options.lan else ()
         return TunnelPlan(
-            interface=self._interface,
+            interface=self._device.name,
             endpoint=Endpoint(address, config.port),
             addresses=config.addresses,
             dns=config.dns,
             mark=0x7670_0000 | self._table,
             table=self._table,
             mtu=config.mtu,
-            gateway=_gateway(own, config.dns),
-            # Where the LAN and the tunnel have the same addresses, the tunnel's are meant.
-            lan=tuple(each for each in lan if own.ip not in ipaddress.ip_network(each.prefix)),
+            gateway=gateway,
+            lan=_beside((*config.addresses, *config.dns, gateway), lan),
             notes=config.notes,
         )
 
     async def up(self, plan: TunnelPlan) -> Tunnel:
         """Bring it up and wait for the first handshake. Raises Failure; then nothing is left."""
-        config = self._config or self._read()
-        self._attempts += 1
+        config = self._config or await self._read()
+        self._failures += 1
         await self.down()
         try:
-            backend = await self._create()
-            await process.must(
-                ("wg", "setconf", plan.interface, "/dev/stdin"),
-                doing="giving the tunnel its keys",
-                stdin=config.setconf(plan.endpoint, plan.mark),
-            )
-            self._loosen_rp_filter()
-            for family in routes.FAMILIES:
-                lines = routes.bring_up(plan, family)
-                await process.must(
-                    ("ip", family, "-batch", "-"), doing="setting addresses and routes", stdin=_batch(lines)
-                )
+            backend = await self._device.create()
+            await self._device.configure(config.setconf(plan.endpoint, plan.mark))
+            await in_thread(self._rp_filter.loosen)
+            await routing.set_up(plan)
             if plan.dns:
-                self._resolver.take(plan.dns)
+                await in_thread(self._resolver.take, plan.dns)
             await self._first_handshake(plan)
         except BaseException:
-            # Shielded, because it may be a cancellation that brought us here.
-            await asyncio.shield(self.down())
+            # What went wrong first is told; what cannot be undone is tried again by the next `up` or `down`, and told then.
+            with contextlib.suppress(VpnpfError):
+                await self.down()
             raise
-        self._attempts -= 1
+        self._failures -= 1
         return Tunnel(plan, backend, plan.gateway or "")
 
     async def check(self, tunnel: Tunnel) -> TunnelHealth:
         """One look. Raises LeaseLost if the device is gone, Transient if it cannot be looked at."""
-        plan = tunnel.plan
-        shown = await process.run(("wg", "show", plan.interface, "latest-handshakes"))
-        moved = await process.run(("wg", "show", plan.interface, "transfer"))
-        if shown.status != 0 or moved.status != 0:
-            raise LeaseLost("looking at the tunnel", f"the device {plan.interface} is gone")
-        for family in routes.FAMILIES:
-            listing = await process.run(("ip", family, "-batch", "-"), stdin=_batch(routes.show(plan.table)))
-            if routes.missing(plan, family, listing.stdout):
-                # What stands already makes its line fail; `-force` goes on with the next.
-                await process.run(("ip", family, "-force", "-batch", "-"), stdin=_batch(routes.bring_up(plan, family)))
-        if plan.dns:
-            self._resolver.take(plan.dns)
-        _, received, sent = moved.stdout.split()[:3]
-        return TunnelHealth(self._age(_last_field(shown.stdout)), int(received), int(sent))
+        handshake = await self._device.handshake()
+        received, sent = await self._device.transfer()
+        await routing.heal(tunnel.plan)
+        # Neither is worth a tunnel that works: the packet filter lets no DNS out beside it, and a filter that drops
+        # the server's answers is seen by the age of the handshake.
+        with contextlib.suppress(Unavailable):
+            await in_thread(self._rp_filter.loosen)
+        if tunnel.plan.dns:
+            with contextlib.suppress(Unavailable):
+                await in_thread(self._resolver.take, tunnel.plan.dns)
+        return TunnelHealth(self._age(handshake), received, sent)
 
     async def down(self) -> None:
-        """Undo all of `up`. Raises Unavailable if the resolver's file cannot be put back."""
-        for family in routes.FAMILIES:
-            # Lines fail for what is not there.
-            lines = routes.take_down(self._interface, self._table, family)
-            await process.run(("ip", family, "-force", "-batch", "-"), stdin=_batch(lines))
-        await self._end_process()
-        self._restore_rp_filter()
-        self._resolver.give_back()
-        with contextlib.suppress(OSError):
-            self._runtime.rmdir()
-
-    # -- the device -----------------------------------------------------------------------------
-
-    async def _create(self) -> str:
-        made = await process.run(("ip", "link", "add", self._interface, "type", "wireguard"))
-        if made.status == 0:
-            return "wireguard (kernel)"
-        doing = "starting wireguard-go"
-        self._process = await process.spawn(("wireguard-go", self._interface), _FOREGROUND)
-        until = time.monotonic() + 5
-        while not self._listens():
-            if self._process.returncode is not None or time.monotonic() > until:
-                hint = "is /dev/net/tun usable, and is no other program using this device?"
-                raise Transient(doing, f"the device {self._interface} does not come up", hint)
-            await asyncio.sleep(0.005)
-        return "wireguard-go"
-
-    def _listens(self) -> bool:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
-            try:
-                control.connect(str(SOCKETS / f"{self._interface}.sock"))
-            except OSError:
-                return False
-        return True
-
-    async def _end_process(self) -> None:
-        """Without its device wireguard-go ends by itself; it is only waited for."""
-        if self._process is not None:
-            try:
-                async with asyncio.timeout(2):
-                    await self._process.wait()
-            except TimeoutError:
-                with contextlib.suppress(ProcessLookupError):
-                    self._process.kill()
-                await self._process.wait()
-            self._process = None
-        if not self._listens():
-            (SOCKETS / f"{self._interface}.sock").unlink(missing_ok=True)
+        """Undo all of `up`, to the end though cancelled. Raises what could not be undone, after all the rest was."""
+        await to_the_end(
+            all_of(
+                lambda: routing.clear(self._device.name, self._table),
+                self._device.remove,
+                lambda: in_thread(self._rp_filter.restore),
+                lambda: in_thread(self._resolver.give_back),
+            )
+        )
 
     async def _first_handshake(self, plan: TunnelPlan) -> None:
         until, wait = time.monotonic() + PATIENCE, 0.01
         while time.monotonic() < until:
-            shown = await process.run(("wg", "show", plan.interface, "latest-handshakes"))
-            if shown.status == 0 and _last_field(shown.stdout):
+            if await self._device.handshake():
                 return
             await asyncio.sleep(wait)
             wait = min(0.2, wait * 1.3)
@@ -230,52 +171,10 @@ class WireGuard:
             self._handshake = (handshake, now - max(0.0, self._clock.wall() - handshake))
         return now - self._handshake[1]
 
-    # -- the machine ----------------------------------------------------------------------------
-
-    def _loosen_rp_filter(self) -> None:
-        """A strict reverse path filter drops the server's answers, since without mark they would go by the tunnel."""
-        strict = [path for path in RP_FILTER.parent.parent.glob("*/rp_filter") if path.read_text().strip() == "1"]
-        if strict:
-            keep = self._runtime / "rp_filter"
-            keep.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            keep.write_text(RP_FILTER.read_text())
-            _write(RP_FILTER, "2")
-
-    def _restore_rp_filter(self) -> None:
-        keep = self._runtime / "rp_filter"
-        if keep.exists():
-            _write(RP_FILTER, keep.read_text())
-            keep.unlink()
-
-    # -- the configuration ----------------------------------------------------------------------
-
-    def _read(self) -> WireGuardConfig:
-        path = self._options.config
-        try:
-            text = Path(path).read_bytes().decode()
-        except OSError as error:
-            mistake = Mistake(path, error.strerror or str(error), "download it from your provider")
-            raise ConfigError((mistake,)) from error
-        except UnicodeDecodeError as error:
-            raise ConfigError((Mistake(path, "it is not UTF-8 text", "download it anew"),)) from error
-        self._config = parse(text, path)
+    async def _read(self) -> WireGuardConfig:
+        await in_thread(self.check_config)
+        assert self._config is not None
         return self._config
-
-    async def _addresses(self, host: str, port: int) -> tuple[str, ...]:
-        """The server's addresses; those known last if nobody answers, since while blocked no resolver is asked."""
-        keep = self._runtime / "endpoint.json"
-        try:
-            found = await resolve(host, port)
-        except VpnpfError:
-            with contextlib.suppress(OSError, ValueError):
-                known = json.loads(keep.read_text())
-                if known["host"] == host:
-                    return tuple(str(ipaddress.ip_address(address)) for address in known["addresses"])
-            raise
-        if found != (host,):
-            keep.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            keep.write_text(json.dumps({"host": host, "addresses": found}))
-        return found
 
 
 def interface_name(profile: str) -> str:
@@ -295,45 +194,10 @@ def _gateway(own: ipaddress.IPv4Interface | ipaddress.IPv6Interface, dns: tuple[
     return str(around.network_address + 1)
 
 
-def _may_change_the_network() -> bool:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1)
-    return os.geteuid() == 0
+def _beside(tunnel: tuple[str, ...], lan: tuple[LanPrefix, ...]) -> tuple[LanPrefix, ...]:
+    """The LANs that hold none of the tunnel's addresses: where both have the same, the tunnel's are meant.
 
-
-def _kernel_has_wireguard() -> bool:
-    if Path("/sys/module/wireguard").exists():
-        return True
-    modules = Path("/lib/modules", platform.release())
-    for name in ("modules.dep", "modules.builtin"):
-        with contextlib.suppress(OSError):
-            if "/wireguard.ko" in Path(modules, name).read_text():
-                return True
-    return False
-
-
-def _check_tun(path: Path) -> None:
-    doing, hint = f"looking for {path}", "modprobe tun; in a container: --device /dev/net/tun"
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise Unavailable(doing, error.strerror or str(error), hint) from error
-    if not stat.S_ISCHR(found.st_mode) or (os.major(found.st_rdev), os.minor(found.st_rdev)) != _TUN:
-        raise Unavailable(doing, "it is not the TUN device", hint)
-
-
-def _last_field(shown: str) -> int:
-    fields = shown.split()
-    return int(fields[-1]) if fields else 0
-
-
-def _batch(lines: list[str]) -> str:
-    return "\n".join(lines) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise Unavailable(f"writing {path}", error.strerror or str(error), "is /proc/sys writable here?") from error
+    Else a hostile LAN could pose as the provider's resolver or gateway by choosing its prefix.
+    """
+    ours = [ipaddress.ip_interface(address).ip for address in tunnel]
+    return tuple(each for each in lan if not any(address in ipaddress.ip_network(each.prefix) for address in ours))

@@ -1,0 +1,47 @@
+"""The server's addresses, looked up or known from last time."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+from pathlib import Path
+
+from vpnpf.errors import VpnpfError
+from vpnpf.io.resolver import resolve
+from vpnpf.tunnels.whole import in_thread
+
+
+class Endpoints:
+    """Looks a name up; while everything is blocked no resolver is asked, so what was found is kept."""
+
+    def __init__(self, keep: Path) -> None:
+        self._keep = keep
+        """In a directory that only we can write."""
+
+    async def addresses(self, host: str, port: int) -> tuple[str, ...]:
+        """All of them, at least one; those known last if nobody answers. Raises Transient, Misconfigured."""
+        try:
+            found = await resolve(host, port)
+        except VpnpfError:
+            known = await in_thread(self._known, host)
+            if not known:
+                raise
+            return known
+        if found != (host,):
+            with contextlib.suppress(OSError):  # without it, it is looked up again
+                await in_thread(self._remember, host, found)
+        return found
+
+    def _known(self, host: str) -> tuple[str, ...]:
+        try:
+            known = json.loads(self._keep.read_text())
+            if known["host"] == host:
+                return tuple(str(ipaddress.ip_address(address)) for address in known["addresses"])
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
+            pass
+        return ()
+
+    def _remember(self, host: str, addresses: tuple[str, ...]) -> None:
+        self._keep.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._keep.write_text(json.dumps({"host": host, "addresses": addresses}))

@@ -1,0 +1,144 @@
+"""A WireGuard device, by the kernel or by wireguard-go.
+
+wireguard-go outlives us on purpose: as long as it lives, the routes lead into a tunnel and not into nothing, and the
+next run takes over. It listens for `wg` on a socket in a directory that all network namespaces share, so whoever
+listens there is looked at before he is spoken to: it may be the tunnel of a profile of the same name elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import socket
+import struct
+import time
+from asyncio.subprocess import Process
+from pathlib import Path
+
+from vpnpf.errors import LeaseLost, Transient
+from vpnpf.io import process
+from vpnpf.tunnels.whole import in_thread
+
+SOCKETS = Path("/var/run/wireguard")
+_FOREGROUND = {"WG_PROCESS_FOREGROUND": "1", "LOG_LEVEL": "error"}
+_START, _END = 5.0, 2.0
+"""Seconds that wireguard-go has to come up, and to end by itself before it is killed."""
+_PROGRAM = "wireguard-go"
+_DOING = f"starting {_PROGRAM}"
+
+
+class Device:
+    """One device with one peer. Also finds and removes what a killed process of ours left under this name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._process: Process | None = None
+        self._socket = SOCKETS / f"{name}.sock"
+
+    async def create(self) -> str:
+        """Make the device; say by what. Raises Transient, Unavailable; then `remove` cleans up."""
+        made = await process.run(("ip", "link", "add", self.name, "type", "wireguard"))
+        if made.status == 0:
+            return "wireguard (kernel)"
+        if (other := self._listener()) is not None:
+            hint = "is a profile of this name running in another container or network namespace? Rename this one"
+            raise Transient(_DOING, f"process {other} has the socket of the device {self.name}", hint)
+        self._process = await process.spawn((_PROGRAM, self.name), _FOREGROUND)
+        until = time.monotonic() + _START
+        while self._listener() != self._process.pid:
+            if self._process.returncode is not None or time.monotonic() > until:
+                hint = "is /dev/net/tun usable, and is no other program using this device?"
+                raise Transient(_DOING, f"the device {self.name} does not come up", hint)
+            await asyncio.sleep(0.005)
+        return _PROGRAM
+
+    async def configure(self, text: str) -> None:
+        """Give it its keys and its peer in the words of `wg setconf`. Raises Transient."""
+        argv = ("wg", "setconf", self.name, "/dev/stdin")
+        await process.must(argv, doing="giving the tunnel its keys", stdin=text)
+
+    async def handshake(self) -> int:
+        """When the last handshake was, in seconds since 1970; 0: never. Raises LeaseLost, Transient."""
+        return int((await self._show("latest-handshakes"))[0])
+
+    async def transfer(self) -> tuple[int, int]:
+        """Bytes received and sent. Raises LeaseLost, Transient."""
+        received, sent = (await self._show("transfer"))[:2]
+        return int(received), int(sent)
+
+    async def remove(self) -> None:
+        """Take it away, whoever made it. Nothing happens if there is none. Raises Transient, Unavailable."""
+        listener = self._listener()
+        await process.run(("ip", "link", "del", self.name))
+        ours = self._process
+        if ours is not None:
+            if ours.returncode is None:
+                await in_thread(_end, ours.pid)
+            await ours.wait()
+            self._process = None
+        elif listener:
+            await in_thread(_end, listener, True)
+        await in_thread(self._remove_socket)
+
+    async def _show(self, what: str) -> list[str]:
+        """What `wg` says of the peer, without its key."""
+        doing = "looking at the tunnel"
+        shown = await process.run(("wg", "show", self.name, what))
+        if shown.status != 0:
+            raise LeaseLost(doing, f"the device {self.name} is gone")
+        if len(fields := shown.stdout.split()) < 2:  # noqa: PLR2004 - key and value
+            raise LeaseLost(doing, f"somebody took the peer of the device {self.name} away")
+        return fields[1:]
+
+    def _remove_socket(self) -> None:
+        if self._listener() is None:
+            with contextlib.suppress(OSError):  # as a trace it does nothing, and the next start removes it
+                self._socket.unlink()
+
+    def _listener(self) -> int | None:
+        """The process that listens on the device's socket (0: in a container below us), or None."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
+            control.setblocking(False)
+            try:
+                control.connect(str(self._socket))
+            except BlockingIOError:
+                return 0
+            except OSError:
+                return None
+            credentials = control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        pid: int = struct.unpack("3i", credentials)[0]
+        return pid
+
+
+def _end(pid: int, if_here: bool = False) -> None:
+    """SIGTERM, then SIGKILL; blocks until it is gone. With `if_here` only a process of this network namespace.
+
+    By a handle, so that no process can be meant that gets the number afterwards.
+    """
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if if_here and not _here(pid):
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, number)
+            poll = select.poll()
+            poll.register(handle, select.POLLIN)
+            if poll.poll(_END * 1000):
+                return
+    finally:
+        os.close(handle)
+
+
+def _here(pid: int) -> bool:
+    try:
+        theirs, ours = (Path("/proc", who, "ns/net").stat().st_ino for who in (str(pid), "thread-self"))
+    except OSError:
+        return False
+    return theirs == ours
