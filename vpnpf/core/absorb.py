@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from vpnpf.core.policy import stands
 from vpnpf.core.proofs import count
-from vpnpf.core.schedule import HANDSHAKE_DEAD, backoff, renew_at, retry_renewal
+from vpnpf.core.schedule import HANDSHAKE_DEAD, SOONEST_RETRY, backoff, renew_at, retry_renewal
 from vpnpf.core.state import ForwardState, Job, Machine
 from vpnpf.events import (
     Answer,
@@ -43,12 +43,11 @@ STOP_TRIES = 3
 """Tries to undo something while stopping, before it is left and said; one if it is forced."""
 STOP_AGAIN = 1.0
 """Seconds between those tries, whatever the failure says: nobody waits minutes for an end."""
-SOONEST_RETRY = 0.5
-"""Seconds; a plug-in that wants to be asked again at once is not asked in a loop."""
-LOOKS = frozenset({"PlanTunnel", "CheckTunnel", "ReadFirewall", "ReadClient"})
+LOOKS = frozenset({"PlanTunnel", "CheckTunnel", "ReadFirewall", "ReadClient", "ReadSockets"})
 """Work that changes nothing: its success says nothing about a change that failed under the same key."""
-CLIENT_AGAIN = 60.0
-"""Seconds until a torrent client that refused us is asked again; its driver does not repeat a wrong password."""
+AGAIN_LATER = 60.0
+"""Seconds until a look that was refused is tried again, or a torrent client; its driver does not repeat a wrong
+password."""
 
 
 class Absorber:
@@ -128,7 +127,7 @@ class Absorber:
         held = forward.lease
         number = self.machine.tunnel_number
         if held is not None and (held.external_port, held.internal_port) == (lease.external_port, lease.internal_port):
-            self._forward(event.forward, lease=lease, wish=lease, leased_for=number, renew_at=renew_at(lease))
+            self._forward(event.forward, lease=lease, wish=lease, leased_for=number, renew_at=renew_at(lease, self.now))
             self.notices.append(LeaseRenewed(event.forward, lease))
             return
         self._forward(
@@ -139,7 +138,7 @@ class Absorber:
             wish=lease,
             leased_at=self.now,
             leased_for=number,
-            renew_at=renew_at(lease),
+            renew_at=renew_at(lease, self.now),
             released=False,
             sockets=None,
             hits_before=None,
@@ -150,7 +149,7 @@ class Absorber:
 
     def _failed(self, event: WorkFailed, job: Job) -> None:
         failures = job.failures + 1 if job.failed == job.running else 1
-        wait = self._wait(event, failures)
+        wait = self._wait(event, job.running, failures)
         retry_at = None if math.isinf(wait) else self.now + wait
         before = job.problem
         new = before is None or (before.kind, before.message) != (event.kind, event.cause)
@@ -187,23 +186,26 @@ class Absorber:
         elif job.running == "RemoveFirewall" and failures >= enough:
             self._set(firewall_gone=True)
         elif job.running == "CheckTunnel":
-            busy = event.kind is FailureKind.TRANSIENT and failures < TUNNEL_LOOKS
-            if not busy:
+            gone = event.kind is FailureKind.LEASE_LOST
+            if gone or failures >= TUNNEL_LOOKS:
                 self._tunnel_lost()
+        elif job.running == "StartTunnel":
+            # The server may have moved, or another of its addresses has its turn.
+            self._set(planned=False)
 
-    def _wait(self, event: WorkFailed, failures: int) -> float:  # noqa: PLR0911 - one rule a line
+    def _wait(self, event: WorkFailed, running: str, failures: int) -> float:  # noqa: PLR0911 - one rule a line
         """Seconds until the same is tried again."""
         kind, _, name = event.key.partition(":")
         if self.machine.stopping:
             return STOP_AGAIN
+        if running == "CheckTunnel":
+            return self.machine.timing.tunnel / TUNNEL_LOOKS
         if event.retry_after is not None:
             return max(SOONEST_RETRY, event.retry_after)
         if event.kind in {FailureKind.MISCONFIGURED, FailureKind.UNSUPPORTED}:
-            return CLIENT_AGAIN if kind == "client" else math.inf
+            return AGAIN_LATER if kind == "client" or running in LOOKS - {"PlanTunnel"} else math.inf
         if event.kind is FailureKind.LEASE_LOST and failures == 1:
             return 0.0
-        if kind == "tunnel" and self.machine.tunnel is not None:
-            return self.machine.timing.tunnel / TUNNEL_LOOKS
         wait = backoff(failures, f"{self.machine.spec.name}/{event.key}")
         if kind == "lease":
             lease = self._of(name).lease
@@ -213,8 +215,10 @@ class Absorber:
     def _read(self, reading: FirewallReading) -> None:
         """The rule set as it is; the first reading of one that has a forward's port is what its hits count from."""
         self._set(reading=reading, reading_at=self.now)
+        if self.machine.tunnel is None:
+            return
         for forward in self.machine.forwards:
-            if forward.hits_before is None and reading.intact and stands(self.machine, forward):
+            if forward.hits_before is None and reading.intact and stands(self.machine, forward, self.now):
                 hits = {protocol: hits.packets for protocol, hits in count(self.machine, forward.spec.name).items()}
                 self._forward(forward.spec.name, hits_before=MappingProxyType(hits))
 

@@ -32,16 +32,15 @@ The function is pure: time comes in, orders go out, so that months can be replay
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 from vpnpf.core.absorb import Absorber
 from vpnpf.core.planner import Planner
-from vpnpf.core.policy import policy_for, stands
+from vpnpf.core.policy import guarded, intact, stands
 from vpnpf.core.proofs import followed, prove
 from vpnpf.core.state import ForwardState, Machine
 from vpnpf.events import Event, Notice, Order, PhaseChanged, PortAnnounced, Tick
-from vpnpf.model import FailureKind, Phase
+from vpnpf.model import PROOF_NAMES, FailureKind, Phase, Problem, Proof
 
 HOPELESS = frozenset({FailureKind.MISCONFIGURED, FailureKind.UNSUPPORTED})
 """Kinds of failure that do not pass by themselves."""
@@ -67,14 +66,14 @@ def settle(machine: Machine, now: float) -> tuple[Machine, tuple[Notice, ...]]:
     settled = []
     for forward in machine.forwards:
         proven = replace(forward, proofs=prove(machine, forward, now))
-        if not machine.stopping and followed(proven) and stands(machine, proven):
+        if not machine.stopping and followed(proven) and intact(machine) and stands(machine, proven, now):
             proven, notice = _announce(proven)
             notices.extend(notice)
         settled.append(proven)
     machine = replace(machine, forwards=tuple(settled))
-    phase = _phase(machine)
+    phase = _phase(machine, now)
     if phase is not machine.phase:
-        notices.append(PhaseChanged(machine.phase, phase, _cause(machine, phase)))
+        notices.append(PhaseChanged(machine.phase, phase, _cause(machine, phase, now)))
         machine = replace(machine, phase=phase, phase_since=now)
     return machine, tuple(notices)
 
@@ -90,37 +89,80 @@ def _announce(forward: ForwardState) -> tuple[ForwardState, tuple[Notice, ...]]:
     return forward, (PortAnnounced(forward.spec.name, lease, port, before.external_port if before else None),)
 
 
-def _phase(machine: Machine) -> Phase:  # noqa: PLR0911 - one rule a line
+def _phase(machine: Machine, now: float) -> Phase:  # noqa: PLR0911 - one rule a line
     if machine.stopping:
         return Phase.STOPPED if machine.tunnel_gone and machine.firewall_gone else Phase.STOPPING
+    safe = guarded(machine) and intact(machine)
+    if not safe and _hopeless(machine, "firewall", "ApplyFirewall"):
+        return Phase.FAILED
     if machine.tunnel is None:
-        if math.isinf(machine.job("tunnel").not_before) or math.isinf(machine.job("firewall").not_before):
+        if _hopeless(machine, "tunnel", "PlanTunnel", "StartTunnel"):
             return Phase.FAILED
         if machine.tunnel_number:
             return Phase.BLOCKED
         return Phase.CONNECTING if machine.applied else Phase.STARTING
-    if machine.forwards and all(_hopeless(machine, forward) for forward in machine.forwards):
+    if machine.forwards and all(_unobtainable(machine, forward) for forward in machine.forwards):
         return Phase.FAILED
-    if all(_ready(machine, forward) for forward in machine.forwards) and machine.applied is not None:
-        return Phase.READY if machine.applied.stage is policy_for(machine).stage else Phase.LEASING
+    if safe and all(_ready(machine, forward, now) for forward in machine.forwards):
+        return Phase.READY
     return Phase.LEASING
 
 
-def _ready(machine: Machine, forward: ForwardState) -> bool:
-    return forward.announced is not None and followed(forward) and stands(machine, forward)
+def _ready(machine: Machine, forward: ForwardState, now: float) -> bool:
+    return forward.announced is not None and followed(forward) and stands(machine, forward, now)
 
 
-def _hopeless(machine: Machine, forward: ForwardState) -> bool:
-    """Whether only the person can bring the lease about, although it may be asked for again now and then."""
-    problem = machine.job(f"lease:{forward.spec.name}").problem
-    return forward.lease is None and problem is not None and problem.kind in HOPELESS
+def _hopeless(machine: Machine, key: str, *kinds: str) -> bool:
+    """Whether only the person can make work of these kinds succeed, although it may be tried again now and then."""
+    job = machine.job(key)
+    return job.failed in kinds and job.problem is not None and job.problem.kind in HOPELESS
 
 
-def _cause(machine: Machine, phase: Phase) -> str:
-    problems = [job.problem for job in machine.jobs.values() if job.problem is not None]
-    if problems and phase in {Phase.BLOCKED, Phase.FAILED, Phase.LEASING}:
-        worst = max(problems, key=lambda problem: problem.since)
-        return f"{worst.doing}: {worst.message}"
-    if phase is Phase.BLOCKED:
-        return "the tunnel's handshake is too old: it is dead"
+def _unobtainable(machine: Machine, forward: ForwardState) -> bool:
+    return forward.lease is None and _hopeless(machine, f"lease:{forward.spec.name}", "Acquire")
+
+
+def _cause(machine: Machine, phase: Phase, now: float) -> str:
+    """Why the phase is what it is now; empty where it goes without saying."""
+    if machine.phase is Phase.READY and phase is Phase.LEASING:
+        return _gone(machine, now)
+    problems = [job.problem for key, job in machine.jobs.items() if job.problem and _blames(phase, key, job.problem)]
+    if problems:
+        last = max(problems, key=lambda problem: problem.since)
+        return f"{last.doing}: {last.message}"
+    return "the tunnel's handshake is too old: it is dead" if phase is Phase.BLOCKED else ""
+
+
+def _blames(phase: Phase, key: str, problem: Problem) -> bool:
+    """Whether a problem can be the cause of a phase."""
+    match phase:
+        case Phase.LEASING:
+            return key != "store"
+        case Phase.BLOCKED:
+            return key == "tunnel"
+        case Phase.FAILED:
+            return problem.kind in HOPELESS
+        case Phase.STOPPED:
+            return key in {"tunnel", "firewall"}
+        case _:
+            return False
+
+
+def _gone(machine: Machine, now: float) -> str:
+    """What no longer holds of a profile that was READY."""
+    if machine.reading is not None and not machine.reading.intact:
+        return f"firewall: {machine.reading.evidence}"
+    return "; ".join(filter(None, (_broken(machine, forward, now) for forward in machine.forwards)))
+
+
+def _broken(machine: Machine, forward: ForwardState, now: float) -> str:
+    """The first link that is missing of a forward that was followed; empty: none is."""
+    lease, announced = forward.lease, forward.announced
+    if lease is not None and announced is not None and lease.external_port != announced.external_port:
+        return f"{forward.spec.name}: port {lease.external_port} is not followed everywhere yet"
+    for name in PROOF_NAMES:
+        proof: Proof = getattr(forward.proofs, name)
+        # A port that the policy keeps shut is no link that broke.
+        if proof.ok is False and not (name == "firewall" and stands(machine, forward, now)):
+            return f"{forward.spec.name}: {name}: {proof.evidence}"
     return ""

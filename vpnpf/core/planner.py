@@ -11,7 +11,7 @@ import math
 from dataclasses import replace
 from types import MappingProxyType
 
-from vpnpf.core.policy import policy_for, stands
+from vpnpf.core.policy import guarded, intact, policy_for, stands
 from vpnpf.core.proofs import wanted_settings
 from vpnpf.core.schedule import next_look
 from vpnpf.core.state import ForwardState, Machine
@@ -60,34 +60,45 @@ class Planner:
     def _go_on(self) -> None:
         machine = self.machine
         self._firewall()
-        wanted, applied = policy_for(machine), machine.applied
-        safe = applied is not None and (applied.stage, applied.plan) == (wanted.stage, wanted.plan)
+        self._ends()
         if machine.tunnel is None:
             if not machine.planned:
                 self._order(PlanTunnel())
-            elif safe and machine.reading is not None and machine.reading.intact:
+            elif guarded(machine) and intact(machine) and not self._doubtful():
                 self._order(StartTunnel(machine.plan))
             return
         self._order(CheckTunnel(machine.tunnel), machine.health_at + machine.timing.tunnel)
-        if safe:
+        if guarded(machine):
             for forward in machine.forwards:
                 self._follow(forward, machine.tunnel)
             self._save()
 
     def _firewall(self) -> None:
         machine = self.machine
-        wanted, reading = policy_for(machine), machine.reading
-        if machine.applied != wanted or reading is None or not reading.intact:
+        wanted = policy_for(machine)
+        if machine.applied != wanted or not intact(machine) or self._doubtful():
             self._order(ApplyFirewall(wanted))
             return
         again = min(map(self._count_again, machine.forwards), default=machine.timing.firewall)
         self._order(ReadFirewall(), machine.reading_at + again)
 
+    def _doubtful(self) -> bool:
+        """Whether a change of the rule set failed: cut off at its deadline, it may be in force all the same."""
+        return self.machine.job("firewall").failed == "ApplyFirewall"
+
+    def _ends(self) -> None:
+        """What ends by itself is to be noticed then, also while nothing can be done for it."""
+        leases = (lease for forward in self.machine.forwards for lease in (forward.lease, forward.replaced))
+        rules = self.machine.applied.forwards if self.machine.applied else ()
+        for at in (*(lease.expires_at for lease in leases if lease), *(rule.expires_at for rule in rules)):
+            if at is not None:
+                self._wake_at(at)
+
     def _count_again(self, forward: ForwardState) -> float:
         timing = self.machine.timing
         if forward.lease is None or forward.proofs.reachable.ok:
             return timing.firewall
-        return next_look(self.now - forward.leased_at, timing.soonest_count, timing.firewall)
+        return next_look(self.machine.reading_at - forward.leased_at, timing.soonest_count, timing.firewall)
 
     def _follow(self, forward: ForwardState, tunnel: Tunnel) -> None:
         """Lease, then firewall (done by now), then client, then sockets."""
@@ -96,10 +107,7 @@ class Planner:
         self._order(Acquire(name, tunnel, request), NOW if lease is None else forward.renew_at)
         if lease is None:
             return
-        for held in (lease, forward.replaced):
-            if held is not None and held.expires_at is not None:
-                self._wake_at(held.expires_at)
-        if stands(self.machine, forward):
+        if stands(self.machine, forward, self.now):
             self._tell(forward)
             if forward.spec.client_local and forward.listen_port is not None:
                 self._look(forward, forward.listen_port)
@@ -187,6 +195,9 @@ def _again(work: Work, last: Work | None) -> bool:
     """Whether it was tried just now: what another rule set, plan or port is wanted for need not wait for that."""
     if isinstance(work, ApplyFirewall | StartTunnel | SetClient):
         return work == last
+    if isinstance(work, PlanTunnel):
+        # It is planned anew for the next try to start, so not before that is due.
+        return isinstance(last, PlanTunnel | StartTunnel)
     return type(work) is type(last)
 
 

@@ -32,13 +32,28 @@ def _rule(forward: ForwardState, lease: Lease) -> ForwardRule:
     return ForwardRule(forward.spec.name, lease.protocols, lease.internal_port, listen, lease.expires_at)
 
 
-def stands(machine: Machine, forward: ForwardState) -> bool:
-    """Whether the kernel has the rule of the forward's port (its end may be older than the lease's)."""
+def guarded(machine: Machine) -> bool:
+    """Whether the rule set of this state was put in force, apart from its ports."""
+    wanted, applied = policy_for(machine), machine.applied
+    return applied is not None and (applied.stage, applied.plan) == (wanted.stage, wanted.plan)
+
+
+def intact(machine: Machine) -> bool:
+    """Whether the rule set applied last was still there, rule by rule, when it was last looked at."""
+    return machine.reading is not None and machine.reading.intact
+
+
+def stands(machine: Machine, forward: ForwardState, now: float) -> bool:
+    """Whether the kernel was given the rule of the forward's port and has not closed it by itself since.
+
+    The rule's end may be older than the lease's: a renewal has yet to reach the kernel.
+    """
     if machine.applied is None or forward.lease is None:
         return False
     wanted = _rule(forward, forward.lease)
     return any(
         (rule.name, rule.arrives, rule.listen) == (wanted.name, wanted.arrives, wanted.listen)
+        and (rule.expires_at is None or rule.expires_at > now)
         for rule in machine.applied.forwards
     )
 

@@ -20,8 +20,8 @@ def prove(machine: Machine, forward: ForwardState, now: float) -> Proofs:
     before = forward.proofs
     return Proofs(
         tunnel=_continue(before.tunnel, _tunnel(machine, now), now),
-        lease=_continue(before.lease, _lease(forward, now), now),
-        firewall=_continue(before.firewall, _firewall(machine, forward), now),
+        lease=_continue(before.lease, _lease(machine, forward, now), now),
+        firewall=_continue(before.firewall, _firewall(machine, forward, now), now),
         client=_continue(before.client, _client(machine, forward), now),
         listening=_continue(before.listening, _listening(machine, forward), now),
         reachable=_continue(before.reachable, _reachable(machine, forward), now),
@@ -67,10 +67,13 @@ def _tunnel(machine: Machine, now: float) -> Finding:
     return age <= HANDSHAKE_DEAD, evidence, machine.health_at
 
 
-def _lease(forward: ForwardState, now: float) -> Finding:
+def _lease(machine: Machine, forward: ForwardState, now: float) -> Finding:
     lease = forward.lease
     if lease is None:
         return False, "no lease", now
+    if forward.leased_for != machine.tunnel_number:
+        # The tunnel may have come back to another gateway.
+        return None, f"port {lease.external_port} is not confirmed through the new tunnel yet", lease.granted_at
     seen = f"{lease.exit_address}:{lease.external_port}" if lease.exit_address else f"port {lease.external_port}"
     wished = forward.spec.external_port
     other = f"; {wished} was asked for" if wished not in {None, lease.external_port} else ""
@@ -78,14 +81,17 @@ def _lease(forward: ForwardState, now: float) -> Finding:
     return True, f"{seen} granted {length}{other}", lease.granted_at
 
 
-def _firewall(machine: Machine, forward: ForwardState) -> Finding:
+def _firewall(machine: Machine, forward: ForwardState, now: float) -> Finding:
     reading, applied = machine.reading, machine.applied
     if reading is None or applied is None:
         return None, "no rule set yet", None
     if not reading.intact:
         return False, reading.evidence, machine.reading_at
-    if applied.stage is not policy_for(machine).stage or not stands(machine, forward):
+    if applied.stage is not policy_for(machine).stage or not stands(machine, forward, now):
         return False, f"the rule set in force is {applied.stage}, without the port", machine.reading_at
+    job = machine.job("firewall")
+    if job.failed == "ReadFirewall" and job.problem is not None:
+        return None, f"{job.problem.doing}: {job.problem.message}", machine.reading_at
     port = forward.listen_port or 0
     shut = [p for p in forward.spec.protocols if not admits(machine.spec.policy, port, p)]
     if shut:
@@ -123,10 +129,16 @@ def _differs(seen: ListenSettings, wanted: ListenSettings) -> str:
 
 def _listening(machine: Machine, forward: ForwardState) -> Finding:
     if not forward.spec.client_local:
-        return None, f"{forward.spec.client} runs on another machine: its sockets cannot be seen from here", None
+        who = forward.spec.client or "the program"
+        return None, f"{who} runs on another machine: its sockets cannot be seen from here", None
     if forward.sockets is None or forward.listen_port is None or machine.tunnel is None:
         return None, "not looked at yet", None
-    good = {p: _serving(forward.sockets, p, machine) for p in forward.spec.protocols}
+    problem = machine.job(f"listening:{forward.spec.name}").problem
+    if problem is not None:
+        return None, f"{problem.doing}: {problem.message}", forward.sockets_at
+    # A look that was under way when the port changed has seen the sockets of the old one.
+    there = tuple(socket for socket in forward.sockets if socket.port == forward.listen_port)
+    good = {p: _serving(there, p, machine) for p in forward.spec.protocols}
     missing = [f"{forward.listen_port}/{protocol}" for protocol, socket in good.items() if socket is None]
     if missing:
         return False, f"nothing listens on {', '.join(missing)}", forward.sockets_at

@@ -12,6 +12,8 @@ from vpnpf.model import Lease
 
 LONGEST_SLEEP = 15.0
 """Seconds; no wait is longer, so that a suspend is noticed soon after waking."""
+SOONEST_RETRY = 0.5
+"""Seconds; a plug-in that wants to be asked again at once is not asked in a loop."""
 HANDSHAKE_DEAD = 180.0
 """Seconds after which a WireGuard session accepts nothing more (REJECT_AFTER_TIME of the protocol)."""
 
@@ -32,9 +34,16 @@ class Timing:
     """The first look at the counters of a port that was just opened."""
 
 
-def renew_at(lease: Lease) -> float | None:
-    """Half of the lifetime after the grant; None for a lease that does not end."""
-    return None if lease.lifetime is None else lease.granted_at + lease.lifetime / 2
+def renew_at(lease: Lease, now: float) -> float | None:
+    """Half of the lifetime after the grant; None for a lease that does not end.
+
+    A lease whose half is over when it comes in (a renewal that gave no more time) is asked for again
+    after a share of what is left, so that a provider is never asked in a loop.
+    """
+    if lease.lifetime is None:
+        return None
+    left = lease.granted_at + lease.lifetime - now
+    return max(lease.granted_at + lease.lifetime / 2, now + max(SOONEST_RETRY, left / 4))
 
 
 def backoff(failures: int, key: str, *, first: float = 1.0, longest: float = 60.0) -> float:
@@ -52,7 +61,7 @@ def retry_renewal(lease: Lease, wait: float, now: float) -> float:
     if lease.expires_at is None:
         return wait
     left = lease.expires_at - now
-    return max(0.5, min(wait, left / 4))
+    return max(SOONEST_RETRY, min(wait, left / 4))
 
 
 def next_look(age: float, soonest: float, longest: float) -> float:
