@@ -2,18 +2,22 @@
 
 Each piece of work runs in a task of its own, with a deadline, and always comes back as an event: an answer,
 or a failure with its kind. An exception nobody expected comes back too, as "crashed", and is tried again
-like any other failure. Of each key one task runs; a newer order ends the older one first.
+like any other failure; so does work that does not end when it is told to. Of each key one task runs; a newer
+order ends the older one first, and begins when that has cleaned up.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, Protocol
 
 from vpnpf.core.machine import start, step
 from vpnpf.core.schedule import LONGEST_SLEEP
 from vpnpf.core.state import Machine, view, without
 from vpnpf.errors import (
+    ConfigError,
     LeaseLost,
     Misconfigured,
     PermissionDenied,
@@ -22,7 +26,18 @@ from vpnpf.errors import (
     Unsupported,
     VpnpfError,
 )
-from vpnpf.events import Answer, Event, Notice, Order, ProblemNoticed, StopRequested, Tick, WorkFailed
+from vpnpf.events import (
+    Acquire,
+    Answer,
+    Event,
+    Notice,
+    Order,
+    ProblemNoticed,
+    StopRequested,
+    Tick,
+    Work,
+    WorkFailed,
+)
 from vpnpf.hub import Hub, Moment
 from vpnpf.interfaces import Clock
 from vpnpf.model import FailureKind, Phase, Problem, State
@@ -43,12 +58,19 @@ DEADLINES = {
     "SaveLeases": 15.0,
 }
 """Seconds after which a piece of work is ended and counts as failed."""
+SHORTEST_RENEWAL = 10.0
+"""Seconds that a renewal may take at least, however soon the lease ends."""
+GRACE = 10.0
+"""Seconds to clean up in for work that was told to end; after that it is left to itself, and said to hang."""
 AGAIN_LATER = 60.0
-"""Seconds until something that this machine lacks is looked for again."""
+"""Seconds until something that this machine lacks, or a file that is wrong, is looked at again."""
+AFTER_A_MISTAKE = 5.0
+"""Seconds until the next step after one that raised, so that a mistake of ours does not become a busy loop."""
 
 _KINDS: tuple[tuple[type[VpnpfError], FailureKind], ...] = (
     (LeaseLost, FailureKind.LEASE_LOST),
     (Misconfigured, FailureKind.MISCONFIGURED),
+    (ConfigError, FailureKind.MISCONFIGURED),
     (Unsupported, FailureKind.UNSUPPORTED),
     (Transient, FailureKind.TRANSIENT),
     (Unavailable, FailureKind.UNSUPPORTED),
@@ -73,7 +95,9 @@ class Supervisor:
         self._clock = clock
         self._hub = hub
         self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._work: dict[str, set[asyncio.Task[Answer]]] = {}
+        """Work that has not ended, by key: the newest, and what it waits for."""
+        self._watchers: set[asyncio.Task[None]] = set()
 
     def post(self, event: Event) -> None:
         """Hand in a fact or a wish; safe to call at any time from the loop's thread."""
@@ -104,21 +128,26 @@ class Supervisor:
             doing = f"handling {type(event).__name__}"
             problem = Problem(doing, FailureKind.CRASHED, repr(error), since=now)
             self._hub.publish(view(self.machine), (Moment(now, ProblemNoticed(problem)),))
-            if isinstance(event, Tick | StopRequested):
-                return
+            self._survive(event, WorkFailed(0, "", FailureKind.CRASHED, doing, repr(error)), now)
+
+    def _survive(self, event: Event, mistake: WorkFailed, now: float) -> None:
+        """What must be known of an event all the same, although `step` raised for it."""
+        if not isinstance(event, Tick | StopRequested | WorkFailed):
             # The answer cannot be learnt, but its work must not count as under way for ever.
-            if not isinstance(event, WorkFailed):
-                self._handle(WorkFailed(event.generation, event.key, FailureKind.CRASHED, doing, repr(error)))
-            else:
-                self.machine = without(self.machine, event.key)
+            self._handle(replace(mistake, generation=event.generation, key=event.key))
+            return
+        if isinstance(event, WorkFailed):
+            self.machine = without(self.machine, event.key)
+        elif isinstance(event, StopRequested):
+            self.machine = replace(self.machine, stopping=True, force=self.machine.force or event.force)
+        self.machine = replace(self.machine, wake_at=now + AFTER_A_MISTAKE)
 
     def _take(self, machine: Machine, orders: tuple[Order, ...], notices: tuple[Notice, ...]) -> None:
         self.machine = machine
         now = self._clock.now()
         self._hub.publish(view(machine), tuple(Moment(now, notice) for notice in notices))
         for order in orders:
-            key = order.work.key
-            self._tasks[key] = asyncio.create_task(self._carry_out(order, self._tasks.get(key)), name=key)
+            self._begin(order, now)
 
     async def _next(self) -> Event:
         """The next event; a Tick when something is due, and at least every 15 s to notice a suspend."""
@@ -131,34 +160,79 @@ class Supervisor:
         except TimeoutError:
             return Tick()
 
-    async def _carry_out(self, order: Order, displaced: asyncio.Task[None] | None) -> None:
-        if displaced is not None and not displaced.done():
-            displaced.cancel()
-            await asyncio.wait([displaced])
-        kind = type(order.work).__name__
-        limit = DEADLINES[kind]
-        try:
-            async with asyncio.timeout(limit):
-                answer = await self._doer.carry_out(order)
-        except TimeoutError:
-            answer = _failed(order, Transient(f"doing {kind}", f"not done after {limit:g} s"))
-        except VpnpfError as error:
-            answer = _failed(order, error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must come back as an event
-            answer = WorkFailed(order.generation, order.work.key, FailureKind.CRASHED, f"doing {kind}", repr(error))
-        self._events.put_nowait(answer)
+    def _begin(self, order: Order, now: float) -> None:
+        key = order.work.key
+        unfinished = self._work.setdefault(key, set())
+        before = frozenset(unfinished)
+        _end(before)
+        work = asyncio.create_task(self._carry_out(order, before), name=key)
+        unfinished.add(work)
+        work.add_done_callback(unfinished.discard)
+        work.add_done_callback(_look_at)
+        watcher = asyncio.create_task(self._watch(order, work, limit_of(order.work, now)), name=f"watching {key}")
+        self._watchers.add(watcher)
+        watcher.add_done_callback(self._watchers.discard)
+
+    async def _carry_out(self, order: Order, before: frozenset[asyncio.Task[Answer]]) -> Answer:
+        if before:
+            await asyncio.wait(before)
+        return await self._doer.carry_out(order)
+
+    async def _watch(self, order: Order, work: asyncio.Task[Answer], limit: float) -> None:
+        """See to it that the work comes back. What was displaced does too, and is dropped as stale."""
+        doing = f"doing {type(order.work).__name__}"
+        done, _ = await asyncio.wait([work], timeout=limit)
+        if not done:
+            _end({work})
+            ended, _ = await asyncio.wait([work], timeout=GRACE)
+            cause = f"not done after {limit:g} s" + ("" if ended else ", and it does not end")
+            self.post(_failed(order, Transient(doing, cause)))
+        elif work.cancelled():
+            self.post(_crashed(order, doing, "it was cancelled"))
+        elif isinstance(error := work.exception(), VpnpfError):
+            self.post(_failed(order, error))
+        elif error is not None:
+            self.post(_crashed(order, doing, repr(error)))
+        else:
+            self.post(work.result())
 
     async def _end_tasks(self) -> None:
-        tasks = [task for task in self._tasks.values() if not task.done()]
-        for task in tasks:
+        unfinished: set[asyncio.Task[Answer] | asyncio.Task[None]] = set().union(self._watchers, *self._work.values())
+        _end(unfinished)
+        if unfinished:
+            await asyncio.wait(unfinished, timeout=GRACE)
+
+
+def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Tell tasks to end, once: a second time would cut short what they clean up."""
+    for task in tasks:
+        if not task.cancelling():
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+
+
+def _look_at(work: asyncio.Task[Answer]) -> None:
+    """Work that nobody waits for any more may fail as it likes."""
+    if not work.cancelled():
+        work.exception()
+
+
+def limit_of(work: Work, now: float) -> float:
+    """Seconds that a piece of work may take; for a renewal a share of what is left, so that there are several tries."""
+    limit = DEADLINES[type(work).__name__]
+    if isinstance(work, Acquire) and work.request.renewal:
+        held = work.request.previous
+        if held is not None and held.expires_at is not None:
+            limit = min(limit, max(SHORTEST_RENEWAL, (held.expires_at - now) / 3))
+    return limit
 
 
 def _failed(order: Order, error: VpnpfError) -> WorkFailed:
     kind = next((kind for kinds, kind in _KINDS if isinstance(error, kinds)), FailureKind.CRASHED)
     retry_after = getattr(error, "retry_after", None)
-    if isinstance(error, Unavailable | PermissionDenied):
+    if isinstance(error, Unavailable | PermissionDenied | ConfigError):
         retry_after = AGAIN_LATER
     return WorkFailed(order.generation, order.work.key, kind, error.doing, error.cause, error.hint, retry_after)
+
+
+def _crashed(order: Order, doing: str, cause: str) -> WorkFailed:
+    return WorkFailed(order.generation, order.work.key, FailureKind.CRASHED, doing, cause)
