@@ -132,12 +132,16 @@ async def until(condition: Any, deadline: float = 5.0) -> None:
             await asyncio.sleep(0.005)
 
 
-class TunnelSuite:
-    """See above."""
+class TunnelFixtures:
+    """A back end in the client's namespace, also for the tests that are a back end's own."""
 
     backend: ClassVar[type]
     patience: ClassVar[str]
     """"module:NAME" of the seconds that `up` waits for the far side."""
+
+    def write_config(self, provider, directory):
+        """Write the provider's file; returns its path."""
+        raise NotImplementedError
 
     @pytest.fixture
     def config(self, provider, tmp_path):
@@ -165,6 +169,10 @@ class TunnelSuite:
     async def tunnel(self, remote):
         async with remote() as backend:
             yield backend
+
+
+class TunnelSuite(TunnelFixtures):
+    """See above."""
 
     # -- up ------------------------------------------------------------------------------------------
 
@@ -453,10 +461,6 @@ class TunnelSuite:
         assert await source_seen(provider) == EXIT
         await tunnel.down()
         assert await traces(host) == before
-
-    def write_config(self, provider, directory):
-        """Write the provider's file; returns its path."""
-        raise NotImplementedError
 
 
 def _sorted(value: dict[str, Any]) -> dict[str, Any]:

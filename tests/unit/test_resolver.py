@@ -405,11 +405,13 @@ def test_a_disk_that_is_full_changes_nothing_and_is_told(etc, monkeypatch):
     assert state(path) == before
 
 
-def test_a_directory_in_its_place_is_told(etc):
+def test_a_directory_in_its_place_is_told_and_is_not_ours(etc):
     path = etc / "resolv.conf"
     path.mkdir()
     with pytest.raises(Unavailable, match="Is a directory"):
         SystemResolver(path).take(SERVERS)
+    SystemResolver(path).give_back()
+    assert path.is_dir()
 
 
 @given(

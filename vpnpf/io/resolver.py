@@ -148,6 +148,8 @@ class SystemResolver:
     def give_back(self) -> None:
         """Put the file back as it was; what somebody else wrote meanwhile stays. Raises Unavailable."""
         try:
+            if self._path.is_symlink() or not self._path.is_file():
+                return
             before = _Before.kept_in(_Before.look(self._path).text or "")
             if before is None:
                 return
