@@ -99,7 +99,7 @@ class Later:
     """The login of qBittorrent 5.2: 204 or 401, a cookie named after the port, API keys. One password is right."""
 
     def __init__(self, *, banned=False, cookie="QBT_SID_8080=a/b+c=="):
-        self.said = {"listen_port": 6881, "current_network_interface": "", "random_port": False, "upnp": True}
+        self.said = {"listen_port": 6881, "current_network_interface": "", "random_port": True, "upnp": True}
         self.logins = 0
         self.headers = []
         self.banned = banned
