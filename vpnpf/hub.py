@@ -83,6 +83,7 @@ class Hub:
     def __init__(self) -> None:
         self.state: State | None = None
         self._readers: set[Subscription] = set()
+        self._closed = False
 
     def publish(self, state: State, moments: tuple[Moment, ...]) -> None:
         """Hand out a state if it is new, and notices. Never waits."""
@@ -98,6 +99,8 @@ class Hub:
         reader = Subscription()
         if self.state is not None:
             reader.put(self.state, ())
+        if self._closed:
+            reader.close()
         self._readers.add(reader)
         try:
             yield reader
@@ -105,6 +108,7 @@ class Hub:
             self._readers.discard(reader)
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Nothing more will come; who subscribes from now on reads the last state and is done."""
+        self._closed = True
         for reader in self._readers:
             reader.close()
