@@ -123,7 +123,7 @@ def mistakes_of(error: ValidationError, positions: Positions) -> Iterator[Mistak
             case "missing":
                 yield Mistake(where, f'the key "{last}" is missing', _describe(key))
             case "literal_error":
-                yield Mistake(where, f"it is not one of {each['ctx']['expected']}", "")
+                yield Mistake(where, f"it is not one of {each.get('ctx', {}).get('expected')}", "")
             case "model_type" | "dict_type" if last == "password":
                 hint = '{ keyring = "…" }, { file = "…" }, { env = "…" } or { credential = "…" }'
                 yield Mistake(where, "a password is not written here, only where it is", hint)

@@ -68,7 +68,9 @@ class QBittorrent:
         answer = await self._call("GET", "app/version")
         version = _VERSION.fullmatch(answer.body.decode(errors="replace").strip()[:32])
         if version is None:
-            raise Unsupported(f"asking {self._options.url} for its version", "the answer is none", _HINT_URL)
+            raise Unsupported(
+                f"asking {self._options.url} for its version", "it answers, but not with a version", _HINT_URL
+            )
         return f"qBittorrent {version[1]}"
 
     async def get_listen(self) -> ListenSettings:
@@ -202,7 +204,7 @@ _HINT_LOGIN = (
     "mend the password that the configuration points to, and it is tried again; if you mended it in qBittorrent, start "
     "qBittorrent or vpnpf anew (a wrong one is not repeated, since it bans after five)"
 )
-_HINT_KEY = "make a new API key in its settings under Web UI, and put it where the password is"
+_HINT_KEY = "make one in the settings of qBittorrent 5.2 or later, under Web UI, and put it where the password is"
 _HINT_HOST = (
     "use the address that its Web UI is reached by: it checks the Host header, and a proxy before it may interfere"
 )

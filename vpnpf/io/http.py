@@ -81,7 +81,7 @@ class HttpClient:
             async with asyncio.timeout(self._deadline):
                 response = await transport.fetch(method, url, form, headers)
         except TimeoutError:
-            raise NoAnswer(doing, f"not done in {self._deadline:g} s") from None
+            raise NoAnswer(doing, f"no whole answer within {self._deadline:g} s") from None
         except ConnectionRefusedError:
             raise Refused(doing, "connection refused", f"start the program that listens on {where}") from None
         except UnicodeError:
