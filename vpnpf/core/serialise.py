@@ -24,10 +24,14 @@ Json = dict[str, object]
 
 
 def time_of(at: float | None, offset: float) -> str | None:
-    """RFC 3339 in UTC with milliseconds: "2026-05-04T03:02:01.000Z"."""
+    """RFC 3339 in UTC with milliseconds: "2026-05-04T03:02:01.000Z"; None also for what no date can say."""
     if at is None:
         return None
-    return datetime.fromtimestamp(at + offset, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        date = datetime.fromtimestamp(at + offset, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+    return date.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def state_json(state: State, offset: float) -> Json:

@@ -27,10 +27,12 @@ _PHASES = {
     Phase.LEASING: "the tunnel is up, asking for the port",
     Phase.READY: "READY: every forward is leased, open and followed",
     Phase.BLOCKED: "BLOCKED: the tunnel is lost, nothing leaves until it is back",
-    Phase.FAILED: "FAILED: this needs you; nothing leaves but the tunnel",
+    Phase.FAILED: "FAILED: this needs you; the rules in force stay as they are",
     Phase.STOPPING: "stopping: giving the port back, taking the tunnel down",
     Phase.STOPPED: "stopped: everything is as it was before",
 }
+_NO_LONGER_READY = "not READY for now"
+_LEFT_BEHIND = "stopped, but not everything could be put back"
 
 
 async def write_events(hub: Hub, clock: Clock, put: Put) -> None:
@@ -53,6 +55,8 @@ async def write_talk(hub: Hub, clock: Clock, put: Put, *, verbose: bool = False)
     with hub.subscribe() as reader:
         async for update in reader.updates():
             offset = clock.wall() - clock.now()
+            if update.missed:
+                put(f"{_hour(clock.now(), offset)} {update.missed} notices were lost: this log was not written in time")
             for moment in update.moments:
                 for line in talk(moment.notice, verbose=verbose):
                     put(f"{_hour(moment.at, offset)} {line}")
@@ -63,8 +67,8 @@ async def write_talk(hub: Hub, clock: Clock, put: Put, *, verbose: bool = False)
 def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: PLR0911 - one line a notice
     """A notice in words."""
     match notice:
-        case PhaseChanged(after=after, cause=cause):
-            return [_PHASES.get(after, str(after)) + (f" ({cause})" if cause else "")]
+        case PhaseChanged():
+            return [_phase(notice)]
         case PortGranted(forward=name, lease=lease, before=before):
             ends = f"for {lease.lifetime:.0f} s" if lease.lifetime is not None else "without an end"
             if before is None:
@@ -75,7 +79,7 @@ def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: PLR091
         case LeaseRenewed(forward=name, lease=lease):
             return [f"{name}: port {lease.external_port} renewed"] if verbose else []
         case PortAnnounced(forward=name, lease=lease, listen_port=port, before=before):
-            seen = f"{lease.exit_address}:{lease.external_port}" if lease.exit_address else str(lease.external_port)
+            seen = f"{lease.exit_address}:{lease.external_port}" if lease.exit_address else f"port {lease.external_port}"
             inside = f" (local port {port})" if port != lease.external_port else ""
             was = f", it was {before}" if before else ""
             return [f"{name}: the internet reaches you at {seen}{inside}{was}"]
@@ -84,7 +88,17 @@ def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: PLR091
         case ProblemNoticed(problem=problem):
             return _trouble(problem)
         case ProblemOver(problem=problem):
-            return [f"over after {problem.failures} failures: {problem.doing}"]
+            times = "1 failure" if problem.failures == 1 else f"{problem.failures} failures"
+            return [f"over after {times}: {problem.doing}"]
+
+
+def _phase(notice: PhaseChanged) -> str:
+    said = _PHASES.get(notice.after, str(notice.after))
+    if (notice.before, notice.after) == (Phase.READY, Phase.LEASING):
+        said = _NO_LONGER_READY
+    elif notice.after is Phase.STOPPED and notice.cause:
+        said = _LEFT_BEHIND
+    return said + (f" ({notice.cause})" if notice.cause else "")
 
 
 def _trouble(problem: Problem) -> list[str]:

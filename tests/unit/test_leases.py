@@ -1,0 +1,118 @@
+"""Leases across a restart: what is kept, and that whatever is found instead is only a wish less."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vpnpf.leases import from_store, to_store
+from vpnpf.model import BOTH, Lease, Protocol
+
+LEASE = Lease(
+    40000,
+    40001,
+    (Protocol.UDP,),
+    granted_at=1234.5,
+    lifetime=60.0,
+    exit_address="198.51.100.7",
+    epoch=7,
+    token='{"gateway": "10.2.0.1"}',
+)
+
+ports = st.integers(1, 65535)
+leases = st.builds(
+    Lease,
+    external_port=ports,
+    internal_port=ports,
+    protocols=st.sampled_from([BOTH, (Protocol.TCP,), (Protocol.UDP,)]),
+    granted_at=st.floats(0, 1e9),
+    lifetime=st.none() | st.floats(1, 1e6),
+    exit_address=st.none() | st.ip_addresses().map(str),
+    token=st.text(),
+)
+
+
+def kept(value):
+    """What comes back from a file."""
+    return from_store(json.loads(json.dumps(value)))
+
+
+@given(st.dictionaries(st.text(min_size=1), leases, max_size=5))
+def test_port_protocols_address_and_token_come_back(held):
+    back = kept(to_store(tuple(held.items())))
+    assert back.keys() == held.keys()
+    for name, lease in held.items():
+        again = back[name]
+        assert (again.external_port, again.internal_port) == (lease.external_port, lease.internal_port)
+        assert (again.protocols, again.exit_address, again.token) == (lease.protocols, lease.exit_address, lease.token)
+
+
+def test_times_do_not_come_back_since_the_clock_starts_anew():
+    again = kept(to_store((("torrent", LEASE),)))["torrent"]
+    assert (again.granted_at, again.lifetime, again.epoch) == (0.0, 0.0, None)
+    assert again.expires_at == 0.0
+
+
+def test_nothing_kept_is_no_wish():
+    assert from_store(None) == {}
+    assert from_store({}) == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"external_port": 0},
+        {"external_port": 65536},
+        {"internal_port": -1},
+        {"external_port": "port"},
+        {"external_port": None},
+        {"protocols": []},
+        {"protocols": ["sctp"]},
+        {"protocols": "tcp"},
+        {"protocols": 6},
+    ],
+)
+def test_what_cannot_be_meant_is_left_out_and_the_rest_is_kept(change):
+    stored = to_store((("torrent", LEASE), ("game", LEASE)))
+    stored["torrent"] |= change
+    assert list(kept(stored)) == ["game"]
+
+
+@pytest.mark.parametrize("missing", ["external_port", "internal_port", "protocols"])
+def test_what_is_missing_is_left_out(missing):
+    stored = to_store((("torrent", LEASE),))
+    del stored["torrent"][missing]
+    assert kept(stored) == {}
+
+
+@pytest.mark.parametrize("missing", ["exit_address", "token"])
+def test_what_is_not_needed_may_be_missing(missing):
+    stored = to_store((("torrent", LEASE),))
+    del stored["torrent"][missing]
+    assert kept(stored)["torrent"].external_port == 40000
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+entries = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(
+        ("external_port", "internal_port", "protocols", "exit_address", "token", "other"), json_values
+    ),
+)
+
+
+@settings(max_examples=40)
+@given(st.dictionaries(st.text(), json_values | entries))
+def test_a_file_that_somebody_else_wrote_never_raises(value):
+    for lease in from_store(value).values():
+        assert 0 < lease.external_port < 65536
+        assert 0 < lease.internal_port < 65536
+        assert lease.protocols
+        assert isinstance(lease.token, str)
