@@ -107,6 +107,10 @@ LINES = [
     (LeaseRenewed("torrent", LEASE), []),
     (PortAnnounced("torrent", LEASE, 40000, None), ["torrent: the internet reaches you at 198.51.100.7:40000"]),
     (
+        PortAnnounced("torrent", replace(LEASE, exit_address="2001:db8::7"), 40000, None),
+        ["torrent: the internet reaches you at [2001:db8::7]:40000"],
+    ),
+    (
         PortAnnounced("torrent", replace(LEASE, exit_address=None), 6881, 39999),
         ["torrent: the internet reaches you at port 40000 (local port 6881), it was 39999"],
     ),

@@ -18,7 +18,7 @@ from vpnpf.events import (
 )
 from vpnpf.hub import Hub
 from vpnpf.interfaces import Clock
-from vpnpf.model import Phase, Problem, State
+from vpnpf.model import Endpoint, Phase, Problem, State
 
 Put = Callable[[str], None]
 
@@ -79,7 +79,8 @@ def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: PLR091
         case LeaseRenewed(forward=name, lease=lease):
             return [f"{name}: port {lease.external_port} renewed"] if verbose else []
         case PortAnnounced(forward=name, lease=lease, listen_port=port, before=before):
-            seen = f"{lease.exit_address}:{lease.external_port}" if lease.exit_address else f"port {lease.external_port}"
+            at = lease.exit_address
+            seen = str(Endpoint(at, lease.external_port)) if at else f"port {lease.external_port}"
             inside = f" (local port {port})" if port != lease.external_port else ""
             was = f", it was {before}" if before else ""
             return [f"{name}: the internet reaches you at {seen}{inside}{was}"]
