@@ -16,6 +16,7 @@ from vpnpf.events import (
     PhaseChanged,
     PortAnnounced,
     PortGranted,
+    PortLost,
     ReadClient,
     ReadFirewall,
     ReadSockets,
@@ -215,6 +216,25 @@ def test_stopping_gives_back_takes_down_and_lets_go_in_this_order():
     assert world.names()[begun:] == ["Release", "StopTunnel", "RemoveFirewall"]
     assert world.phase is Phase.STOPPED
     assert world.phases[-2:] == [Phase.STOPPING, Phase.STOPPED]
+
+
+def test_once_stopped_nothing_is_shown_as_held():
+    world = World().ready()
+    world.stop()
+    state = view(world.machine)
+    forward = state.forwards[0]
+    assert (state.tunnel, state.health, state.firewall) == (None, None, None)
+    assert (forward.lease, forward.listen_port, forward.announced) == (None, None, False)
+    assert not any((forward.proofs.tunnel.ok, forward.proofs.lease.ok, forward.proofs.listening.ok))
+    assert not world.heard(PortLost)
+
+
+def test_a_tunnel_that_could_not_be_taken_down_is_still_shown():
+    world = World().ready()
+    world.fail(StopTunnel)
+    world.stop()
+    world.until(lambda: world.phase is Phase.STOPPED, 30)
+    assert view(world.machine).tunnel is not None
 
 
 def test_the_rules_stand_until_the_tunnel_is_down():

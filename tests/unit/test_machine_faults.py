@@ -439,6 +439,25 @@ def test_failures_of_two_forwards_do_not_come_in_step():
     assert len(due) == 4
 
 
+def test_a_suspend_does_not_end_a_tunnel_that_shakes_hands_anew():
+    world = World(lifetime=None).ready()
+    world.handshake_age = 3 * 3600.0
+    world.sleep(3 * 3600)
+    assert world.forward.proofs.tunnel.ok is False
+    assert world.phase is Phase.LEASING
+    world.handshake_age = 2.0
+    world.until(lambda: world.phase is Phase.READY, 11)
+    assert len(world.ordered(StartTunnel)) == 1
+
+
+def test_a_tunnel_that_stays_dead_after_a_suspend_is_made_anew():
+    world = World(lifetime=None).ready()
+    world.handshake_age = 3 * 3600.0
+    world.sleep(3 * 3600)
+    world.until(lambda: Phase.BLOCKED in world.phases, 11)
+    assert len(world.ordered(StartTunnel)) == 2
+
+
 def test_a_suspend_of_hours_ends_in_ready():
     world = World().ready()
     world.handshake_age = 3 * 3600.0

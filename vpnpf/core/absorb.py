@@ -103,11 +103,13 @@ class Absorber:
                 number = self.machine.tunnel_number + 1
                 self._set(tunnel=tunnel, tunnel_number=number, health=health, health_at=self.now)
             case TunnelSeen(health=health):
+                # After a suspend the tunnel is given until the next look: it shakes hands anew when something is sent.
+                awake = self.now - self.machine.health_at <= HANDSHAKE_DEAD
                 self._set(health=health, health_at=self.now)
-                if health.handshake_age is None or health.handshake_age > HANDSHAKE_DEAD:
+                if awake and (health.handshake_age is None or health.handshake_age > HANDSHAKE_DEAD):
                     self._tunnel_lost()
             case TunnelStopped():
-                self._set(tunnel_gone=True)
+                self._stopped()
             case LeaseGranted():
                 self._granted(event)
             case LeaseReleased(forward=name):
@@ -234,6 +236,12 @@ class Absorber:
             self._forward(forward.spec.name, replaced=None, sockets=None, hits_before=None, proofs=proofs)
             if forward.lease is not None:
                 self._forward(forward.spec.name, renew_at=self.now)
+
+    def _stopped(self) -> None:
+        """Without the tunnel nothing is held any more that anybody could reach; it stays a wish for the next start."""
+        self._set(tunnel=None, health=None, tunnel_gone=True)
+        for forward in self.machine.forwards:
+            self._forward(forward.spec.name, lease=None, replaced=None, renew_at=None, sockets=None, announced=None)
 
     def _expire(self) -> None:
         for forward in self.machine.forwards:
