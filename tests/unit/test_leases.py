@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vpnpf.leases import from_store, to_store
@@ -95,11 +95,8 @@ def test_what_is_not_needed_may_be_missing(missing):
     assert kept(stored)["torrent"].external_port == 40000
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=5,
-)
+JUNK = [None, True, 0, -1, 40000, 70000, 1.5, 1e300, "", "40000", "tcp", [], ["tcp"], ["udp", 1], [[]], {}, {"a": []}]
+json_values = st.sampled_from(JUNK) | st.integers() | st.text()
 entries = st.fixed_dictionaries(
     {},
     optional=dict.fromkeys(
@@ -108,7 +105,6 @@ entries = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40)
 @given(st.dictionaries(st.text(), json_values | entries))
 def test_a_file_that_somebody_else_wrote_never_raises(value):
     for lease in from_store(value).values():
