@@ -6,7 +6,9 @@ Ours register like anybody's, in the groups `vpnpf.providers`, `vpnpf.clients` a
 from __future__ import annotations
 
 import difflib
+import sys
 from enum import StrEnum
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from vpnpf.errors import Unavailable
@@ -23,7 +25,18 @@ class Group(StrEnum):
 
 def names(group: Group) -> tuple[str, ...]:
     """All ids of a group, sorted; imports none of them."""
-    return tuple(sorted({point.name for point in entry_points(group=group)}))
+    return tuple(sorted({point.name for point in _points(group)}))
+
+
+def _points(group: Group) -> tuple[EntryPoint, ...]:
+    return tuple(point for point in _registered(tuple(sys.path)) if point.group == group)
+
+
+@cache
+def _registered(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """All entry points of ours on a search path, read once: that takes a look at every package installed."""
+    del path
+    return tuple(point for group in Group for point in entry_points(group=group))
 
 
 def nearest(name: str, known: tuple[str, ...]) -> str:
@@ -59,7 +72,7 @@ def manifest(group: Group, name: str) -> Manifest:
 
 def _load(group: Group, name: str):  # type: ignore[no-untyped-def] # noqa: ANN202 - whatever somebody registered
     doing = f"loading the plug-in {name} of {group}"
-    found = list(dict.fromkeys(entry_points(group=group, name=name)))
+    found = list(dict.fromkeys(point for point in _points(group) if point.name == name))
     if not found:
         raise Unavailable(doing, "there is none of this name", nearest(name, names(group)))
     if len({point.value for point in found}) > 1:

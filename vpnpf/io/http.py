@@ -14,6 +14,7 @@ import ipaddress
 import socket
 import ssl
 import sys
+import threading
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -112,6 +113,11 @@ class HttpClient:
             )
             self._transports[kind] = made
         return self._transports[kind]
+
+
+def load_ahead() -> None:
+    """Begin to load what the first request needs, in a thread of its own: it is ready once there is a port to tell."""
+    threading.Thread(target=_library, name="loading", daemon=True).start()
 
 
 def _library() -> ModuleType:
