@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from vpnpf.core.proofs import differs
 from vpnpf.errors import Transient
 from vpnpf.events import (
     Acquire,
@@ -108,7 +109,7 @@ class Workers:
         if settings != wanted:
             raise Transient(
                 f"setting the listen port of {client.manifest.name}",
-                f"it took the change and then said port {settings.port} on {settings.interface or 'any interface'}",
-                f"another program may be setting it too; {wanted.port} on {wanted.interface} was wanted",
+                f"it took the change and then said {differs(settings, wanted)}",
+                "another program may be setting it too",
             )
         return settings

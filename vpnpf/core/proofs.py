@@ -112,10 +112,11 @@ def _client(machine: Machine, forward: ForwardState) -> Finding:
         return None, "not set yet", None
     if seen == wanted:
         return True, f"{forward.spec.client} says port {seen.port} on {seen.interface}", forward.settings_at
-    return False, f"{forward.spec.client} says {_differs(seen, wanted)}", forward.settings_at
+    return False, f"{forward.spec.client} says {differs(seen, wanted)}", forward.settings_at
 
 
-def _differs(seen: ListenSettings, wanted: ListenSettings) -> str:
+def differs(seen: ListenSettings, wanted: ListenSettings) -> str:
+    """What a torrent client says otherwise than it should, in words."""
     said = []
     if seen.port != wanted.port:
         said.append(f"port {seen.port} instead of {wanted.port}")

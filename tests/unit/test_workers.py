@@ -1,0 +1,217 @@
+"""Each piece of work by the interface it belongs to, once, and its answer; what was read back decides."""
+
+from __future__ import annotations
+
+import asyncio
+import typing
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.unit.engine_world import FORWARD, PLAN, TUNNEL
+from vpnpf.errors import Transient, Unavailable
+from vpnpf.events import (
+    Acquire,
+    ApplyFirewall,
+    CheckTunnel,
+    ClientSeen,
+    FirewallApplied,
+    FirewallRead,
+    FirewallRemoved,
+    LeaseGranted,
+    LeaseReleased,
+    LeasesSaved,
+    Order,
+    PlanTunnel,
+    ReadClient,
+    ReadFirewall,
+    ReadSockets,
+    Release,
+    RemoveFirewall,
+    SaveLeases,
+    SetClient,
+    SocketsSeen,
+    StartTunnel,
+    StopTunnel,
+    TunnelCameUp,
+    TunnelPlanned,
+    TunnelSeen,
+    TunnelStopped,
+    Work,
+)
+from vpnpf.model import (
+    BOTH,
+    FirewallPolicy,
+    FirewallReading,
+    FirewallStage,
+    Lease,
+    ListeningSocket,
+    ListenSettings,
+    MappingRequest,
+    PortPolicy,
+    Protocol,
+    TunnelHealth,
+)
+from vpnpf.workers import Workers
+
+POLICY = FirewallPolicy(FirewallStage.CONNECTED, PLAN, PortPolicy())
+READING = FirewallReading(intact=True, evidence="31 rules read back")
+HEALTH = TunnelHealth(3.0)
+LEASE = Lease(40000, 40000, BOTH, 1000.0, 60.0, token="t")
+REQUEST = MappingRequest(FORWARD)
+SETTINGS = ListenSettings(40000, "vpf-home")
+SOCKETS = (ListeningSocket(Protocol.TCP, "10.2.0.2", 40000),)
+
+
+@dataclass
+class Everything:
+    """All interfaces in one, which writes down what it was asked."""
+
+    reading: FirewallReading = READING
+    settings: ListenSettings = SETTINGS
+    asked: list[tuple] = field(default_factory=list)
+
+    def now(self):
+        return 1000.0
+
+    async def apply(self, policy, now):
+        self.asked.append(("apply", policy, now))
+        return self.reading
+
+    async def read(self):
+        self.asked.append(("read",))
+        return self.reading
+
+    async def remove(self):
+        self.asked.append(("remove",))
+
+    async def plan(self):
+        self.asked.append(("plan",))
+        return PLAN
+
+    async def up(self, plan):
+        self.asked.append(("up", plan))
+        return TUNNEL
+
+    async def check(self, tunnel):
+        self.asked.append(("check", tunnel))
+        return HEALTH
+
+    async def down(self):
+        self.asked.append(("down",))
+
+    def io(self, tunnel):
+        self.asked.append(("io", tunnel))
+        return "io"
+
+    async def acquire(self, io, tunnel, request):
+        self.asked.append(("acquire", io, tunnel, request))
+        return LEASE
+
+    async def release(self, io, tunnel, lease):
+        self.asked.append(("release", io, tunnel, lease))
+
+    async def get_listen(self):
+        self.asked.append(("get",))
+        return self.settings
+
+    async def set_listen(self, wanted):
+        self.asked.append(("set", wanted))
+
+    async def listening(self, port):
+        self.asked.append(("listening", port))
+        return SOCKETS
+
+    def save(self, name, value):
+        self.asked.append(("save", name, value["torrent"]["external_port"]))
+
+    class manifest:  # noqa: N801 - as plug-ins have it
+        name = "qBittorrent"
+
+
+def workers(world):
+    return Workers(world, world, world, world.io, {"torrent": world}, world, world, world, "leases-home")
+
+
+TABLE = [
+    (ApplyFirewall(POLICY), FirewallApplied(7, POLICY, READING), [("apply", POLICY, 1000.0)]),
+    (ReadFirewall(), FirewallRead(7, READING), [("read",)]),
+    (RemoveFirewall(), FirewallRemoved(7), [("remove",)]),
+    (PlanTunnel(), TunnelPlanned(7, PLAN), [("plan",)]),
+    (StartTunnel(PLAN), TunnelCameUp(7, TUNNEL, HEALTH), [("up", PLAN), ("check", TUNNEL)]),
+    (CheckTunnel(TUNNEL), TunnelSeen(7, HEALTH), [("check", TUNNEL)]),
+    (StopTunnel(), TunnelStopped(7), [("down",)]),
+    (
+        Acquire("torrent", TUNNEL, REQUEST),
+        LeaseGranted(7, "lease:torrent", "torrent", LEASE),
+        [("io", TUNNEL), ("acquire", "io", TUNNEL, REQUEST)],
+    ),
+    (
+        Release("torrent", TUNNEL, LEASE),
+        LeaseReleased(7, "lease:torrent", "torrent"),
+        [("io", TUNNEL), ("release", "io", TUNNEL, LEASE)],
+    ),
+    (
+        SetClient("torrent", SETTINGS),
+        ClientSeen(7, "client:torrent", "torrent", SETTINGS, set=True),
+        [("set", SETTINGS), ("get",)],
+    ),
+    (ReadClient("torrent"), ClientSeen(7, "client:torrent", "torrent", SETTINGS), [("get",)]),
+    (
+        ReadSockets("torrent", 40000),
+        SocketsSeen(7, "listening:torrent", "torrent", SOCKETS),
+        [("listening", 40000)],
+    ),
+    (
+        SaveLeases((("torrent", LEASE),)),
+        LeasesSaved(7, (("torrent", LEASE),)),
+        [("save", "leases-home", 40000)],
+    ),
+]
+
+
+@pytest.mark.parametrize(("work", "answer", "asked"), TABLE, ids=lambda value: type(value).__name__)
+async def test_each_work_has_its_answer(work, answer, asked):
+    world = Everything()
+    assert await workers(world).carry_out(Order(work, 7)) == answer
+    assert world.asked == asked
+
+
+def test_every_work_is_in_this_table():
+    assert {type(work) for work, _, _ in TABLE} == set(typing.get_args(Work))
+
+
+async def test_rules_that_read_back_otherwise_were_not_applied():
+    world = Everything(reading=FirewallReading(intact=False, evidence="chain input is gone"))
+    with pytest.raises(Transient, match="chain input is gone"):
+        await workers(world).carry_out(Order(ApplyFirewall(POLICY), 1))
+    assert not (await workers(world).carry_out(Order(ReadFirewall(), 2))).reading.intact
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (ListenSettings(6881, "vpf-home"), "port 6881 instead of 40000"),
+        (ListenSettings(40000, "vpf-home", random_port=True), "a random port at each start"),
+    ],
+)
+async def test_a_client_that_says_otherwise_was_not_set(settings, said):
+    with pytest.raises(Transient, match=said):
+        await workers(Everything(settings=settings)).carry_out(Order(SetClient("torrent", SETTINGS), 1))
+
+
+async def test_saving_does_not_hold_up_the_loop():
+    world = Everything()
+    loop = asyncio.get_running_loop()
+    ticked = asyncio.Event()
+
+    def save(name, value):
+        assert asyncio.run_coroutine_threadsafe(ticked.wait(), loop).result(5)
+        raise Unavailable("saving", "disk full")
+
+    world.save = save
+    saving = asyncio.ensure_future(workers(world).carry_out(Order(SaveLeases((("torrent", LEASE),)), 1)))
+    await asyncio.sleep(0)
+    ticked.set()
+    with pytest.raises(Unavailable):
+        await saving
