@@ -114,7 +114,9 @@ class _Before:
         try:
             kept = json.loads(text[len(MARK + _BEFORE) :].partition("\n")[0])
             link, before, mode, owner = (kept[name] for name in ("link", "text", "mode", "owner"))
-            return cls(link and str(link), before and str(before), int(mode) & _PERMISSIONS, (int(owner[0]), int(owner[1])))
+            return cls(
+                link and str(link), before and str(before), int(mode) & _PERMISSIONS, (int(owner[0]), int(owner[1]))
+            )
         except (ValueError, TypeError, LookupError, RecursionError):
             return None
 
