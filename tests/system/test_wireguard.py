@@ -131,11 +131,16 @@ class TestWireGuardGo(Fixtures):
             os.kill(*wireguard_go(host, profile), signal.SIGKILL)
             with pytest.raises(LeaseLost):
                 await tunnel.check(up)
+            await until(lambda: self._is_gone(host, up.interface))
             assert await reaches(host, INTERNET) is Result.UNREACHABLE
             assert await leaked.count() == 0
         await tunnel.down()
         assert await traces(host) == before
         assert not (SOCKETS / f"{up.interface}.sock").exists()
+
+    @staticmethod
+    async def _is_gone(host, device):
+        return (await host.run(("ip", "link", "show", device))).status != 0
 
     @pytest.mark.parametrize("killed", [False, True])
     async def test_one_that_hangs_is_ended(self, host, profile, remote, killed):
