@@ -236,11 +236,13 @@ def test_a_tunnel_is_not_started_under_rules_that_were_tampered_with():
     world.take(world.failure(world.pending[0], FailureKind.TRANSIENT))
     world.pending.clear()
     world.flushed = True
-    world.fail(ApplyFirewall)
+    world.held = {ApplyFirewall}
     world.machine = replace(world.machine, reading=replace(world.machine.reading, intact=False))
-    world.held.clear()
     world.wait(300)
     assert len(world.ordered(StartTunnel)) == 1
+    world.held.clear()
+    world.settle()
+    assert world.phase is Phase.READY
 
 
 def test_rules_that_may_have_changed_behind_a_deadline_are_applied_again():

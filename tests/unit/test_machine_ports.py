@@ -97,6 +97,7 @@ def test_the_same_problem_is_told_once():
     world = World().ready()
     world.fail(Acquire)
     world.wait(59)
+    assert world.machine.job("lease:torrent").problem.since == START + 30
     told = [notice.problem for notice in world.heard(ProblemNoticed)]
     assert [problem.failures for problem in told] == [1]
     assert world.machine.job("lease:torrent").problem.failures > 5
@@ -282,6 +283,29 @@ def test_the_client_is_told_only_once_the_new_port_is_open():
     world.held.clear()
     world.settle()
     assert world.ordered(SetClient)[1].work.wanted.port == 40005
+
+
+def test_what_was_proven_of_the_old_port_is_proven_anew():
+    world = changing(())
+    world.wait(0.1)
+    assert world.phase is Phase.READY
+    proofs = world.forward.proofs
+    changed = world.forward.leased_at
+    assert changed == START + 60
+    assert proofs.tunnel.since == START
+    assert all(proof.since >= changed for proof in (proofs.lease, proofs.firewall, proofs.client, proofs.listening))
+
+
+def test_a_port_without_a_client_is_announced_only_once_it_is_open():
+    game = ForwardSpec("game")
+    world = World(initial(replace(SPEC, forwards=(game,)), PLAN, START), held={Acquire}).begin()
+    world.held = {ApplyFirewall}
+    world.settle()
+    assert world.forward.lease is not None
+    assert not world.heard(PortAnnounced)
+    world.held.clear()
+    world.settle()
+    assert len(world.heard(PortAnnounced)) == 1
 
 
 def test_a_changed_port_is_saved():

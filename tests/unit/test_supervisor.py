@@ -216,6 +216,26 @@ def test_a_suspend_is_noticed_soon_after_waking():
     run(story)
 
 
+def test_also_with_nothing_due_it_looks_at_the_clock(monkeypatch):
+    ticks = []
+
+    def counting(machine, event, now):
+        if isinstance(event, Tick):
+            ticks.append(now)
+        return step(machine, event, now)
+
+    monkeypatch.setattr(module, "step", counting)
+
+    async def story(made):
+        made.behaviours[ApplyFirewall] = failing(Unsupported("applying the rules", "the kernel has no nf_tables"))
+        await made.until(lambda: made.phase is Phase.FAILED)
+        assert made.supervisor.machine.wake_at is None
+        await asyncio.sleep(61)
+
+    run(story)
+    assert len(ticks) == 4
+
+
 def test_a_reader_that_never_reads_delays_nothing():
     async def story(made):
         with made.hub.subscribe():

@@ -8,7 +8,7 @@ from vpnpf.model import FirewallPolicy, FirewallStage, ForwardRule, Lease, Polic
 
 def policy_for(machine: Machine) -> FirewallPolicy:
     """The rule set that should stand in this state."""
-    if machine.tunnel is None or machine.tunnel_gone:
+    if machine.tunnel is None:
         stage = FirewallStage.BLOCKED if machine.tunnel_number else FirewallStage.CONNECTING
         return FirewallPolicy(stage, machine.plan, machine.spec.policy)
     rules = tuple(rule for forward in machine.forwards for rule in rules_for(forward))

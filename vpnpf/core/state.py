@@ -98,7 +98,7 @@ class Machine:
     forwards: tuple[ForwardState, ...]
     timing: Timing = field(default_factory=Timing)
     planned: bool = True
-    """Whether `plan` was made since the tunnel was lost."""
+    """Whether `plan` was made since the tunnel was lost or did not start."""
     stopping: bool = False
     force: bool = False
     phase: Phase = Phase.STARTING
