@@ -133,14 +133,13 @@ class Planner:
 
     def _look(self, forward: ForwardState, port: int) -> None:
         timing = self.machine.timing
-        due = NOW
-        if forward.sockets is not None:
-            changed = max(forward.leased_at, forward.settings_at if not forward.proofs.listening.ok else 0.0)
-            age = forward.sockets_at - changed
-            wait = (
-                timing.sockets if forward.proofs.listening.ok else next_look(age, timing.soonest_look, timing.sockets)
-            )
-            due = forward.sockets_at + wait
+        if forward.sockets is None or (not forward.proofs.listening.ok and forward.settings_at > forward.sockets_at):
+            due = NOW
+        elif forward.proofs.listening.ok:
+            due = forward.sockets_at + timing.sockets
+        else:
+            age = forward.sockets_at - max(forward.leased_at, forward.settings_at)
+            due = forward.sockets_at + next_look(age, timing.soonest_look, timing.sockets)
         self._order(ReadSockets(forward.spec.name, port), due)
 
     def _save(self) -> None:

@@ -28,7 +28,7 @@ class Timing:
     sockets: float = 15.0
     rebind: float = 5.0
     """How long a client that is set right may have no socket before it is made to bind anew."""
-    soonest_look: float = 0.05
+    soonest_look: float = 0.02
     """The first of the quick looks at something that was just changed."""
     soonest_count: float = 1.0
     """The first look at the counters of a port that was just opened."""
