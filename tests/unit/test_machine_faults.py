@@ -323,6 +323,19 @@ def test_a_client_that_was_started_anew_with_another_port_is_put_right():
     assert len(world.heard(PortAnnounced)) == 1
 
 
+def test_the_sockets_are_looked_for_as_soon_as_the_client_was_set():
+    world = World().ready()
+    world.settings["torrent"] = ListenSettings(6881, "")
+    world.held = {SetClient}
+    world.until(lambda: world.forward.proofs.client.ok is False and world.forward.proofs.listening.ok is False, 31)
+    looks = len(world.ordered(ReadSockets))
+    world.wait(3)
+    world.held = {ReadSockets}
+    world.settle()
+    assert isinstance(world.pending[-1].work, ReadSockets)
+    assert len(world.ordered(ReadSockets)) > looks
+
+
 def test_a_client_that_is_gone_for_a_while_is_set_again():
     world = World().ready()
     world.listening = False

@@ -204,5 +204,5 @@ class Engine(RuleBasedStateMachine):
 
 TestEngine = pytest.mark.timeout(60)(Engine.TestCase)
 Engine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=50, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
+    max_examples=50, stateful_step_count=50, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
 )
