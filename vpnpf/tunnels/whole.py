@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
 
 
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
@@ -28,6 +31,15 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
 async def in_thread(function: Callable[..., T], *arguments: object) -> T:
     """Call something that reads or writes files without holding up the loop. A call that was begun is waited for."""
     return await to_the_end(asyncio.to_thread(function, *arguments))
+
+
+async def together(first: Awaitable[A], second: Awaitable[B], third: Awaitable[C]) -> tuple[A, B, C]:
+    """Do three things side by side and wait for all of them; then raise the first failure."""
+    done = await asyncio.gather(first, second, third, return_exceptions=True)
+    for each in done:
+        if isinstance(each, BaseException):
+            raise each
+    return cast("tuple[A, B, C]", tuple(done))
 
 
 async def all_of(*steps: Callable[[], Awaitable[object]]) -> None:

@@ -36,7 +36,7 @@ from vpnpf.tunnels import prerequisites, routing
 from vpnpf.tunnels.config_file import read_text
 from vpnpf.tunnels.endpoints import Endpoints
 from vpnpf.tunnels.rp_filter import ReversePathFilter
-from vpnpf.tunnels.whole import all_of, in_thread, to_the_end
+from vpnpf.tunnels.whole import all_of, in_thread, to_the_end, together
 from vpnpf.tunnels.wireguard_device import Device
 
 PATIENCE = 15.0
@@ -126,9 +126,10 @@ class WireGuard:
 
     async def check(self, tunnel: Tunnel) -> TunnelHealth:
         """One look. Raises LeaseLost if the device is gone, Transient if it cannot be looked at."""
-        handshake = await self._device.handshake()
-        received, sent = await self._device.transfer()
-        await routing.heal(tunnel.plan)
+        # Side by side, since the first look stands between the tunnel and the port.
+        handshake, (received, sent), _ = await together(
+            self._device.handshake(), self._device.transfer(), routing.heal(tunnel.plan)
+        )
         # Neither is worth a tunnel that works: the packet filter lets no DNS out beside it, and a filter that drops
         # the server's answers is seen by the age of the handshake.
         with contextlib.suppress(Unavailable):
