@@ -80,8 +80,8 @@ class ProviderIO(Protocol):
     async def exchange(self, exchange: Exchange[T], address: str, port: int) -> T:
         """Send a datagram until the matching answer comes (RFC 6886 section 3.1).
 
-        Raises NoAnswer when the schedule is used up, Refused when every try met ICMP port unreachable,
-        Transient when the device is gone.
+        Raises NoAnswer when the schedule is used up, Refused when ICMP port unreachable came and no answer did,
+        Transient when the device is gone, Unsupported for an address of a family that it cannot ask.
         """
         ...
 
@@ -124,7 +124,10 @@ class Http(Protocol):
         form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> HttpResponse:
-        """Raises Refused, NoAnswer or Transient; an HTTP error status is an answer, not an exception."""
+        """Make one request. Raises Refused, NoAnswer, Transient, or Misconfigured for a URL that cannot be asked.
+
+        An HTTP error status is an answer, not an exception.
+        """
         ...
 
 

@@ -376,3 +376,11 @@ def test_a_port_never_closes_before_its_lease_ends_nor_a_second_late(now, lifeti
     left = seconds_left(now + lifetime, now)
     assert left >= 1 or now + lifetime == now
     assert 0 <= left - (now + lifetime - now) < 1
+
+
+def test_an_address_with_a_zone_is_refused():
+    plan = replace(PLAN, addresses=("10.2.0.2/32", "fe80::1%lo; add table ip x/128"))
+    with pytest.raises(Misconfigured):
+        render(FirewallPolicy(FirewallStage.CONNECTED, plan, PortPolicy()))
+    with pytest.raises(Misconfigured):
+        render(FirewallPolicy(FirewallStage.CONNECTED, replace(PLAN, dns=("fe80::1%x",)), PortPolicy()))

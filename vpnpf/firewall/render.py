@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from vpnpf.core.policy import admits
 from vpnpf.errors import Misconfigured
@@ -68,8 +68,8 @@ class _Link:
             )
         self.device = _device(plan.interface)
         try:
-            endpoint = ip_address(plan.endpoint.address)
-            self.own = _by_family(str(ip_interface(address).ip) for address in plan.addresses)
+            endpoint = plain(plan.endpoint.address)
+            self.own = _by_family(address.partition("/")[0] for address in plan.addresses)
             self.dns = _by_family(plan.dns)
             self.lan = tuple(_private(plan))
         except ValueError as error:
@@ -235,6 +235,13 @@ def _redirects(link: _Link, policy: FirewallPolicy) -> Iterator[Rule]:
                 yield Rule(text, "to the listen port")
 
 
+def plain(address: str) -> IPv4Address | IPv6Address:
+    """An address without a zone: what follows the % may be any text. Raises ValueError."""
+    if "%" in address:
+        raise ValueError(f"an address with a zone: {address.partition('%')[0]}%...")
+    return ip_address(address)
+
+
 def _device(name: str) -> str:
     if not DEVICE.fullmatch(name):
         raise Misconfigured(
@@ -257,7 +264,7 @@ def _within(prefix: IPv4Network | IPv6Network, wider: IPv4Network | IPv6Network)
 
 
 def _by_family(addresses: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    parsed = sorted({ip_address(address) for address in addresses}, key=lambda address: (address.version, int(address)))
+    parsed = sorted({plain(address) for address in addresses}, key=lambda address: (address.version, int(address)))
     return {
         "ip": tuple(str(address) for address in parsed if address.version == 4),  # noqa: PLR2004 - the version
         "ip6": tuple(str(address) for address in parsed if address.version == 6),  # noqa: PLR2004 - the version
