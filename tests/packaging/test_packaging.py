@@ -122,7 +122,7 @@ def test_the_installed_program_finds_its_plugins(installed):
 
 def test_a_wheel_can_be_made_from_the_source_archive(built, tmp_path):
     with tarfile.open(built / f"{STEM}.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+        archive.extractall(tmp_path, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=tmp_path / STEM, check=True, capture_output=True)
     with (

@@ -285,7 +285,8 @@ async def test_ipv6_in_the_tunnel_if_asked_for(tmp_path):
         lines = f"addr add {client.address6}/128 dev {device.name} nodad\nroute add {GATEWAY6} dev {device.name}\n"
         await provider.lab.client.must(["ip", "-batch", "-"], stdin=lines)
         async with Echo(provider.lab.server, GATEWAY6, 7000):
-            assert (await Peer(provider.lab.client).send_udp(GATEWAY6, 7000)).connected
+            # Longer than WireGuard's 5 s between two tries of a handshake.
+            assert (await Peer(provider.lab.client).send_udp(GATEWAY6, 7000, deadline=12.0)).connected
 
 
 # -- the rest of the far side ---------------------------------------------------------------------
