@@ -39,7 +39,7 @@ from vpnpf.events import (
 )
 from vpnpf.interfaces import Clock, Firewall, Provider, ProviderIO, Sockets, Store, TorrentClient, TunnelBackend
 from vpnpf.leases import to_store
-from vpnpf.model import ListenSettings, Tunnel
+from vpnpf.model import ListenSettings, Tunnel, TunnelHealth
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,8 @@ class Workers:
                 return TunnelPlanned(generation, await self.backend.plan())
             case StartTunnel(plan=plan):
                 tunnel = await self.backend.up(plan)
-                return TunnelCameUp(generation, tunnel, await self.backend.check(tunnel))
+                # It waited for the first handshake.
+                return TunnelCameUp(generation, tunnel, TunnelHealth(handshake_age=0.0))
             case CheckTunnel(tunnel=tunnel):
                 return TunnelSeen(generation, await self.backend.check(tunnel))
             case StopTunnel():

@@ -68,6 +68,8 @@ from vpnpf.model import (
 
 PLAN = TunnelPlan("vpf-home", Endpoint("203.0.113.5", 51820), ("10.2.0.2/32",), mark=7, table=7)
 MOVED = replace(PLAN, endpoint=Endpoint("203.0.113.99", 51820))
+UNSET = ListenSettings(6881, "")
+"""How a torrent client is before it is set."""
 TUNNEL = Tunnel(PLAN, "wireguard (kernel)", "10.2.0.1")
 FORWARD = ForwardSpec("torrent", client="qbittorrent")
 SPEC = ProfileSpec("home", "mock", (FORWARD,))
@@ -251,7 +253,7 @@ class World:
                 self.settings[name] = wanted
                 return ClientSeen(generation, work.key, name, wanted, set=True)
             case ReadClient(forward=name):
-                return ClientSeen(generation, work.key, name, self.settings[name])
+                return ClientSeen(generation, work.key, name, self.settings.get(name, UNSET))
             case ReadSockets(forward=name, port=port):
                 return SocketsSeen(generation, work.key, name, self._sockets(name, port))
             case SaveLeases(leases=leases):

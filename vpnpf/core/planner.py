@@ -61,6 +61,8 @@ class Planner:
         machine = self.machine
         self._firewall()
         self._ends()
+        if guarded(machine):
+            self._greet()
         if machine.tunnel is None:
             if not machine.planned:
                 self._order(PlanTunnel())
@@ -111,6 +113,12 @@ class Planner:
             self._tell(forward)
             if forward.spec.client_local and forward.listen_port is not None:
                 self._look(forward, forward.listen_port)
+
+    def _greet(self) -> None:
+        """Look at the torrent clients while the tunnel is made: a wrong password is known early, and who is in is in."""
+        for forward in self.machine.forwards:
+            if forward.spec.client is not None and self.machine.job(f"client:{forward.spec.name}").last is None:
+                self._order(ReadClient(forward.spec.name))
 
     def _tell(self, forward: ForwardState) -> None:
         wanted = wanted_settings(self.machine, forward)

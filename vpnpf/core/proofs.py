@@ -63,7 +63,8 @@ def _tunnel(machine: Machine, now: float) -> Finding:
     age = machine.health.handshake_age
     if age is None:
         return False, f"no handshake with {machine.plan.endpoint} yet", machine.health_at
-    evidence = f"handshake with {machine.plan.endpoint} {age:.0f} s old, {machine.health.rx} bytes in"
+    received = f", {machine.health.rx} bytes in" if machine.health.rx else ""
+    evidence = f"handshake with {machine.plan.endpoint} {age:.0f} s old{received}"
     return age <= HANDSHAKE_DEAD, evidence, machine.health_at
 
 
