@@ -1,4 +1,4 @@
-"""The NAT-PMP gateway on the wire: sockets of the server's namespace around `natpmp.Machine`.
+"""The NAT-PMP and PCP gateway on the wire: sockets of the server's namespace around `pcp.PcpMachine`.
 
 gateway.refuse = True                          # switches: see faults.py
 await gateway.until(lambda: len(gateway.log) >= 4)
@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from mock_provider import pcp_wire
 from mock_provider.faults import Fate, Faults
 from mock_provider.host import Host
 from mock_provider.nat import Nat
-from mock_provider.natpmp import MAPPING_LENGTH, PORT, Dnat, Machine, Step
+from mock_provider.natpmp import MAPPING_LENGTH, PORT, Dnat, Step
+from mock_provider.pcp import PcpMachine
 from mock_provider.topology import EXIT
 from mock_provider.wireguard import GATEWAY
 
@@ -42,12 +44,19 @@ class Request:
 
     @property
     def opcode(self) -> int:
-        """0: external address, 1: UDP mapping, 2: TCP mapping, -1: too short to say."""
+        """0: external address, 1: UDP mapping, 2: TCP mapping, -1: too short to say. PCP: 0: ANNOUNCE, 1: MAP."""
         return self.data[1] if len(self.data) > 1 else -1
+
+    @property
+    def is_pcp(self) -> bool:
+        """Whether it is PCP; else it is NAT-PMP, or nothing known."""
+        return len(self.data) > 1 and self.data[0] == 2
 
     @property
     def ports(self) -> tuple[int, int, int] | None:
         """Internal port, wished external port and lifetime asked for; None: no mapping request."""
+        if self.is_pcp:
+            return pcp_wire.asked(self.data)
         return struct.unpack_from("!HHI", self.data, 4) if len(self.data) >= MAPPING_LENGTH else None
 
     @property
@@ -55,13 +64,17 @@ class Request:
         """Result, internal port, external port and lifetime as answered; None: no mapping answer."""
         if self.answer is None or len(self.answer) < 16:
             return None
+        if self.answer[0] == 2:
+            return pcp_wire.granted(self.answer)
         result, _epoch, internal, external, lifetime = struct.unpack_from("!HIHHI", self.answer, 2)
         return result, internal, external, lifetime
 
     def __str__(self) -> str:
         """One line for a person."""
         asked = f"opcode {self.opcode}"
-        if self.opcode == 0:
+        if self.is_pcp:
+            asked = pcp_wire.words(self.data)
+        elif self.opcode == 0:
             asked = "external address?"
         elif self.opcode in (1, 2) and self.ports:
             internal, wish, lifetime = self.ports
@@ -83,6 +96,7 @@ class Gateway(Faults):
         *,
         address: str = GATEWAY,
         mode: str = "proton",
+        speaks: str = "natpmp-only",
         lifetime: int = 60,
         exit_address: str = EXIT,
         on_request: Callable[[Request], None] = lambda _request: None,
@@ -92,7 +106,14 @@ class Gateway(Faults):
         self._nat = nat
         self.address = address
         self._loop = asyncio.get_running_loop()
-        self.machine = Machine(self, now=self._loop.time(), mode=mode, lifetime=lifetime, exit_address=exit_address)
+        self.machine = PcpMachine(
+            self,
+            now=self._loop.time(),
+            speaks=speaks,
+            mode=mode,
+            lifetime=lifetime,
+            exit_address=exit_address,
+        )
         self.log: list[Request] = []
         """Every datagram that came in, in order."""
         self._on_request = on_request

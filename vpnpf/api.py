@@ -8,11 +8,13 @@ from vpnpf.errors import (
     LeaseLost,
     Misconfigured,
     NoAnswer,
+    OtherVersion,
     PermissionDenied,
     Refused,
     Transient,
     Unavailable,
     Unsupported,
+    WishRefused,
 )
 from vpnpf.interfaces import (
     ClientOptions,
@@ -38,15 +40,18 @@ from vpnpf.model import (
     TunnelHealth,
     TunnelPlan,
 )
+from vpnpf.protocol.epoch import Epoch, natpmp_lost, pcp_lost
 from vpnpf.protocol.exchange import Exchange, Schedule
 from vpnpf.protocol.natpmp import RECOMMENDED_LIFETIME, MappingAnswer
 from vpnpf.protocol.natpmp_gateway import NatPmpGateway
+from vpnpf.protocol.pcp_gateway import PcpGateway, PcpMapping
 
 __all__ = [
     "BOTH",
     "RECOMMENDED_LIFETIME",
     "ClientOptions",
     "Endpoint",
+    "Epoch",
     "Exchange",
     "Failure",
     "ForwardSpec",
@@ -62,6 +67,9 @@ __all__ = [
     "NatPmpGateway",
     "NoAnswer",
     "Option",
+    "OtherVersion",
+    "PcpGateway",
+    "PcpMapping",
     "PermissionDenied",
     "Protocol",
     "Provider",
@@ -77,4 +85,7 @@ __all__ = [
     "TunnelPlan",
     "Unavailable",
     "Unsupported",
+    "WishRefused",
+    "natpmp_lost",
+    "pcp_lost",
 ]

@@ -8,10 +8,12 @@
     `-- Failure                a plug-in could not do its work; the type says what to do next
         |-- Transient          back off, keep what is held
         |   |-- NoAnswer       nothing came back in time
-        |   `-- Refused        the far side said, by ICMP or reset, that nothing listens
+        |   |-- Refused        the far side said, by ICMP or reset, that nothing listens
+        |   `-- WishRefused    what was wished for is not to be had; something else may be
         |-- LeaseLost          what was held is gone: acquire again from nothing
         |-- Misconfigured      trying again cannot help; stop and show the hint
         `-- Unsupported        the far side or this machine cannot do it at all
+            `-- OtherVersion   the far side speaks another version: fall back to that
 
 Texts never contain secrets. Exit codes follow sysexits.h.
 """
@@ -119,6 +121,10 @@ class Refused(Transient):
     """The far side answered that nothing listens there (ICMP port unreachable, TCP reset)."""
 
 
+class WishRefused(Transient):
+    """What was wished for cannot be had; `retry_after` holds for the same wish, and another may go out at once."""
+
+
 class LeaseLost(Failure):
     """What was held is gone: acquire again from nothing."""
 
@@ -131,3 +137,14 @@ class Misconfigured(Failure):
 
 class Unsupported(Failure):
     """The far side or this machine cannot do it at all."""
+
+
+class OtherVersion(Unsupported):
+    """The far side speaks another version of the protocol: fall back at once, or not at all."""
+
+    def __init__(
+        self, doing: str, cause: str, hint: str = "", retry_after: float | None = None, *, version: int
+    ) -> None:
+        super().__init__(doing, cause, hint, retry_after)
+        self.version = version
+        """What it speaks; 0 where PCP was asked for: NAT-PMP (RFC 6887 section 9)."""

@@ -77,6 +77,14 @@ class ProviderIO(Protocol):
         """A port from the dynamic range, 49152 to 65535 (RFC 6335 section 6)."""
         ...
 
+    def random_bytes(self, count: int) -> bytes:
+        """Bytes that nobody can guess: a nonce (RFC 6887 section 11.2), or the jitter of a timer."""
+        ...
+
+    def own_address(self, gateway: str) -> str:
+        """The tunnel's own address that a datagram to `gateway` comes from. Raises Unsupported: there is none."""
+        ...
+
     async def exchange(self, exchange: Exchange[T], address: str, port: int) -> T:
         """Send a datagram until the matching answer comes (RFC 6886 section 3.1).
 

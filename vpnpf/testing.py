@@ -142,8 +142,10 @@ class Network:
 class FakeIO(Network):
     """All that a provider can do to the world (`interfaces.ProviderIO`), without a world."""
 
-    def __init__(self, far_side: FarSide, *, clock: FakeClock | None = None) -> None:
+    def __init__(self, far_side: FarSide, *, clock: FakeClock | None = None, address: str = "10.2.0.2") -> None:
         super().__init__()
+        self.address = address
+        """The tunnel's own address."""
         self.far_side = far_side
         self.clock = clock or FakeClock()
         self.sent: list[Sent] = []
@@ -151,6 +153,7 @@ class FakeIO(Network):
         self.exchanges: list[str] = []
         """What each exchange said it was doing, in order."""
         self._next_port = FIRST_DYNAMIC_PORT
+        self._drawn = 0
 
     def now(self) -> float:
         """Seconds as on CLOCK_BOOTTIME."""
@@ -161,6 +164,17 @@ class FakeIO(Network):
         port = self._next_port
         self._next_port = port + 1 if port < LAST_DYNAMIC_PORT else FIRST_DYNAMIC_PORT
         return port
+
+    def random_bytes(self, count: int) -> bytes:
+        """Other bytes each time, and the same in every run."""
+        self._drawn += 1
+        return bytes((7 * self._drawn + place) % 256 for place in range(count))
+
+    def own_address(self, gateway: str) -> str:
+        """`address`. Raises Unsupported for a gateway of the other family."""
+        if (":" in gateway) != (":" in self.address):
+            raise Unsupported(f"asking {gateway}", f"the tunnel has only {self.address}")
+        return self.address
 
     async def exchange(self, exchange: Exchange[T], address: str, port: int) -> T:
         """As `interfaces.ProviderIO.exchange`, by the same schedule. Raises NoAnswer, Refused, Transient, Unsupported.

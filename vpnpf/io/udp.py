@@ -42,6 +42,14 @@ class TunnelIO:
         """A port from the dynamic range, 49152 to 65535 (RFC 6335 section 6)."""
         return self._random.choice(_DYNAMIC_PORTS)
 
+    def random_bytes(self, count: int) -> bytes:
+        """Bytes that nobody can guess."""
+        return self._random.randbytes(count)
+
+    def own_address(self, gateway: str) -> str:
+        """The address that `exchange` binds to for this gateway. Raises Unsupported."""
+        return self._own_address(f"asking {gateway}", gateway)
+
     async def exchange(self, exchange: Exchange[T], address: str, port: int) -> T:
         """Send until the matching answer comes. Raises NoAnswer, Refused, Transient, Unsupported."""
         own = self._own_address(exchange.doing, address)
