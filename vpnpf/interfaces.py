@@ -22,6 +22,7 @@ from vpnpf.model import (
     TunnelHealth,
     TunnelPlan,
 )
+from vpnpf.model import Protocol as Transport
 from vpnpf.protocol.exchange import Exchange
 
 T = TypeVar("T")
@@ -66,6 +67,46 @@ class Clock(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class IgdMapping:
+    """A port mapping of an internet gateway device."""
+
+    external_port: int
+    """What the internet sees."""
+    internal_port: int
+    """Where its packets arrive."""
+    address: str
+    """Whose packets they are; empty: the gateway gave a name or nothing."""
+    lifetime: float | None
+    """Seconds that are left, or None: it stays until it is deleted."""
+
+
+class Igd(Protocol):
+    """An internet gateway device (UPnP IGD, version 1 or 2) with one connection to the internet."""
+
+    async def external_address(self) -> str:
+        """The IPv4 address that the internet sees. Raises Failure; Transient if there is none now."""
+        ...
+
+    async def add_mapping(
+        self, protocol: Transport, external_port: int, internal_port: int, lifetime: int
+    ) -> IgdMapping:
+        """Map a port to our own address, or renew the mapping; `lifetime` in seconds, 1 to 604800.
+
+        What is granted may have other ports (the wanted one is taken, or both have to be the same) and another
+        lifetime. Raises Failure.
+        """
+        ...
+
+    async def delete_mapping(self, protocol: Transport, external_port: int) -> None:
+        """End a mapping; succeeds also if there was none. Raises Failure."""
+        ...
+
+    async def get_mapping(self, protocol: Transport, external_port: int) -> IgdMapping | None:
+        """The mapping of an external port, whoever made it, or None. Raises Failure."""
+        ...
+
+
 class ProviderIO(Protocol):
     """All that a provider can do to the world. Bound to the tunnel device: nothing goes around it."""
 
@@ -90,6 +131,14 @@ class ProviderIO(Protocol):
 
         Raises NoAnswer when the schedule is used up, Refused when ICMP port unreachable came and no answer did,
         Transient when the device is gone, Unsupported for an address of a family that it cannot ask.
+        """
+        ...
+
+    async def igd(self, gateway_address: str) -> Igd:
+        """Find the internet gateway device at this IPv4 address, and no other (UPnP).
+
+        Raises NoAnswer if none answers, Refused or Transient for one that is not to be talked to, Unsupported if it
+        maps no ports, if the address is none or if this machine lacks the package for it.
         """
         ...
 

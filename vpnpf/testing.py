@@ -26,7 +26,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
 from vpnpf.errors import Failure, NoAnswer, Refused, Transient, Unsupported
-from vpnpf.interfaces import Clock, Firewall, Http, HttpResponse, ProviderIO
+from vpnpf.interfaces import Clock, Firewall, Http, HttpResponse, Igd, ProviderIO
 from vpnpf.model import Endpoint, FirewallPolicy, FirewallReading, Hits, Protocol, Tunnel, TunnelPlan
 from vpnpf.protocol.exchange import Exchange, Transmission
 
@@ -152,6 +152,8 @@ class FakeIO(Network):
         """Every datagram, in order, tries that are repeated too."""
         self.exchanges: list[str] = []
         """What each exchange said it was doing, in order."""
+        self.igds: dict[str, Igd] = {}
+        """The internet gateway devices that are there, by address."""
         self._next_port = FIRST_DYNAMIC_PORT
         self._drawn = 0
 
@@ -209,6 +211,15 @@ class FakeIO(Network):
         if transmission.refused:
             raise Refused(exchange.doing, "connection refused")
         raise NoAnswer(exchange.doing, f"no answer in {exchange.schedule.total:g} s")
+
+    async def igd(self, gateway_address: str) -> Igd:
+        """One of `igds`. Raises NoAnswer if there is none at that address, Transient if the device is gone."""
+        doing = f"looking for a UPnP gateway at {gateway_address}"
+        if self.gone:
+            raise Transient(doing, "No such device")
+        if gateway_address not in self.igds:
+            raise NoAnswer(doing, "no answer in 4.5 s")
+        return self.igds[gateway_address]
 
     def _bring(self, sent: Sent) -> list[tuple[float, Reply]]:
         """Take a datagram to the far side; returns what comes back, and when."""

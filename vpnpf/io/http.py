@@ -62,9 +62,12 @@ class HttpClient:
         url: str,
         *,
         form: Mapping[str, str] | None = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> HttpResponse:
         """One request and its whole answer; an HTTP error status is an answer, not an exception.
+
+        What is sent is a form, or `content` as it stands.
 
         Raises Refused if nothing listens there, NoAnswer if it is not done in time, Transient for a broken
         connection, a name that is not found or an answer that is too large or not HTTP, Misconfigured for a URL that
@@ -80,7 +83,7 @@ class HttpClient:
         transport = self._transport(scheme, loopback=_is_loopback(host))
         try:
             async with asyncio.timeout(self._deadline):
-                response = await transport.fetch(method, url, form, headers)
+                response = await transport.fetch(method, url, form, headers, content)
         except TimeoutError:
             raise NoAnswer(doing, f"no whole answer within {self._deadline:g} s") from None
         except ConnectionRefusedError:

@@ -54,12 +54,17 @@ class Transport:
         self._device = device
 
     async def fetch(
-        self, method: str, url: str, form: Mapping[str, str] | None, headers: Mapping[str, str] | None
+        self,
+        method: str,
+        url: str,
+        form: Mapping[str, str] | None,
+        headers: Mapping[str, str] | None,
+        content: bytes | None = None,
     ) -> HttpResponse:
         """The whole answer. Raises OSError, or one of `broken`; the caller keeps the time."""
         ours = {"accept": "*/*", "accept-encoding": "identity", "connection": "close", "user-agent": "vpnpf"}
         # Without httpx's client, since it would look at redirects, cookies and the environment.
-        request = httpx.Request(method, url, data=form, headers={**ours, **(headers or {})})
+        request = httpx.Request(method, url, data=form, content=content, headers={**ours, **(headers or {})})
         backend = _Backend(self._limit, self._local_address, self._device)
         async with httpcore.AsyncConnectionPool(ssl_context=self._tls, network_backend=backend) as pool:
             answer = await pool.handle_async_request(

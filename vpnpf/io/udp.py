@@ -15,7 +15,8 @@ import socket
 from typing import TypeVar
 
 from vpnpf.errors import NoAnswer, Refused, Transient, Unsupported
-from vpnpf.interfaces import Clock
+from vpnpf.interfaces import Clock, Igd
+from vpnpf.io import upnp
 from vpnpf.model import Tunnel
 from vpnpf.protocol.exchange import Exchange, Transmission
 
@@ -65,6 +66,11 @@ class TunnelIO:
         if transmission.refused:
             raise Refused(exchange.doing, "connection refused: nothing listens on that port")
         raise NoAnswer(exchange.doing, f"no answer in {exchange.schedule.total:g} s")
+
+    async def igd(self, gateway_address: str) -> Igd:
+        """Find the internet gateway device (UPnP). Raises NoAnswer, Refused, Transient, Unsupported."""
+        own = self._own_address(f"looking for a UPnP gateway at {gateway_address}", gateway_address)
+        return await upnp.find(self._tunnel.interface, own, gateway_address)
 
     async def _one_try(self, sock: socket.socket, transmission: Transmission[T]) -> T | None:
         """Send if it is due, then wait for the answer until the next try is due. Raises OSError."""
