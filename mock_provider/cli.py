@@ -15,10 +15,12 @@ from pathlib import Path
 
 import click
 
+from mock_provider import cli_faults
 from mock_provider import demo as demonstration
 from mock_provider.gateway import Request
 from mock_provider.natpmp import MODES
 from mock_provider.provider import MockProvider
+from mock_provider.scenario import Scenario
 from mock_provider.topology import EXIT, INTERNET, SERVER
 from mock_provider.wireguard import PORT
 from vpnpf.errors import EX_USAGE, PermissionDenied, Unavailable, VpnpfError
@@ -51,22 +53,39 @@ def cli() -> None:
 @click.option("--refuse", is_flag=True, help="Answer NAT-PMP with ICMP port unreachable, as without the feature.")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the client's file.")
 @click.option("--quiet", is_flag=True, help="Do not print the requests that come in.")
+@cli_faults.options
 def serve(
-    *, lifetime: int, mode: str, rotate_after: int | None, refuse: bool, config: Path | None, quiet: bool
+    *,
+    lifetime: int,
+    mode: str,
+    rotate_after: int | None,
+    refuse: bool,
+    config: Path | None,
+    quiet: bool,
+    scenario: Path | None,
+    fault: tuple[str, ...],
 ) -> None:
     """Bring the provider up, and run until Ctrl-C or SIGTERM."""
+    played = cli_faults.load(scenario, fault)
     for program in PROGRAMS:
         process.find(program)
     directory = Path(tempfile.mkdtemp(prefix="mock-provider-"))
     try:
         path = (config or directory / "proton.conf").absolute()
-        asyncio.run(_serve(lifetime, mode, rotate_after, refuse, path, directory, quiet))
+        asyncio.run(_serve(lifetime, mode, rotate_after, refuse, path, directory, quiet, played))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
 async def _serve(
-    lifetime: int, mode: str, rotate_after: int | None, refuse: bool, config: Path, directory: Path, quiet: bool
+    lifetime: int,
+    mode: str,
+    rotate_after: int | None,
+    refuse: bool,
+    config: Path,
+    directory: Path,
+    quiet: bool,
+    scenario: Scenario,
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -80,7 +99,7 @@ async def _serve(
             raise Unavailable(f"writing {config}", error.strerror or str(error), "choose another --config") from error
         (directory / "config.toml").write_text(PROFILE.format(tunnel=path))
         print(describe(provider, path, directory / "config.toml"), flush=True)
-        await stop.wait()
+        await cli_faults.play_until(stop, scenario, provider.gateway)
         print("taking it away", flush=True)
 
 
@@ -105,6 +124,9 @@ def demo(*, seconds: float, picture: Path | None) -> None:
     if picture is not None:
         picture.write_text(stage.picture())
     sys.exit(0 if stage.held else 1)
+
+
+cli.add_command(cli_faults.faults)
 
 
 def _in_user_namespace() -> None:

@@ -14,7 +14,7 @@ from mock_provider.natpmp import Dnat
 from mock_provider.topology import EXIT
 from vpnpf.model import Protocol
 
-RULES = f"""
+RULES = """
 table ip mock_dnat {{
   map to_tcp {{ type inet_service : ipv4_addr . inet_service
   }}
@@ -22,12 +22,12 @@ table ip mock_dnat {{
   }}
   chain exit {{
     type nat hook prerouting priority dstnat; policy accept
-    ip daddr {EXIT} dnat ip to tcp dport map @to_tcp
-    ip daddr {EXIT} dnat ip to udp dport map @to_udp
+    ip daddr {address} dnat ip to tcp dport map @to_tcp
+    ip daddr {address} dnat ip to udp dport map @to_udp
   }}
   chain rest {{
     type filter hook input priority filter; policy accept
-    ip daddr {EXIT} meta l4proto {{ tcp, udp }} reject with icmp type host-unreachable
+    ip daddr {address} meta l4proto {{ tcp, udp }} reject with icmp type host-unreachable
   }}
 }}
 """
@@ -36,12 +36,18 @@ table ip mock_dnat {{
 class Nat:
     """The rules; `apply` keeps them what the gateway's mappings are."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, address: str = EXIT) -> None:
         self._host = host
+        self.address = address
+        """Where the internet knocks."""
 
     async def start(self) -> None:
         """Make the table. It goes with the namespace."""
-        await self._host.must(("nft", "-f", "-"), stdin=RULES)
+        await self._host.must(("nft", "-f", "-"), stdin=RULES.format(address=self.address))
+
+    async def stop(self) -> None:
+        """Take the table away again."""
+        await self._host.must(("nft", "delete", "table", "ip", "mock_dnat"))
 
     async def apply(self, remove: Iterable[Dnat], add: Iterable[Dnat]) -> None:
         """Change the forwards in one transaction. Raises Transient."""

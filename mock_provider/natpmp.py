@@ -140,6 +140,13 @@ class Machine:
         self._born = now
         return self._step(before)
 
+    def forget(self) -> Step:
+        """Lose everything while the epoch goes on."""
+        before = self.table
+        self._reservations.clear()
+        self._forget_empty()
+        return self._step(before)
+
     @property
     def next_expiry(self) -> float | None:
         """When the next mapping ends, or None."""
@@ -204,7 +211,7 @@ class Machine:
             after = self.faults.rotate_after
             if held.rotations != self.faults.rotations or (after is not None and held.renewals > after):
                 self._rotate(held, internal)
-        granted = min(lifetime, self.lifetime)
+        granted = min(lifetime, self.lifetime, self.faults.longest_grant or lifetime)
         port = self._port_for(held, protocol)
         held.live[protocol] = _Mapping(port, now + granted)
         if held not in self._reservations:

@@ -102,6 +102,7 @@ class MockProvider:
                     self.lab.server, self.nat, mode=self._mode, lifetime=self._lifetime, on_request=self._on_request
                 )
             )
+            self.gateway.interface = self.server.interface
             self.dns = await enter(Dns(self.lab.server, GATEWAY))
             self.isp_dns = await enter(Dns(self.lab.router, ROUTER, {ENDPOINT_NAME: SERVER}))
             self.peer = Peer(self.lab.internet)

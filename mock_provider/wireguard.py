@@ -27,6 +27,10 @@ from vpnpf.io import process
 
 PORT = 51820
 GATEWAY, NETWORK = "10.2.0.1", "10.2.0.0/24"
+FIRST = "10.2.0.2"
+"""The first customer's address."""
+ALL_SYSTEMS = "224.0.0.1"
+"""The multicast group of announcements (RFC 6886 section 3.2.1)."""
 GATEWAY6, NETWORK6 = "2a07:b944::2:1", "2a07:b944::2:0/112"
 MTU = 1420
 SOCKETS = Path("/var/run/wireguard")
@@ -270,7 +274,9 @@ class WireGuardServer:
 
 
 def _allowed(client: Client) -> list[str]:
-    return [f"{client.address}/32"] + ([f"{client.address6}/128"] if client.address6 else [])
+    allowed = [f"{client.address}/32"] + ([f"{client.address6}/128"] if client.address6 else [])
+    # What the gateway announces goes to the first customer: WireGuard sends each packet to one peer alone.
+    return allowed + ([f"{ALL_SYSTEMS}/32"] if client.address == FIRST else [])
 
 
 def _default_gateway() -> str:

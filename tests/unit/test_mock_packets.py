@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from mock_provider import dns
 from mock_provider.capture import Packet, leak, parse
 from mock_provider.faults import Fate
-from mock_provider.gateway import Request, port_unreachable
+from mock_provider.gateway import Request
+from mock_provider.icmp import port_unreachable
 from mock_provider.wireguard import Client
 
 
