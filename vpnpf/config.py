@@ -12,10 +12,10 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from msgspec import Struct, field
 from pydantic import ValidationError
 
 from vpnpf import plugins
@@ -36,8 +36,7 @@ _DEEPEST = 12
 """Levels of tables and lists; ours has five."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientSettings:
+class ClientSettings(Struct, frozen=True):
     """A torrent client as it was configured."""
 
     name: str
@@ -47,8 +46,7 @@ class ClientSettings:
     password: Source | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileSettings:
+class ProfileSettings(Struct, frozen=True):
     """A profile with all that the plug-ins get."""
 
     spec: ProfileSpec
@@ -61,8 +59,7 @@ class ProfileSettings:
     """By forward."""
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Struct, frozen=True):
     """A whole configuration."""
 
     path: Path

@@ -20,7 +20,7 @@ Texts never contain secrets. Exit codes follow sysexits.h.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 EX_OK = 0
 EX_USAGE = 64
@@ -67,8 +67,7 @@ class PermissionDenied(VpnpfError):
     exit_code = EX_NOPERM
 
 
-@dataclass(frozen=True, slots=True)
-class Mistake:
+class Mistake(Struct, frozen=True):
     """One mistake of a configuration."""
 
     where: str

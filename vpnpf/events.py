@@ -9,7 +9,7 @@ Every answer carries the generation of the work it answers; an answer of an olde
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from vpnpf.model import (
     FailureKind,
@@ -29,60 +29,52 @@ from vpnpf.model import (
 # -- work: effects ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ApplyFirewall:
+class ApplyFirewall(Struct, frozen=True):
     """Swap the rule set, read it back."""
 
     policy: FirewallPolicy
     key: str = "firewall"
 
 
-@dataclass(frozen=True, slots=True)
-class ReadFirewall:
+class ReadFirewall(Struct, frozen=True):
     """Compare the kernel's rule set with the one applied last; read the counters."""
 
     key: str = "firewall"
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveFirewall:
+class RemoveFirewall(Struct, frozen=True):
     """Take our rule set away."""
 
     key: str = "firewall"
 
 
-@dataclass(frozen=True, slots=True)
-class PlanTunnel:
+class PlanTunnel(Struct, frozen=True):
     """Read the tunnel's configuration anew, resolve its endpoint."""
 
     key: str = "tunnel"
 
 
-@dataclass(frozen=True, slots=True)
-class StartTunnel:
+class StartTunnel(Struct, frozen=True):
     """Bring the tunnel up; what is left of an earlier one goes first."""
 
     plan: TunnelPlan
     key: str = "tunnel"
 
 
-@dataclass(frozen=True, slots=True)
-class CheckTunnel:
+class CheckTunnel(Struct, frozen=True):
     """One look at the tunnel."""
 
     tunnel: Tunnel
     key: str = "tunnel"
 
 
-@dataclass(frozen=True, slots=True)
-class StopTunnel:
+class StopTunnel(Struct, frozen=True):
     """Take the tunnel down and restore what it changed."""
 
     key: str = "tunnel"
 
 
-@dataclass(frozen=True, slots=True)
-class Acquire:
+class Acquire(Struct, frozen=True):
     """Get or renew a lease."""
 
     forward: str
@@ -95,8 +87,7 @@ class Acquire:
         return f"lease:{self.forward}"
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(Struct, frozen=True):
     """Give a lease back."""
 
     forward: str
@@ -109,8 +100,7 @@ class Release:
         return f"lease:{self.forward}"
 
 
-@dataclass(frozen=True, slots=True)
-class SetClient:
+class SetClient(Struct, frozen=True):
     """Set the torrent client's listen port, then read it back."""
 
     forward: str
@@ -122,8 +112,7 @@ class SetClient:
         return f"client:{self.forward}"
 
 
-@dataclass(frozen=True, slots=True)
-class ReadClient:
+class ReadClient(Struct, frozen=True):
     """Read the torrent client's settings back."""
 
     forward: str
@@ -134,8 +123,7 @@ class ReadClient:
         return f"client:{self.forward}"
 
 
-@dataclass(frozen=True, slots=True)
-class ReadSockets:
+class ReadSockets(Struct, frozen=True):
     """Look for the sockets that should be open on the listen port."""
 
     forward: str
@@ -147,8 +135,7 @@ class ReadSockets:
         return f"listening:{self.forward}"
 
 
-@dataclass(frozen=True, slots=True)
-class SaveLeases:
+class SaveLeases(Struct, frozen=True):
     """Keep for the next start what we hold now."""
 
     leases: tuple[tuple[str, Lease], ...]
@@ -172,8 +159,7 @@ Work = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(Struct, frozen=True):
     """A piece of work with its generation."""
 
     work: Work
@@ -183,21 +169,18 @@ class Order:
 # -- events: facts and wishes -------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """Time went by."""
 
 
-@dataclass(frozen=True, slots=True)
-class StopRequested:
+class StopRequested(Struct, frozen=True):
     """The person or the system wants it to end."""
 
     force: bool = False
     """Do not give the leases back first."""
 
 
-@dataclass(frozen=True, slots=True)
-class FirewallApplied:
+class FirewallApplied(Struct, frozen=True):
     """The answer to ApplyFirewall."""
 
     generation: int
@@ -206,8 +189,7 @@ class FirewallApplied:
     key: str = "firewall"
 
 
-@dataclass(frozen=True, slots=True)
-class FirewallRead:
+class FirewallRead(Struct, frozen=True):
     """The answer to ReadFirewall."""
 
     generation: int
@@ -215,16 +197,14 @@ class FirewallRead:
     key: str = "firewall"
 
 
-@dataclass(frozen=True, slots=True)
-class FirewallRemoved:
+class FirewallRemoved(Struct, frozen=True):
     """The answer to RemoveFirewall."""
 
     generation: int
     key: str = "firewall"
 
 
-@dataclass(frozen=True, slots=True)
-class TunnelPlanned:
+class TunnelPlanned(Struct, frozen=True):
     """The answer to PlanTunnel."""
 
     generation: int
@@ -232,8 +212,7 @@ class TunnelPlanned:
     key: str = "tunnel"
 
 
-@dataclass(frozen=True, slots=True)
-class TunnelCameUp:
+class TunnelCameUp(Struct, frozen=True):
     """The answer to StartTunnel."""
 
     generation: int
@@ -242,8 +221,7 @@ class TunnelCameUp:
     key: str = "tunnel"
 
 
-@dataclass(frozen=True, slots=True)
-class TunnelSeen:
+class TunnelSeen(Struct, frozen=True):
     """The answer to CheckTunnel."""
 
     generation: int
@@ -251,16 +229,14 @@ class TunnelSeen:
     key: str = "tunnel"
 
 
-@dataclass(frozen=True, slots=True)
-class TunnelStopped:
+class TunnelStopped(Struct, frozen=True):
     """The answer to StopTunnel."""
 
     generation: int
     key: str = "tunnel"
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseGranted:
+class LeaseGranted(Struct, frozen=True):
     """The answer to Acquire."""
 
     generation: int
@@ -269,8 +245,7 @@ class LeaseGranted:
     lease: Lease
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseReleased:
+class LeaseReleased(Struct, frozen=True):
     """The answer to Release."""
 
     generation: int
@@ -278,8 +253,7 @@ class LeaseReleased:
     forward: str
 
 
-@dataclass(frozen=True, slots=True)
-class ClientSeen:
+class ClientSeen(Struct, frozen=True):
     """The answer to SetClient and ReadClient: the settings as read back."""
 
     generation: int
@@ -290,8 +264,7 @@ class ClientSeen:
     """Whether it answers SetClient."""
 
 
-@dataclass(frozen=True, slots=True)
-class SocketsSeen:
+class SocketsSeen(Struct, frozen=True):
     """The answer to ReadSockets."""
 
     generation: int
@@ -300,8 +273,7 @@ class SocketsSeen:
     sockets: tuple[ListeningSocket, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LeasesSaved:
+class LeasesSaved(Struct, frozen=True):
     """The answer to SaveLeases."""
 
     generation: int
@@ -309,8 +281,7 @@ class LeasesSaved:
     key: str = "store"
 
 
-@dataclass(frozen=True, slots=True)
-class WorkFailed:
+class WorkFailed(Struct, frozen=True):
     """Any work that did not succeed."""
 
     generation: int
@@ -343,8 +314,7 @@ Event = Tick | StopRequested | Answer
 # -- notices: what observers hear ---------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class PhaseChanged:
+class PhaseChanged(Struct, frozen=True):
     """The profile went from one phase to another."""
 
     before: Phase
@@ -352,8 +322,7 @@ class PhaseChanged:
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class PortGranted:
+class PortGranted(Struct, frozen=True):
     """A lease came in with a port that differs from the last one."""
 
     forward: str
@@ -362,16 +331,14 @@ class PortGranted:
     """The external port until now, or None."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseRenewed:
+class LeaseRenewed(Struct, frozen=True):
     """The same port for longer."""
 
     forward: str
     lease: Lease
 
 
-@dataclass(frozen=True, slots=True)
-class PortAnnounced:
+class PortAnnounced(Struct, frozen=True):
     """Everything up to the listening socket follows the port: it can be told to the world."""
 
     forward: str
@@ -381,8 +348,7 @@ class PortAnnounced:
     """The external port announced until now, or None."""
 
 
-@dataclass(frozen=True, slots=True)
-class PortLost:
+class PortLost(Struct, frozen=True):
     """A port that was announced is gone."""
 
     forward: str
@@ -390,15 +356,13 @@ class PortLost:
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class ProblemNoticed:
+class ProblemNoticed(Struct, frozen=True):
     """Something failed: the first time, or now in another way."""
 
     problem: Problem
 
 
-@dataclass(frozen=True, slots=True)
-class ProblemOver:
+class ProblemOver(Struct, frozen=True):
     """What failed works again."""
 
     problem: Problem

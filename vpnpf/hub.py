@@ -10,8 +10,9 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,16 +24,14 @@ KEPT = 1000
 """Notices kept for a reader that does not come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(Struct, frozen=True):
     """A notice, with the time it was made."""
 
     at: float
     notice: Notice
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(Struct, frozen=True):
     """What is new since the reader came last."""
 
     state: State

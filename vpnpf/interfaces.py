@@ -7,8 +7,9 @@ they get an `io` object, return values, and raise one of the few kinds of `error
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, TypeVar
+
+from msgspec import Struct, field
 
 from vpnpf.model import (
     FirewallPolicy,
@@ -28,19 +29,25 @@ from vpnpf.protocol.exchange import Exchange
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+def _anything(_value: object) -> str:
+    return ""
+
+
+def _no_password() -> str:
+    return ""
+
+
+class Option(Struct, frozen=True):
     """A plug-in's own setting, as `[profiles.NAME.options]` or `[clients.NAME]` may hold it."""
 
     name: str
     type: type[str | int | bool]
     help: str
-    check: Callable[[object], str] = field(default=lambda _value: "")
+    check: Callable[[object], str] = _anything
     """Says in a few words what is wrong with a value of the right type; empty: nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Struct, frozen=True):
     """What a plug-in says of itself; read without doing anything."""
 
     id: str
@@ -67,8 +74,7 @@ class Clock(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class IgdMapping:
+class IgdMapping(Struct, frozen=True):
     """A port mapping of an internet gateway device."""
 
     external_port: int
@@ -159,8 +165,7 @@ class Provider(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
+class HttpResponse(Struct, frozen=True):
     """A whole answer, at most 64 KiB of it."""
 
     status: int
@@ -188,13 +193,12 @@ class Http(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ClientOptions:
+class ClientOptions(Struct, frozen=True):
     """How a torrent client is reached."""
 
     url: str
     username: str = ""
-    password: Callable[[], str] = field(default=lambda: "", repr=False)
+    password: Callable[[], str] = _no_password
     """Reads the secret when it is needed. Raises Misconfigured if it cannot be had."""
 
 
@@ -218,8 +222,7 @@ class TorrentClient(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class TunnelOptions:
+class TunnelOptions(Struct, frozen=True):
     """What a tunnel back end is made from."""
 
     profile: str

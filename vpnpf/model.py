@@ -7,8 +7,9 @@ people is turned into wall-clock time, at the rim. Addresses are strings in thei
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 
 class Protocol(StrEnum):
@@ -57,8 +58,7 @@ class PolicyMode(StrEnum):
     ALLOW_LIST = "allow-list"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class PortRange:
+class PortRange(Struct, frozen=True, order=True):
     """An inclusive range of ports of one protocol."""
 
     first: int
@@ -70,8 +70,7 @@ class PortRange:
         return f"{ports}/{self.protocol}"
 
 
-@dataclass(frozen=True, slots=True)
-class PortPolicy:
+class PortPolicy(Struct, frozen=True):
     """The port policy of a profile."""
 
     mode: PolicyMode = PolicyMode.ALLOW_LIST
@@ -81,8 +80,7 @@ class PortPolicy:
     """The other entries of the allow-list."""
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardSpec:
+class ForwardSpec(Struct, frozen=True):
     """A forward as it was asked for."""
 
     name: str
@@ -99,8 +97,7 @@ class ForwardSpec:
     """Whether the client (or the program behind the port) runs here, so that its sockets can be seen."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileSpec:
+class ProfileSpec(Struct, frozen=True):
     """A profile as it was asked for, without its secrets."""
 
     name: str
@@ -114,8 +111,7 @@ class ProfileSpec:
 # -- the tunnel ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """Where the tunnel's own packets go."""
 
     address: str
@@ -127,16 +123,14 @@ class Endpoint:
         return f"{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class LanPrefix:
+class LanPrefix(Struct, frozen=True):
     """A private prefix on a directly connected link."""
 
     interface: str
     prefix: str
 
 
-@dataclass(frozen=True, slots=True)
-class TunnelPlan:
+class TunnelPlan(Struct, frozen=True):
     """All that is known of a tunnel before it is up: enough for the firewall to go first."""
 
     interface: str
@@ -157,8 +151,7 @@ class TunnelPlan:
     """Comments of the imported configuration that a provider may read: "NAT-PMP (Port Forwarding) = on"."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tunnel:
+class Tunnel(Struct, frozen=True):
     """A tunnel that is up."""
 
     plan: TunnelPlan
@@ -178,8 +171,7 @@ class Tunnel:
         return self.plan.addresses[0].partition("/")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class TunnelHealth:
+class TunnelHealth(Struct, frozen=True):
     """One look at a tunnel."""
 
     handshake_age: float | None
@@ -193,8 +185,7 @@ class TunnelHealth:
 # -- the lease ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(Struct, frozen=True):
     """An external port that a provider gave us for some time."""
 
     external_port: int
@@ -218,8 +209,7 @@ class Lease:
         return None if self.lifetime is None else self.granted_at + self.lifetime
 
 
-@dataclass(frozen=True, slots=True)
-class MappingRequest:
+class MappingRequest(Struct, frozen=True):
     """What a provider is asked for."""
 
     spec: ForwardSpec
@@ -232,8 +222,7 @@ class MappingRequest:
 # -- the firewall -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardRule:
+class ForwardRule(Struct, frozen=True):
     """A forwarded port as the firewall sees it."""
 
     name: str
@@ -254,8 +243,7 @@ class FirewallStage(StrEnum):
     BLOCKED = "blocked"
 
 
-@dataclass(frozen=True, slots=True)
-class FirewallPolicy:
+class FirewallPolicy(Struct, frozen=True):
     """A whole rule set as a value; equal values are equal rule sets."""
 
     stage: FirewallStage
@@ -265,16 +253,14 @@ class FirewallPolicy:
     forwards: tuple[ForwardRule, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Hits:
+class Hits(Struct, frozen=True):
     """Packets and bytes counted on a rule since it exists."""
 
     packets: int = 0
     octets: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class FirewallReading:
+class FirewallReading(Struct, frozen=True):
     """What was read back from the kernel."""
 
     intact: bool
@@ -288,8 +274,7 @@ class FirewallReading:
 # -- the torrent client -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ListenSettings:
+class ListenSettings(Struct, frozen=True):
     """How a torrent client is set to listen."""
 
     port: int
@@ -300,8 +285,7 @@ class ListenSettings:
     """Whether its own UPnP or NAT-PMP is on, which would fight with ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListeningSocket:
+class ListeningSocket(Struct, frozen=True):
     """A socket that the kernel holds open for inbound packets."""
 
     protocol: Protocol
@@ -315,8 +299,7 @@ class ListeningSocket:
 # -- what people see ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(Struct, frozen=True):
     """One link of the chain that makes a forward true."""
 
     ok: bool | None = None
@@ -329,8 +312,7 @@ class Proof:
     """What was seen, in one line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proofs:
+class Proofs(Struct, frozen=True):
     """The chain: each link is worth something only if those before it hold."""
 
     tunnel: Proof = Proof()
@@ -344,8 +326,7 @@ class Proofs:
 PROOF_NAMES = ("tunnel", "lease", "firewall", "client", "listening", "reachable")
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(Struct, frozen=True):
     """A forward as it stands."""
 
     spec: ForwardSpec
@@ -358,8 +339,7 @@ class Forward:
     proofs: Proofs = Proofs()
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """A failure that is not over yet."""
 
     doing: str
@@ -372,8 +352,7 @@ class Problem:
     retry_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Struct, frozen=True):
     """All that observers may know of a profile, at one moment."""
 
     profile: str

@@ -11,8 +11,9 @@ import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from vpnpf.errors import Misconfigured
 
@@ -27,8 +28,7 @@ _ASKING = "keyring"
 _HINT_KEYRING = 'unlock the keyring, or use password = { file = "…" } with mode 0600'
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """Where a secret is."""
 
     kind: str

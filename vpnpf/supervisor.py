@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any, Protocol
+
+from msgspec.structs import replace
 
 from vpnpf.core.machine import start, step
 from vpnpf.core.schedule import LONGEST_SLEEP

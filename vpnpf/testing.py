@@ -21,9 +21,12 @@ import asyncio
 import ipaddress
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vpnpf.errors import Failure, NoAnswer, Refused, Transient, Unsupported
 from vpnpf.interfaces import Clock, Firewall, Http, HttpResponse, Igd, ProviderIO
@@ -70,8 +73,7 @@ class Fate(Enum):
     REFUSED = "ICMP port unreachable"
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(Struct, frozen=True):
     """A datagram on its way to the far side."""
 
     at: float
@@ -312,8 +314,7 @@ class FakeFirewall:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """An HTTP request that was made."""
 
     method: str

@@ -17,11 +17,11 @@ import inspect
 import itertools
 import re
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from msgspec.structs import replace
 
 from tests.contract.provider_world import EXIT, GATEWAY, World, imported_by, mappings_of, stored
 from vpnpf import plugins

@@ -17,8 +17,9 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from vpnpf.firewall.ruleset import Chain, Rule, Ruleset, script
 from vpnpf.model import (

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import pytest
+from msgspec.structs import replace
 
 from mock_provider.peer import Echo, Peer
 from mock_provider.topology import CLIENT, INTERNET, LAN_HOST, ROUTER, Lab

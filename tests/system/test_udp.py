@@ -6,10 +6,10 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from mock_provider.capture import leak
 from mock_provider.gateway import port_unreachable

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 import shutil
 import signal
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from mock_provider.capture import leak
 from mock_provider.peer import Echo, Peer, Result
@@ -373,7 +373,7 @@ class TestResolver(Fixtures):
                 await backend.up(plan)
             assert "DNS line" in raised.value.hint
             assert await traces(host) == before
-            up = await backend.up(dataclasses.replace(plan, dns=()))
+            up = await backend.up(structs.replace(plan, dns=()))
             assert up.plan.dns == ()
             await backend.down()
         assert await traces(host) == before

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import typing
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from tests.unit.engine_world import START, World
 from vpnpf.core.state import view

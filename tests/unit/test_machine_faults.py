@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.unit.engine_world import MOVED, PLAN, SPEC, START, World
 from vpnpf.core.state import initial, without

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mock_provider import pcp_wire as wire
 from vpnpf.model import Protocol

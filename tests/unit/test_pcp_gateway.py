@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import struct
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from mock_provider.faults import Faults
 from mock_provider.natpmp import Dnat

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.unit.engine_world import FORWARD, PLAN, SPEC, START, World
 from vpnpf.core.policy import admits, intact, policy_for, rules_for, stands

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from vpnpf.model import Endpoint, LanPrefix, TunnelPlan
 from vpnpf.tunnels import routes
@@ -70,7 +70,7 @@ def test_ipv6_comes_up_with_its_rules_last():
 
 
 @pytest.mark.parametrize(
-    "plan", [PLAN, dataclasses.replace(PLAN, addresses=("10.2.0.2/32",))], ids=["switched off", "no address"]
+    "plan", [PLAN, structs.replace(PLAN, addresses=("10.2.0.2/32",))], ids=["switched off", "no address"]
 )
 def test_ipv6_that_the_tunnel_does_not_carry_is_caught(plan):
     carried = plan is not PLAN
@@ -88,13 +88,13 @@ def test_rules_go_before_what_they_lead_to():
 
 
 def test_a_prefix_that_two_devices_have_gets_one_rule():
-    plan = dataclasses.replace(PLAN, lan=(*PLAN.lan, LanPrefix("wlan0", "192.168.77.0/24")))
+    plan = structs.replace(PLAN, lan=(*PLAN.lan, LanPrefix("wlan0", "192.168.77.0/24")))
     assert routes.bring_up(plan, "-4") == routes.bring_up(PLAN, "-4")
 
 
 def test_many_lans_all_get_their_rule():
     lans = tuple(LanPrefix(f"br{number}", f"172.17.{number}.0/24") for number in range(100))
-    lines = routes.bring_up(dataclasses.replace(PLAN, lan=lans), "-4")
+    lines = routes.bring_up(structs.replace(PLAN, lan=lans), "-4")
     assert len([line for line in lines if "lookup main" in line]) == 100
 
 
@@ -162,7 +162,7 @@ addresses = st.one_of(st.ip_addresses(v=4).map("{}/32".format), st.ip_addresses(
 
 @given(st.lists(addresses, min_size=1, max_size=4, unique=True).map(tuple), st.sampled_from(routes.FAMILIES))
 def test_every_address_is_set_in_its_own_family_and_only_there(own, family):
-    lines = routes.bring_up(dataclasses.replace(PLAN, addresses=own), family)
+    lines = routes.bring_up(structs.replace(PLAN, addresses=own), family)
     set_here = [line.split()[2] for line in lines if line.startswith("addr")]
     assert set_here == [address for address in own if (":" in address) == (family == "-6")]
     assert lines[-1] == "rule add not fwmark 0x76701b58 lookup 7000 priority 7110 protocol 118"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from vpnpf.core.policy import stands
 from vpnpf.core.proofs import count
@@ -269,14 +270,11 @@ class Absorber:
         return next(forward for forward in self.machine.forwards if forward.spec.name == name)
 
     def _forward(self, name: str, **changes: object) -> None:
-        forwards = tuple(
-            replace(f, **changes) if f.spec.name == name else f  # type: ignore[arg-type]
-            for f in self.machine.forwards
-        )
+        forwards = tuple(replace(f, **changes) if f.spec.name == name else f for f in self.machine.forwards)
         self._set(forwards=forwards)
 
     def _set(self, **changes: object) -> None:
-        self.machine = replace(self.machine, **changes)  # type: ignore[arg-type]
+        self.machine = replace(self.machine, **changes)
 
     def _set_job(self, key: str, job: Job) -> None:
         self._set(jobs=MappingProxyType({**self.machine.jobs, key: job}))

@@ -32,7 +32,7 @@ The function is pure: time comes in, orders go out, so that months can be replay
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from vpnpf.core.absorb import Absorber
 from vpnpf.core.planner import Planner

@@ -8,8 +8,9 @@ its time goes into `wake_at`, so that is later than now by construction.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from vpnpf.core.policy import guarded, intact, policy_for, stands
 from vpnpf.core.proofs import wanted_settings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from vpnpf.core.policy import admits, policy_for, stands
 from vpnpf.core.schedule import HANDSHAKE_DEAD

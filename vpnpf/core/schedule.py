@@ -5,8 +5,9 @@ Renewal starts at half of what was granted (RFC 6886 section 3.3), so that sever
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from zlib import crc32
+
+from msgspec import Struct
 
 from vpnpf.model import Lease
 
@@ -18,8 +19,7 @@ HANDSHAKE_DEAD = 180.0
 """Seconds after which a WireGuard session accepts nothing more (REJECT_AFTER_TIME of the protocol)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(Struct, frozen=True):
     """How often the world is compared with what should be, in seconds."""
 
     tunnel: float = 10.0

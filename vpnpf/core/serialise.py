@@ -5,7 +5,6 @@ Times become RFC 3339 in UTC here; `offset` is wall-clock time minus CLOCK_BOOTT
 
 from __future__ import annotations
 
-from dataclasses import fields
 from datetime import UTC, datetime
 
 from vpnpf.events import (
@@ -18,7 +17,7 @@ from vpnpf.events import (
     ProblemNoticed,
     ProblemOver,
 )
-from vpnpf.model import Forward, Lease, Problem, Proof, Proofs, State
+from vpnpf.model import PROOF_NAMES, Forward, Lease, Problem, Proof, Proofs, State
 
 Json = dict[str, object]
 
@@ -103,7 +102,7 @@ def _forward(forward: Forward, offset: float) -> Json:
 
 
 def _proofs(proofs: Proofs, offset: float) -> Json:
-    return {field.name: _proof(getattr(proofs, field.name), offset) for field in fields(proofs)}
+    return {name: _proof(getattr(proofs, name), offset) for name in PROOF_NAMES}
 
 
 def _proof(proof: Proof, offset: float) -> Json:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from vpnpf.core.schedule import Timing
 from vpnpf.events import Work
@@ -28,8 +30,7 @@ from vpnpf.model import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct, frozen=True):
     """Bookkeeping of one key of work: at most one attempt under way."""
 
     generation: int = 0
@@ -47,8 +48,7 @@ class Job:
     problem: Problem | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardState:
+class ForwardState(Struct, frozen=True):
     """A forward with all that was seen of it."""
 
     spec: ForwardSpec
@@ -89,8 +89,7 @@ class ForwardState:
         return self.lease.external_port if self.lease else None
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Struct, frozen=True):
     """The engine's whole memory of a profile."""
 
     spec: ProfileSpec

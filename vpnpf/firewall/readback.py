@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
+
+from msgspec import Struct, field
 
 from vpnpf.firewall.ruleset import Chain, Leftover, PortSet, Rule, Ruleset, counter_of
 from vpnpf.model import Hits, Protocol
@@ -26,8 +27,7 @@ VOLATILE = frozenset({"handle", "packets", "bytes", "index"})
 """Members of the account that differ between equal rule sets."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """Our table as the kernel lists it."""
 
     flags: object = None
@@ -44,8 +44,7 @@ class Listing:
         return [thing for kind, thing in self.objects if kind == "rule" and thing.get("chain") == chain]
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(Struct, frozen=True):
     """What the rules did when they were applied: chain -> the kernel's account of each rule."""
 
     rules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -9,9 +9,10 @@ with a rule that drops.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from hashlib import blake2s
 from math import ceil
+
+from msgspec import Struct
 
 from vpnpf.model import Protocol
 
@@ -21,8 +22,7 @@ REVISION = 1
 COUNTER_PREFIX = "fwd_"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """One rule: what it says, and in a few plain words why it is there."""
 
     text: str
@@ -35,8 +35,7 @@ class Rule:
         return "redirect" if " redirect to " in self.text else self.text.rsplit(" ", 1)[-1]
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """A base chain and its rules, in order."""
 
     name: str
@@ -53,8 +52,7 @@ class Chain:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class PortSet:
+class PortSet(Struct, frozen=True):
     """Ports that close by themselves."""
 
     name: str
@@ -62,8 +60,7 @@ class PortSet:
     """(port, when it closes or None), sorted by port."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ruleset:
+class Ruleset(Struct, frozen=True):
     """All that our table holds."""
 
     chains: tuple[Chain, ...]
@@ -71,8 +68,7 @@ class Ruleset:
     counters: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
+class Leftover(Struct, frozen=True):
     """An object of our table that is in the way of a rule set."""
 
     kind: str

@@ -15,9 +15,10 @@ import contextlib
 import os
 from asyncio import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from msgspec import Struct
 
 from vpnpf.errors import Transient, Unavailable
 
@@ -32,8 +33,7 @@ PACKAGES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(Struct, frozen=True):
     """A program that has ended."""
 
     status: int

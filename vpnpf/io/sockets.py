@@ -16,7 +16,8 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vpnpf.errors import Transient, Unavailable
 from vpnpf.model import ListeningSocket, Protocol
@@ -58,8 +59,7 @@ class Damaged(ValueError):
     """The bytes are not what the kernel's headers say."""
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosed:
+class Diagnosed(Struct, frozen=True):
     """A socket as the kernel lists it."""
 
     protocol: Protocol
@@ -70,8 +70,7 @@ class Diagnosed:
     v6_only: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """One datagram of a dump."""
 
     found: tuple[Diagnosed, ...]

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import ipaddress
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import urljoin
@@ -24,6 +24,7 @@ from async_upnp_client.client import UpnpRequester, UpnpService
 from async_upnp_client.client_factory import UpnpFactory
 from async_upnp_client.const import NS, HttpRequest, HttpResponse
 from async_upnp_client.exceptions import UpnpActionError, UpnpResponseError
+from msgspec import Struct
 
 from vpnpf.errors import Failure, NoAnswer, Transient, Unsupported
 from vpnpf.interfaces import Igd, IgdMapping
@@ -112,8 +113,7 @@ def _absolute(base: str, url: str) -> str:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
+class _Said(Struct, frozen=True):
     """The answer to an action: values, or an error code."""
 
     values: Mapping[str, object]

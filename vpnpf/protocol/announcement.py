@@ -6,7 +6,7 @@ from the gateway's address and port 5351, and holds its epoch against the last o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from vpnpf.protocol import natpmp, pcp
 
@@ -16,8 +16,7 @@ PORT = 5350
 """UDP port that clients listen on; shared by all programs of a machine."""
 
 
-@dataclass(frozen=True, slots=True)
-class Announcement:
+class Announcement(Struct, frozen=True):
     """A gateway that says: I am here."""
 
     version: int

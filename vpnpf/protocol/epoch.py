@@ -6,14 +6,13 @@ turning that into a flood.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 RECREATE_GAP = 5.0
 """Seconds between two times that everything is asked for again because of the epoch."""
 
 
-@dataclass(frozen=True, slots=True)
-class Epoch:
+class Epoch(Struct, frozen=True):
     """What one datagram of the gateway said."""
 
     seconds: int

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from msgspec import Struct
+
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Struct, frozen=True):
     """How long to wait after each try, in seconds."""
 
     waits: tuple[float, ...]
@@ -30,8 +31,7 @@ QUICK = Schedule((0.25, 0.5, 1.0, 2.0))
 """The first 3.75 s of RFC 6886 section 3.1: enough to know that nobody answers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange(Generic[T]):
+class Exchange(Struct, Generic[T], frozen=True):
     """A request, and how to know its answer."""
 
     request: bytes

@@ -6,7 +6,8 @@ Architecture 1.1 for the codes below 700, and what miniupnp (upnpsoap.c, upnperr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vpnpf.errors import Failure, Misconfigured, Transient, Unsupported
 
@@ -42,8 +43,7 @@ _LAST_PORT = 65535
 _FIRST_PORT = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """A mapping to ask for."""
 
     external_port: int

@@ -7,11 +7,11 @@ the request is no answer: `parse_*` return None for it and the wait goes on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address
 
 import natpmp as wire
+from msgspec import Struct
 
 from vpnpf.model import Protocol
 
@@ -42,8 +42,7 @@ class Result(IntEnum):
     UNSUPPORTED_OPCODE = 5
 
 
-@dataclass(frozen=True, slots=True)
-class AddressAnswer:
+class AddressAnswer(Struct, frozen=True):
     """The gateway's external address (RFC 6886 section 3.2)."""
 
     epoch: int
@@ -52,8 +51,7 @@ class AddressAnswer:
     """None: it said 0.0.0.0, so it knows none."""
 
 
-@dataclass(frozen=True, slots=True)
-class MappingAnswer:
+class MappingAnswer(Struct, frozen=True):
     """A mapping as it now stands (RFC 6886 section 3.3)."""
 
     epoch: int
@@ -63,8 +61,7 @@ class MappingAnswer:
     """Seconds; 0: the mapping is gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorAnswer:
+class ErrorAnswer(Struct, frozen=True):
     """An answer with a result other than 0; codes beyond RFC 6886 are kept as they are."""
 
     result: int

@@ -8,9 +8,10 @@ asked for: port 0 means every port of a protocol, and with lifetime 0 the end of
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv6Address, ip_address, ip_network
+
+from msgspec import Struct
 
 from vpnpf.model import Protocol
 
@@ -78,8 +79,7 @@ _UNREAD = frozenset({Result.UNSUPP_VERSION, Result.UNSUPP_OPCODE})
 """Errors of a server that did not read the request's body."""
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(Struct, frozen=True):
     """A remote peer that a mapping lets in; one of several (RFC 6887 section 13.3)."""
 
     network: str | None
@@ -107,8 +107,7 @@ class Filter:
         return _FILTER.pack(length, self.port, address)
 
 
-@dataclass(frozen=True, slots=True)
-class MapRequest:
+class MapRequest(Struct, frozen=True):
     """What MAP asks for (RFC 6887 section 11.1). Raises ValueError for what a server would call malformed."""
 
     client: str
@@ -141,8 +140,7 @@ class MapRequest:
             raise ValueError("without a port wished for there is nothing to prefer failure over")
 
 
-@dataclass(frozen=True, slots=True)
-class MapAnswer:
+class MapAnswer(Struct, frozen=True):
     """A mapping as it now stands (RFC 6887 section 11.1)."""
 
     epoch: int
@@ -157,16 +155,14 @@ class MapAnswer:
     """Codes of the options that were processed."""
 
 
-@dataclass(frozen=True, slots=True)
-class AnnounceAnswer:
+class AnnounceAnswer(Struct, frozen=True):
     """A sign of life (RFC 6887 section 14.1)."""
 
     epoch: int
     """Seconds since the server's start of epoch."""
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorAnswer:
+class ErrorAnswer(Struct, frozen=True):
     """An answer with a result other than 0; codes beyond RFC 6887 are kept as they are, of class long."""
 
     result: int
@@ -189,8 +185,7 @@ class ErrorAnswer:
             return f"result {self.result}"
 
 
-@dataclass(frozen=True, slots=True)
-class NatPmpOnly:
+class NatPmpOnly(Struct, frozen=True):
     """Version 0, result 1: the gateway speaks NAT-PMP and no PCP (RFC 6887 section 9, RFC 6886 section 3.5)."""
 
     epoch: int

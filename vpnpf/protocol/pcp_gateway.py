@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vpnpf.errors import Failure, Misconfigured, OtherVersion, Transient, Unsupported, WishRefused
 from vpnpf.interfaces import ProviderIO
@@ -29,8 +31,7 @@ _Bad = pcp.ErrorAnswer | pcp.NatPmpOnly
 Given = list[tuple[Protocol, pcp.MapAnswer]]
 
 
-@dataclass(frozen=True, slots=True)
-class PcpMapping:
+class PcpMapping(Struct, frozen=True):
     """One external port in one or two protocols."""
 
     internal_port: int

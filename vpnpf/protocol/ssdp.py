@@ -6,8 +6,9 @@ sends us nowhere but to the gateway.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 PORT = 1900
 GROUP = "239.255.255.250"
@@ -26,8 +27,7 @@ TARGETS = (
 _LONGEST_URL = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """A device that answered."""
 
     rank: int
