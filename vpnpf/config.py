@@ -1,6 +1,6 @@
 """The configuration file: TOML in, frozen values out, and every mistake at once.
 
-pydantic looks at types and unknown keys (config_schema.py), this module at what the values mean together.
+config_schema.py looks at types and unknown keys, this module at what the values mean together.
 What comes out holds where secrets are, never the secrets.
 """
 
@@ -16,11 +16,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from msgspec import Struct, field
-from pydantic import ValidationError
+from msgspec.structs import asdict
 
 from vpnpf import plugins
 from vpnpf.config_positions import Positions
-from vpnpf.config_schema import ClientTable, ForwardTable, Key, ProfileTable, Root, mended, mistakes_of
+from vpnpf.config_schema import ClientTable, ForwardTable, Key, ProfileTable, Reader, Root
 from vpnpf.errors import ConfigError, Misconfigured, Mistake, Unavailable, UsageError
 from vpnpf.interfaces import Option
 from vpnpf.model import BOTH, ForwardSpec, PolicyMode, PortPolicy, PortRange, ProfileSpec, Protocol
@@ -136,17 +136,13 @@ def parse(text: str, path: Path) -> Config:
         what = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "a number is too long"
         raise ConfigError((Mistake(where, f"it is not TOML: {what}", "see https://toml.io"),)) from None
     positions = Positions(text, path)
-    try:
-        root = Root.model_validate(raw)
-    except ValidationError as error:
-        first = tuple(mistakes_of(error, positions))
-        # What pydantic accepted may be wrong in other ways: say that in the same go, as far as it can be read.
-        rest, broken = mended(raw)
-        more = _Checker(path, positions, broken).check(rest.profiles, rest.clients)[1] if rest else ()
-        raise ConfigError(positions.in_order((*first, *more))) from None
-    config, mistakes = _Checker(path, positions).check(root.profiles, root.clients)
-    if mistakes:
-        raise ConfigError(positions.in_order(mistakes))
+    reader = Reader()
+    root = reader.read(Root, raw)
+    first = tuple(Mistake(positions.where(key), what, hint) for key, what, hint in reader.mistakes)
+    # What has the right type may be wrong in other ways: that is said in the same go.
+    config, more = _Checker(path, positions, frozenset(reader.broken)).check(root.profiles, root.clients)
+    if first or more:
+        raise ConfigError(positions.in_order((*first, *more)))
     return config
 
 
@@ -300,7 +296,7 @@ class _Checker:
             self._wrong((*at, "url"), what, "use https, or a client on this machine")
         source = None
         if table.password is not None:
-            given = [(kind, value) for kind, value in table.password.model_dump().items() if value is not None]
+            given = [(kind, value) for kind, value in asdict(table.password).items() if value is not None]
             inside = any(key[: len(at) + 1] == (*at, "password") for key in self._broken)
             if len(given) != 1 and not inside:
                 self._wrong((*at, "password"), "exactly one place is needed", "keyring, file, env or credential")

@@ -1,198 +1,219 @@
-"""The configuration's tables as pydantic sees them: types and known keys, nothing else."""
+"""The configuration's tables: types and known keys, nothing else.
+
+`read` takes what TOML says apart table by table and goes on after a mistake, so that all of them are found in one go.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from copy import deepcopy
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import FieldInfo, fields
 
-from vpnpf.config_positions import Positions
-from vpnpf.errors import Mistake
 from vpnpf.plugins import nearest
 
 Key = tuple[str | int, ...]
-Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
-Text = Annotated[str, Field(min_length=1)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Text = Annotated[str, Meta(min_length=1)]
+T = TypeVar("T", bound="Table")
 
 
-class Table(BaseModel):
-    """A table: frozen, with the keys it has and no others."""
+def said(text: str) -> Meta:
+    """What a key is for: part of the JSON Schema, and the hint of its mistakes."""
+    return Meta(description=text)
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table: with the keys it has and no others."""
 
 
-class TunnelTable(Table):
+class TunnelTable(Table, frozen=True, kw_only=True):
     """[profiles.NAME.tunnel]."""
 
-    type: Text = Field(description='Tunnel back end: "wireguard".')
-    config: Text = Field(description="The provider's file, relative to this one.")
+    type: Annotated[Text, said('Tunnel back end: "wireguard".')]
+    config: Annotated[Text, said("The provider's file, relative to this one.")]
 
 
-class PolicyTable(Table):
+class PolicyTable(Table, frozen=True, kw_only=True):
     """[profiles.NAME.policy]."""
 
-    mode: Literal["open-all", "block-all", "allow-list"] = Field("allow-list", description="What may come in.")
-    allow: list[str] | None = Field(None, description='"forwarded", and entries such as "22/tcp", "8000-8010/udp".')
+    mode: Annotated[Literal["open-all", "block-all", "allow-list"], said("What may come in.")] = "allow-list"
+    allow: Annotated[list[str] | None, said('"forwarded", and entries such as "22/tcp", "8000-8010/udp".')] = None
 
 
-class LockTable(Table):
+class LockTable(Table, frozen=True, kw_only=True):
     """[profiles.NAME.lock]."""
 
-    lan: bool = Field(True, description="Keep private prefixes on directly connected links reachable.")
+    lan: Annotated[bool, said("Keep private prefixes on directly connected links reachable.")] = True
 
 
-class ForwardTable(Table):
+class ForwardTable(Table, frozen=True, kw_only=True):
     """[profiles.NAME.forwards.NAME]."""
 
-    client: Text | None = Field(None, description="Name of a torrent client under [clients].")
-    protocols: list[Literal["tcp", "udp"]] = Field(["tcp", "udp"], description="What to forward.")
-    internal_port: Port | None = Field(None, description="Fixed local port; otherwise the external port.")
-    external_port: Port | None = Field(None, description="External port to ask for; the provider may give another.")
+    client: Annotated[Text | None, said("Name of a torrent client under [clients].")] = None
+    protocols: Annotated[tuple[Literal["tcp", "udp"], ...], said("What to forward.")] = ("tcp", "udp")
+    internal_port: Annotated[Port | None, said("Fixed local port; otherwise the external port.")] = None
+    external_port: Annotated[Port | None, said("External port to ask for; the provider may give another.")] = None
 
 
-class SecretTable(Table):
+class SecretTable(Table, frozen=True, kw_only=True):
     """Where a secret is: exactly one of the keys."""
 
-    keyring: Text | None = Field(None, description="Name in the keyring, service vpnpf.")
-    file: Text | None = Field(None, description="A file of mode 0600, relative to this one.")
-    env: Text | None = Field(None, description="An environment variable.")
-    credential: Text | None = Field(None, description="A systemd credential (LoadCredential=).")
+    keyring: Annotated[Text | None, said("Name in the keyring, service vpnpf.")] = None
+    file: Annotated[Text | None, said("A file of mode 0600, relative to this one.")] = None
+    env: Annotated[Text | None, said("An environment variable.")] = None
+    credential: Annotated[Text | None, said("A systemd credential (LoadCredential=).")] = None
 
 
-class ProfileTable(Table):
+class ProfileTable(Table, frozen=True, kw_only=True):
     """[profiles.NAME]."""
 
-    provider: Text = Field(description="Id of a provider plug-in; `vpnpf providers` lists them.")
-    options: dict[str, Any] = Field({}, description="The provider's own settings.")
-    tunnel: TunnelTable = Field(description="Type and configuration file of the tunnel.")
-    policy: PolicyTable = Field(PolicyTable(), description="What may come in.")  # type: ignore[call-arg] # all keys have defaults
-    lock: LockTable = Field(LockTable(), description="What may go past the tunnel.")  # type: ignore[call-arg]
-    forwards: dict[str, ForwardTable] = Field({}, description="The ports to get, by a name of your own.")
+    provider: Annotated[Text, said("Id of a provider plug-in; `vpnpf providers` lists them.")]
+    options: Annotated[dict[str, Any], said("The provider's own settings.")] = {}
+    tunnel: Annotated[TunnelTable, said("Type and configuration file of the tunnel.")]
+    policy: Annotated[PolicyTable, said("What may come in.")] = PolicyTable()
+    lock: Annotated[LockTable, said("What may go past the tunnel.")] = LockTable()
+    forwards: Annotated[dict[str, ForwardTable], said("The ports to get, by a name of your own.")] = {}
 
 
-class ClientTable(Table):
+class ClientTable(Table, frozen=True, kw_only=True):
     """[clients.NAME]."""
 
-    type: Text = Field(description='Torrent client plug-in: "qbittorrent".')
-    url: Text = Field(description="Its Web API: http://127.0.0.1:8080.")
-    username: str = Field("", description="Its user; none if the password is an API key.")
-    password: SecretTable | None = Field(None, description="Where its password or API key is.")
+    type: Annotated[Text, said('Torrent client plug-in: "qbittorrent".')]
+    url: Annotated[Text, said("Its Web API: http://127.0.0.1:8080.")]
+    username: Annotated[str, said("Its user; none if the password is an API key.")] = ""
+    password: Annotated[SecretTable | None, said("Where its password or API key is.")] = None
 
 
-class Root(Table):
+class Root(Table, frozen=True, kw_only=True):
     """The configuration of vpnpf (config.toml)."""
 
-    model_config = ConfigDict(title="vpnpf")
-
-    profiles: dict[str, ProfileTable] = Field({}, description="What to run, by a name of your own.")
-    clients: dict[str, ClientTable] = Field({}, description="Torrent clients, by a name of your own.")
+    profiles: Annotated[dict[str, ProfileTable], said("What to run, by a name of your own.")] = {}
+    clients: Annotated[dict[str, ClientTable], said("Torrent clients, by a name of your own.")] = {}
 
 
-_MODELS: dict[str, type[Table]] = {
-    "tunnel": TunnelTable,
-    "policy": PolicyTable,
-    "lock": LockTable,
-    "password": SecretTable,
-}
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the file."""
+    return msgspec.json.schema(Root)
 
 
-_WORDS = {
-    "string_type": "it is not text in quotes",
-    "string_too_short": "it is empty",
-    "int_type": "it is not a whole number",
-    "bool_type": "it is neither true nor false",
-    "list_type": 'it is not a list: [ "…", "…" ]',
-    "greater_than_equal": "it is not a port: 1 to 65535",
-    "less_than_equal": "it is not a port: 1 to 65535",
-}
-"""By pydantic's type of error; its own words are for programmers."""
+class Reader:
+    """One file on its way into tables."""
 
+    def __init__(self) -> None:
+        self.mistakes: list[tuple[Key, str, str]] = []
+        """(key, what is wrong there, hint). Values are not repeated: one may be a secret."""
+        self.broken: set[Key] = set()
+        """Keys of which enough was said: what stands for them in the tables was made up."""
 
-def mistakes_of(error: ValidationError, positions: Positions) -> Iterator[Mistake]:
-    """What pydantic found, in words, with positions and hints. Values are not repeated: one may be a secret."""
-    for each in error.errors(include_url=False, include_input=False):
-        key = each["loc"]
-        where = positions.where(key)
-        last = str(key[-1]) if key else ""
-        match each["type"]:
-            case "extra_forbidden":
-                known = tuple(_model_of(key[:-1]).model_fields)
-                yield Mistake(where, f'unknown key "{last}"', nearest(last, known))
-            case "missing":
-                yield Mistake(where, f'the key "{last}" is missing', _describe(key))
-            case "literal_error":
-                yield Mistake(where, f"it is not one of {each.get('ctx', {}).get('expected')}", "")
-            case "model_type" | "dict_type" if last == "password":
-                hint = '{ keyring = "…" }, { file = "…" }, { env = "…" } or { credential = "…" }'
-                yield Mistake(where, "a password is not written here, only where it is", hint)
-            case "model_type" | "dict_type":
-                yield Mistake(where, "it is not a table", _describe(key))
-            case kind:
-                yield Mistake(where, _WORDS.get(kind, each["msg"].lower()), _describe(key))
+    def read(self, table: type[T], raw: object, key: Key = (), hint: str = "") -> T:
+        """The table at a key; what is wrong in it is noted, and left out or filled up."""
+        if not isinstance(raw, dict):
+            self._wrong(key, "it is not a table", hint)
+            raw = {}
+        known = {field.encode_name: field for field in fields(table)}
+        for name in raw:
+            if name not in known:
+                self._wrong((*key, name), f'unknown key "{name}"', nearest(name, tuple(known)))
+        return table(**{field.name: self._value(field, raw, (*key, name)) for name, field in known.items()})
 
+    def _value(self, field: FieldInfo, raw: Mapping[str, Any], key: Key) -> object:
+        kind, hint = _unwrapped(field.type)
+        if field.encode_name in raw:
+            return self._given(field, kind, raw[field.encode_name], key, hint)
+        if not field.required:
+            return field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+        self._wrong(key, f'the key "{field.encode_name}" is missing', hint)
+        inner = _table_in(kind)
+        # Filled up without a further word.
+        return Reader().read(inner, {}) if inner else MADE_UP
 
-def mended(raw: Mapping[str, Any]) -> tuple[Root | None, frozenset[Key]]:
-    """A file with what is wrong in it left out or filled up, so that the rest can be looked at too; and what that was.
+    def _given(self, field: FieldInfo, kind: Any, value: object, key: Key, hint: str) -> object:  # noqa: ANN401 - a type
+        inner = _table_in(kind)
+        if inner is None:
+            return self._leaf(field, kind, value, key, hint)
+        if inner is SecretTable and not isinstance(value, dict):
+            self._wrong(key, "a password is not written here, only where it is", _PLACES)
+            return None
+        if get_origin(kind) is not dict:
+            return self.read(inner, value, key, hint)
+        if isinstance(value, dict):
+            return {name: self.read(inner, each, (*key, name)) for name, each in value.items()}
+        self._wrong(key, "it is not a table", hint)
+        return {}
 
-    None instead of the first if there is nothing left to look at.
-    """
-    copy = deepcopy(dict(raw))
-    broken: set[Key] = set()
-    for _ in range(_DEEPEST):
+    def _leaf(self, field: FieldInfo, kind: Any, value: object, key: Key, hint: str) -> object:  # noqa: ANN401 - a type
         try:
-            return Root.model_validate(copy), frozenset(broken)
-        except ValidationError as error:
-            for each in error.errors(include_url=False, include_input=False):
-                key = next(
-                    (each["loc"][:n] for n, part in enumerate(each["loc"]) if isinstance(part, int)), each["loc"]
-                )
-                broken.add(key)
-                _mend(copy, key, each["type"])
-    return None, frozenset(broken)
+            return msgspec.convert(value, kind, strict=True)
+        except msgspec.ValidationError:
+            self.broken.add(key)
+        plain = _plain(kind)
+        items = get_args(plain)[:1] if get_origin(plain) in _LISTS else ()
+        if isinstance(value, list) and items:
+            for place, each in enumerate(value):
+                if not _fits(each, items[0]):
+                    self._wrong((*key, place), _words(each, items[0]), hint)
+        else:
+            self._wrong(key, _words(value, kind), hint)
+        return MADE_UP if field.required else field.default
+
+    def _wrong(self, key: Key, what: str, hint: str) -> None:
+        self.mistakes.append((key, what, hint.rstrip(".")))
+        self.broken.add(key)
 
 
-_DEEPEST = 6
-"""Levels of tables in a file: filling one up may show what is missing in the next."""
+_LISTS = (list, tuple)
+MADE_UP = "?"
+"""Stands for a text that is missing or wrong."""
+_PLACES = '{ keyring = "…" }, { file = "…" }, { env = "…" } or { credential = "…" }'
 
 
-def _mend(table: dict[str, Any], key: Key, kind: str) -> None:
-    for part in key[:-1]:
-        if not isinstance(table, dict) or part not in table:
-            return
-        table = table[str(part)]
-    if not (key and isinstance(table, dict)):
-        return
-    last = str(key[-1])
-    field = _model_of(key[:-1]).model_fields.get(last)
-    table.pop(last, None)
-    if kind in {"model_type", "dict_type"} or (field is not None and last == "tunnel"):
-        table[last] = {}
-    elif field is not None and field.is_required():
-        table[last] = "?"
+def _unwrapped(kind: Any) -> tuple[Any, str]:  # noqa: ANN401 - a type
+    """A field's type without its description, and that."""
+    if get_origin(kind) is not Annotated:
+        return kind, ""
+    base, *metas = get_args(kind)
+    described = next((meta.description for meta in metas if meta.description), "")
+    kept = [meta for meta in metas if not meta.description]
+    return (Annotated[base, *kept] if kept else base), described
 
 
-def _model_of(key: Key) -> type[Table]:
-    """The model of the table at a key."""
-    match key:
-        case ():
-            return Root
-        case ("profiles", _):
-            return ProfileTable
-        case ("clients", _):
-            return ClientTable
-        case ("profiles", _, "forwards", _):
-            return ForwardTable
-        case (*_, str(last)) if last in _MODELS:
-            return _MODELS[last]
-        case _:
-            return Table
+def _table_in(kind: Any) -> type[Table] | None:  # noqa: ANN401 - a type
+    """The table that a type is, may be, or has as values."""
+    candidates = (kind, *get_args(kind))
+    return next((each for each in candidates if isinstance(each, type) and issubclass(each, Table)), None)
 
 
-def _describe(key: Key) -> str:
-    """A field's description, as a hint."""
-    while key and isinstance(key[-1], int):
-        key = key[:-1]
-    found = _model_of(key[:-1]).model_fields.get(str(key[-1])) if key else None
-    return (found.description or "").rstrip(".") if found else ""
+def _plain(kind: Any) -> Any:  # noqa: ANN401 - a type
+    """A type without "or None" and without limits."""
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    others = [each for each in get_args(kind) if each is not type(None)]
+    return _plain(others[0]) if type(None) in get_args(kind) else kind
+
+
+def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401 - a type
+    try:
+        msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _words(value: object, kind: Any) -> str:  # noqa: ANN401 - a type
+    """Why a value is not of a type, for a person."""
+    plain = _plain(kind)
+    if get_origin(plain) is Literal:
+        *others, last = map(repr, get_args(plain))
+        return f"it is not one of {', '.join(others)} or {last}"
+    if get_origin(plain) in _LISTS:
+        return 'it is not a list: [ "…", "…" ]'
+    if plain is bool:
+        return "it is neither true nor false"
+    if plain is int:
+        return "it is not a port: 1 to 65535" if type(value) is int else "it is not a whole number"
+    if plain is str:
+        return "it is empty" if value == "" else "it is not text in quotes"
+    return "it is not a table"
