@@ -19,12 +19,11 @@ from vpnpf.firewall.nft import Nft
 from vpnpf.hub import Hub
 from vpnpf.interfaces import ClientOptions, Clock, TorrentClient, TunnelBackend, TunnelOptions
 from vpnpf.io.clock import BootClock
-from vpnpf.io.http import HttpClient, load_ahead
+from vpnpf.io.http import HttpClient
 from vpnpf.io.process import find
 from vpnpf.io.sockets import KernelSockets
 from vpnpf.io.udp import TunnelIO
 from vpnpf.leases import from_store
-from vpnpf.model import State
 from vpnpf.secrets import reader
 from vpnpf.store import FileStore, InstanceLock, make_private, runtime_directory, state_directory
 from vpnpf.supervisor import Supervisor
@@ -39,13 +38,6 @@ class Run:
     hub: Hub
     clock: Clock
     locks: contextlib.ExitStack
-    talks_http: bool
-
-    async def go(self) -> State:
-        """Go on until the profile is stopped; returns its last state."""
-        if self.talks_http:
-            load_ahead()
-        return await self.supervisor.run()
 
     def __enter__(self) -> Self:
         return self
@@ -87,7 +79,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             leases_name=leases,
         )
         machine = initial(settings.spec, plan, clock.now(), from_store(store.load(leases)))
-        return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all(), talks_http=bool(clients))
+        return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all())
 
 
 def backend_of(settings: ProfileSettings) -> TunnelBackend:

@@ -53,7 +53,7 @@ def test_the_rules_come_before_everything_else():
 
 def test_the_tunnel_is_started_once_the_rules_stand():
     world = World(held={StartTunnel}).begin()
-    assert world.names() == ["ApplyFirewall", "ReadClient", "StartTunnel"]
+    assert world.names() == ["ApplyFirewall", "StartTunnel"]
     assert world.phase is Phase.CONNECTING
 
 
@@ -69,9 +69,9 @@ def test_each_link_waits_for_the_one_before():
     assert world.phase is Phase.READY
     assert world.names() == [
         "ApplyFirewall",
-        "ReadClient",
         "StartTunnel",
         "ApplyFirewall",
+        "ReadClient",
         "Acquire",
         "ApplyFirewall",
         "SaveLeases",

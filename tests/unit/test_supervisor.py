@@ -180,7 +180,7 @@ def test_it_runs_to_ready_and_stops_with_no_task_left():
 
     made = run(story)
     names = [name for _, name in made.begun]
-    assert names[:4] == ["ApplyFirewall", "ReadClient", "StartTunnel", "ApplyFirewall"]
+    assert names[:4] == ["ApplyFirewall", "StartTunnel", "ApplyFirewall", "ReadClient"]
     assert names[-3:] == ["Release", "StopTunnel", "RemoveFirewall"]
     assert made.problems() == []
     assert len(made.at(Acquire)) == pytest.approx(121, abs=2)

@@ -54,7 +54,7 @@ async def _run(profile: str | None, config: Path | None, *, events: bool, verbos
             if data is not None:
                 observers.append(_observe("events", write_events(prepared.hub, prepared.clock, data.put), talk))
             # Tasks start in the order they were made: the observers hear the engine's first word.
-            await asyncio.create_task(prepared.go(), name="supervisor")
+            await asyncio.create_task(prepared.supervisor.run(), name="supervisor")
             await asyncio.gather(*observers)
     finally:
         for writer in (data, talk):

@@ -62,8 +62,6 @@ class Planner:
         machine = self.machine
         self._firewall()
         self._ends()
-        if guarded(machine):
-            self._greet()
         if machine.tunnel is None:
             if not machine.planned:
                 self._order(PlanTunnel())
@@ -71,6 +69,7 @@ class Planner:
                 self._order(StartTunnel(machine.plan))
             return
         self._order(CheckTunnel(machine.tunnel), machine.health_at + machine.timing.tunnel)
+        self._greet()
         if guarded(machine):
             for forward in machine.forwards:
                 self._follow(forward, machine.tunnel)
@@ -116,7 +115,7 @@ class Planner:
                 self._look(forward, forward.listen_port)
 
     def _greet(self) -> None:
-        """Look at the torrent clients while the tunnel is made: a wrong password is known early, and who is in is in."""
+        """Look at the torrent clients while the port is asked for: a wrong password is known early, who is in is in."""
         for forward in self.machine.forwards:
             if forward.spec.client is not None and self.machine.job(f"client:{forward.spec.name}").last is None:
                 self._order(ReadClient(forward.spec.name))

@@ -14,7 +14,6 @@ import ipaddress
 import socket
 import ssl
 import sys
-import threading
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -80,7 +79,7 @@ class HttpClient:
             raise Misconfigured(
                 doing, "the password would travel unencrypted", "use https, or a client on this machine"
             )
-        transport = self._transport(scheme, loopback=_is_loopback(host))
+        transport = await self._transport(scheme, loopback=_is_loopback(host))
         try:
             async with asyncio.timeout(self._deadline):
                 response = await transport.fetch(method, url, form, headers, content)
@@ -105,10 +104,12 @@ class HttpClient:
             raise Transient(doing, f"broken answer: {_printable(str(error)) or type(error).__name__}") from None
         return response
 
-    def _transport(self, scheme: str, *, loopback: bool) -> Transport:
+    async def _transport(self, scheme: str, *, loopback: bool) -> Transport:
         kind = f"{scheme} loopback" if loopback else scheme
         if kind not in self._transports:
-            made = _library().Transport(
+            # In a thread: loading takes longer than anything else here, and the loop keeps ports meanwhile.
+            library = await asyncio.to_thread(_library)
+            made = library.Transport(
                 tls=_nobody() if scheme == "http" else _anybody() if loopback else _trust(),
                 limit=LIMIT,
                 local_address=self._local_address,
@@ -116,11 +117,6 @@ class HttpClient:
             )
             self._transports[kind] = made
         return self._transports[kind]
-
-
-def load_ahead() -> None:
-    """Begin to load what the first request needs, in a thread of its own: it is ready once there is a port to tell."""
-    threading.Thread(target=_library, name="loading", daemon=True).start()
 
 
 def _library() -> ModuleType:
