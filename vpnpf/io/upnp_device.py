@@ -24,7 +24,7 @@ from async_upnp_client.client import UpnpRequester, UpnpService
 from async_upnp_client.client_factory import UpnpFactory
 from async_upnp_client.const import NS, HttpRequest, HttpResponse
 from async_upnp_client.exceptions import UpnpActionError, UpnpResponseError
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from vpnpf.errors import Failure, NoAnswer, Transient, Unsupported
 from vpnpf.interfaces import Igd, IgdMapping
@@ -202,7 +202,7 @@ class _Device:
         # A mapping said to be permanent may be one of a gateway that does not say how long: to renew it harms neither.
         if granted.lifetime is None or held.lifetime is None:
             return granted
-        return replace(granted, lifetime=min(granted.lifetime, held.lifetime))
+        return structs.replace(granted, lifetime=min(granted.lifetime, held.lifetime))
 
     async def _add(self, wish: Wish, protocol: Protocol) -> _Said:
         wanted = {
