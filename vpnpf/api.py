@@ -42,6 +42,7 @@ from vpnpf.model import (
     TunnelHealth,
     TunnelPlan,
 )
+from vpnpf.protocol.announcement import Announcement
 from vpnpf.protocol.epoch import Epoch, natpmp_lost, pcp_lost
 from vpnpf.protocol.exchange import Exchange, Schedule
 from vpnpf.protocol.natpmp import RECOMMENDED_LIFETIME, MappingAnswer
@@ -51,6 +52,7 @@ from vpnpf.protocol.pcp_gateway import PcpGateway, PcpMapping
 __all__ = [
     "BOTH",
     "RECOMMENDED_LIFETIME",
+    "Announcement",
     "ClientOptions",
     "Endpoint",
     "Epoch",

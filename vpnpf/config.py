@@ -51,12 +51,14 @@ class ProfileSettings(Struct, frozen=True):
 
     spec: ProfileSpec
     tunnel_type: str
-    tunnel_config: Path
-    """Absolute."""
+    tunnel_configs: tuple[Path, ...]
+    """Absolute; one a server."""
     options: Mapping[str, object] = field(default_factory=dict)
     """The provider's own."""
     clients: Mapping[str, ClientSettings] = field(default_factory=dict)
     """By forward."""
+    exit_check: str | None = None
+    """URL that answers with the address it sees, or None."""
 
 
 class Config(Struct, frozen=True):
@@ -178,14 +180,9 @@ class _Checker:
     def _profile(self, name: str, table: ProfileTable, clients: Mapping[str, ClientSettings]) -> ProfileSettings:
         at: Key = ("profiles", name)
         most = self._provider(at, table)
-        if table.tunnel.type not in plugins.names(Group.TUNNELS):
-            hint = plugins.nearest(table.tunnel.type, plugins.names(Group.TUNNELS))
-            self._wrong((*at, "tunnel", "type"), f'there is no tunnel type "{table.tunnel.type}"', hint)
-        tunnel = self._beside(table.tunnel.config)
-        if _missing(tunnel):
-            self._wrong((*at, "tunnel", "config"), f"there is no file {tunnel}", "download it from your provider")
-        elif not os.access(tunnel, os.R_OK):
-            self._wrong((*at, "tunnel", "config"), f"{tunnel} cannot be read", "run as root, or as its owner")
+        files = self._tunnel((*at, "tunnel"), table)
+        if table.exit_check is not None and (wrong := _wrong_url(table.exit_check)):
+            self._wrong((*at, "exit_check"), wrong, "write it as https://HOST/PATH")
         if not table.forwards:
             self._wrong(at, "no port is asked for", f"add [profiles.{name}.forwards.torrent]")
         elif len(table.forwards) > most:
@@ -196,10 +193,38 @@ class _Checker:
         return ProfileSettings(
             spec=ProfileSpec(name, table.provider, forwards, policy, lan=table.lock.lan),
             tunnel_type=table.tunnel.type,
-            tunnel_config=tunnel.absolute(),
+            tunnel_configs=files,
             options=table.options,
             clients={forward: client for forward, client in used.items() if client},
+            exit_check=table.exit_check,
         )
+
+    def _tunnel(self, at: Key, table: ProfileTable) -> tuple[Path, ...]:
+        """Check the tunnel; returns its files."""
+        kind, given = table.tunnel.type, table.tunnel.config
+        known = plugins.names(Group.TUNNELS)
+        names = [given] if isinstance(given, str) else given or []
+        files = tuple(self._beside(name).absolute() for name in names)
+        if kind not in known:
+            self._wrong((*at, "type"), f'there is no tunnel type "{kind}"', plugins.nearest(kind, known))
+            return files
+        try:
+            wanted = plugins.manifest(Group.TUNNELS, kind).files
+        except Unavailable as error:
+            self._wrong((*at, "type"), error.cause, error.hint)
+            return files
+        if wanted and not files:
+            self._wrong((*at, "config"), 'the key "config" is missing', "download the file from your provider")
+        elif files and not wanted:
+            self._wrong((*at, "config"), f'a tunnel of type "{kind}" has no file', "remove the line")
+        for file in files:
+            if files.count(file) > 1:
+                self._wrong((*at, "config"), f"{file} is there twice", "name each file once")
+            elif _missing(file):
+                self._wrong((*at, "config"), f"there is no file {file}", "download it from your provider")
+            elif not os.access(file, os.R_OK):
+                self._wrong((*at, "config"), f"{file} cannot be read", "run as root, or as its owner")
+        return files
 
     def _provider(self, at: Key, table: ProfileTable) -> int:
         """Check the provider and its options; returns how many forwards it can have."""

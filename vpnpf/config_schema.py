@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -33,7 +34,9 @@ class TunnelTable(Table, frozen=True, kw_only=True):
     """[profiles.NAME.tunnel]."""
 
     type: Annotated[Text, said('Tunnel back end: "wireguard".')]
-    config: Annotated[Text, said("The provider's file, relative to this one.")]
+    config: Annotated[
+        Text | list[Text] | None, said("The provider's file, relative to this one; or a list of them, one a server.")
+    ] = None
 
 
 class PolicyTable(Table, frozen=True, kw_only=True):
@@ -75,6 +78,9 @@ class ProfileTable(Table, frozen=True, kw_only=True):
     tunnel: Annotated[TunnelTable, said("Type and configuration file of the tunnel.")]
     policy: Annotated[PolicyTable, said("What may come in.")] = PolicyTable()
     lock: Annotated[LockTable, said("What may go past the tunnel.")] = LockTable()
+    exit_check: Annotated[
+        Text | None, said("URL that answers with the address it sees: compared with what the gateway says.")
+    ] = None
     forwards: Annotated[dict[str, ForwardTable], said("The ports to get, by a name of your own.")] = {}
 
 
@@ -165,6 +171,7 @@ class Reader:
 
 
 _LISTS = (list, tuple)
+_UNIONS = (Union, UnionType)
 MADE_UP = "?"
 """Stands for a text that is missing or wrong."""
 _PLACES = '{ keyring = "…" }, { file = "…" }, { env = "…" } or { credential = "…" }'
@@ -191,7 +198,7 @@ def _plain(kind: Any) -> Any:  # noqa: ANN401 - a type
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     others = [each for each in get_args(kind) if each is not type(None)]
-    return _plain(others[0]) if type(None) in get_args(kind) else kind
+    return _plain(Union[tuple(others)]) if type(None) in get_args(kind) else kind  # noqa: UP007 - a list of types
 
 
 def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401 - a type
@@ -208,12 +215,12 @@ def _words(value: object, kind: Any) -> str:  # noqa: ANN401 - a type
     if get_origin(plain) is Literal:
         *others, last = map(repr, get_args(plain))
         return f"it is not one of {', '.join(others)} or {last}"
-    if get_origin(plain) in _LISTS:
-        return 'it is not a list: [ "…", "…" ]'
+    if get_origin(plain) in _UNIONS:
+        return "it is neither text in quotes nor a list of such"
     if plain is bool:
         return "it is neither true nor false"
     if plain is int:
         return "it is not a port: 1 to 65535" if type(value) is int else "it is not a whole number"
     if plain is str:
         return "it is empty" if value == "" else "it is not text in quotes"
-    return "it is not a table"
+    return 'it is not a list: [ "…", "…" ]' if get_origin(plain) in _LISTS else "it is not a table"

@@ -12,6 +12,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from vpnpf.model import (
+    EpochRule,
     FailureKind,
     FirewallPolicy,
     FirewallReading,
@@ -21,6 +22,7 @@ from vpnpf.model import (
     MappingRequest,
     Phase,
     Problem,
+    Remedy,
     Tunnel,
     TunnelHealth,
     TunnelPlan,
@@ -51,6 +53,8 @@ class RemoveFirewall(Struct, frozen=True):
 class PlanTunnel(Struct, frozen=True):
     """Read the tunnel's configuration anew, resolve its endpoint."""
 
+    server: int = 0
+    """Which of the profile's servers, from 0."""
     key: str = "tunnel"
 
 
@@ -63,6 +67,13 @@ class StartTunnel(Struct, frozen=True):
 
 class CheckTunnel(Struct, frozen=True):
     """One look at the tunnel."""
+
+    tunnel: Tunnel
+    key: str = "tunnel"
+
+
+class Rekey(Struct, frozen=True):
+    """Shake hands anew, in place: the device and the sockets on it stay."""
 
     tunnel: Tunnel
     key: str = "tunnel"
@@ -135,9 +146,25 @@ class ReadSockets(Struct, frozen=True):
         return f"listening:{self.forward}"
 
 
+class Listen(Struct, frozen=True):
+    """Wait for the gateway to say that it restarted (RFC 6886 section 3.2.1, RFC 6887 section 14.1.1)."""
+
+    tunnel: Tunnel
+    key: str = "announcements"
+
+
+class CheckExit(Struct, frozen=True):
+    """Ask somebody on the internet, through the tunnel, which address he sees."""
+
+    tunnel: Tunnel
+    key: str = "exit"
+
+
 class SaveLeases(Struct, frozen=True):
     """Keep for the next start what we hold now."""
 
+    identity: str
+    """Server and key through which they are held."""
     leases: tuple[tuple[str, Lease], ...]
     key: str = "store"
 
@@ -149,7 +176,10 @@ Work = (
     | PlanTunnel
     | StartTunnel
     | CheckTunnel
+    | Rekey
     | StopTunnel
+    | Listen
+    | CheckExit
     | Acquire
     | Release
     | SetClient
@@ -229,6 +259,34 @@ class TunnelSeen(Struct, frozen=True):
     key: str = "tunnel"
 
 
+class TunnelRekeyed(Struct, frozen=True):
+    """The answer to Rekey: the tunnel shook hands anew."""
+
+    generation: int
+    health: TunnelHealth
+    key: str = "tunnel"
+
+
+class Announced(Struct, frozen=True):
+    """The answer to Listen: the gateway said that it is here."""
+
+    generation: int
+    epoch: int
+    """Its seconds since start of epoch."""
+    at: float
+    """When that arrived."""
+    rule: EpochRule = EpochRule.NATPMP
+    key: str = "announcements"
+
+
+class ExitSeen(Struct, frozen=True):
+    """The answer to CheckExit."""
+
+    generation: int
+    address: str
+    key: str = "exit"
+
+
 class TunnelStopped(Struct, frozen=True):
     """The answer to StopTunnel."""
 
@@ -300,7 +358,10 @@ Answer = (
     | TunnelPlanned
     | TunnelCameUp
     | TunnelSeen
+    | TunnelRekeyed
     | TunnelStopped
+    | Announced
+    | ExitSeen
     | LeaseGranted
     | LeaseReleased
     | ClientSeen
@@ -356,6 +417,29 @@ class PortLost(Struct, frozen=True):
     cause: str
 
 
+class RemedyTaken(Struct, frozen=True):
+    """A step of the ladder is taken."""
+
+    remedy: Remedy
+    cause: str
+    forward: str = ""
+    """Whose failure it is against; empty: the tunnel's."""
+
+
+class GatewayReset(Struct, frozen=True):
+    """The gateway lost its mappings: all of them are asked for again at once."""
+
+    cause: str
+
+
+class ExitDiffers(Struct, frozen=True):
+    """The internet sees another address than the gateway says: ports that are open there are not open here."""
+
+    gateway: str
+    """As the gateway says."""
+    seen: str
+
+
 class ProblemNoticed(Struct, frozen=True):
     """Something failed: the first time, or now in another way."""
 
@@ -368,4 +452,15 @@ class ProblemOver(Struct, frozen=True):
     problem: Problem
 
 
-Notice = PhaseChanged | PortGranted | LeaseRenewed | PortAnnounced | PortLost | ProblemNoticed | ProblemOver
+Notice = (
+    PhaseChanged
+    | PortGranted
+    | LeaseRenewed
+    | PortAnnounced
+    | PortLost
+    | RemedyTaken
+    | GatewayReset
+    | ExitDiffers
+    | ProblemNoticed
+    | ProblemOver
+)

@@ -24,6 +24,7 @@ from vpnpf.model import (
     TunnelPlan,
 )
 from vpnpf.model import Protocol as Transport
+from vpnpf.protocol.announcement import Announcement
 from vpnpf.protocol.exchange import Exchange
 
 T = TypeVar("T")
@@ -60,6 +61,12 @@ class Manifest(Struct, frozen=True):
     options: tuple[Option, ...] = ()
     max_forwards: int = 1
     """How many forwards a profile may have with it (providers only)."""
+    announces: bool = False
+    """Whether its gateway tells everybody when it restarts, so that `listen` is worth calling (providers only)."""
+    direct: bool = False
+    """Whether it works on the machine's own link, without a tunnel, and only there (providers and tunnels)."""
+    files: bool = True
+    """Whether it is made from configuration files (tunnels only)."""
 
 
 class Clock(Protocol):
@@ -140,6 +147,13 @@ class ProviderIO(Protocol):
         """
         ...
 
+    async def hear(self, address: str) -> Announcement:
+        """Wait for a gateway's announcement to 224.0.0.1:5350; what comes from another address or port is dropped.
+
+        Raises Transient when the device is gone, Unsupported where the group cannot be joined.
+        """
+        ...
+
     async def igd(self, gateway_address: str) -> Igd:
         """Find the internet gateway device at this IPv4 address, and no other (UPnP).
 
@@ -162,6 +176,14 @@ class Provider(Protocol):
 
     async def release(self, io: ProviderIO, tunnel: Tunnel, lease: Lease) -> None:
         """Give a lease back. Raises Failure of some kind; the lease counts as gone either way."""
+        ...
+
+
+class Announcing(Provider, Protocol):
+    """A provider whose manifest says that its gateway `announces` itself."""
+
+    async def listen(self, io: ProviderIO, tunnel: Tunnel) -> Announcement:
+        """Wait, for hours if need be, until the gateway announces itself. Raises Failure."""
         ...
 
 
@@ -227,8 +249,8 @@ class TunnelOptions(Struct, frozen=True):
 
     profile: str
     """Name of the profile; device, routing table and mark follow from it, so that a killed run can be undone."""
-    config: str
-    """Absolute path of the provider's configuration file."""
+    configs: tuple[str, ...]
+    """Absolute paths of the provider's configuration files, one a server, in the order in which they are tried."""
     runtime: str
     """Absolute path of a directory (0700) for what must outlive the process but not a reboot."""
     lan: bool = True
@@ -250,8 +272,11 @@ class TunnelBackend(Protocol):
         """See that this machine has what `up` needs. Raises Unavailable or PermissionDenied."""
         ...
 
-    async def plan(self) -> TunnelPlan:
-        """Read the configuration and resolve the endpoint; changes nothing. Raises ConfigError, Failure."""
+    async def plan(self, server: int = 0) -> TunnelPlan:
+        """Read a server's configuration and resolve its endpoint; changes nothing. Raises ConfigError, Failure.
+
+        `server` counts through `TunnelOptions.configs`.
+        """
         ...
 
     async def up(self, plan: TunnelPlan) -> Tunnel:
@@ -260,6 +285,14 @@ class TunnelBackend(Protocol):
 
     async def check(self, tunnel: Tunnel) -> TunnelHealth:
         """One look at handshake and counters; puts back routes that somebody took. Raises Failure: it is gone."""
+        ...
+
+    async def rekey(self, tunnel: Tunnel) -> TunnelHealth:
+        """Shake hands anew in place: device, addresses, routes and the sockets on them stay.
+
+        Raises NoAnswer if the server does not answer (the tunnel stays as it was), LeaseLost if the device is gone,
+        Unsupported if this kind of tunnel cannot.
+        """
         ...
 
     async def down(self) -> None:
@@ -296,6 +329,14 @@ class Lan(Protocol):
 
     async def prefixes(self, without: str) -> tuple[LanPrefix, ...]:
         """Private prefixes (RFC 1918, ULA, link-local) on connected links other than the device `without`."""
+        ...
+
+
+class ExitCheck(Protocol):
+    """Somebody on the internet who says which address he sees."""
+
+    async def address(self, tunnel: Tunnel) -> str:
+        """The address in its canonical form, asked for through the tunnel. Raises Failure."""
         ...
 
 

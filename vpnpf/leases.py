@@ -1,37 +1,75 @@
 """Leases as the store keeps them: enough to ask for the same port after a restart.
 
-Times are left out: CLOCK_BOOTTIME starts anew with the machine, and a lease read back is only a wish.
+They are kept by the identity of the tunnel they were got through: what one server granted (a nonce, a signature) means
+nothing to another. Times are left out: CLOCK_BOOTTIME starts anew with the machine, and a lease read back is only a wish.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 from vpnpf.model import Lease, Protocol
 
+Leases = tuple[tuple[str, Lease], ...]
+"""By forward."""
+REMEMBERED = 16
+"""Identities that are kept; the one that was not used for longest goes first."""
+_ANY = ""
+"""Under which files of the first version, that knew of no identities, are read."""
 
-def to_store(leases: tuple[tuple[str, Lease], ...]) -> dict[str, object]:
-    """By forward, as JSON can hold it."""
+
+def merged(kept: Mapping[str, object] | None, identity: str, leases: Leases) -> dict[str, object]:
+    """What the store had, with the leases of an identity in it, as JSON can hold it."""
+    known = {name: value for name, value in _identities(kept) if name not in {identity, _ANY}}
+    newest = dict(list(known.items())[-(REMEMBERED - 1) :])
+    return {"version": 2, "leases": {**newest, identity: {name: _to_json(lease) for name, lease in leases}}}
+
+
+def from_store(value: Mapping[str, object] | None) -> dict[str, dict[str, Lease]]:
+    """Leases that were held, by identity (the newest last) and forward; what cannot be read is left out."""
+    return {identity: dict(_leases(kept)) for identity, kept in _identities(value)}
+
+
+def wishes(held: Mapping[str, Mapping[str, Lease]], identity: str) -> dict[str, Lease]:
+    """What to ask for through a tunnel: what was held through it, else the ports held last through any other."""
+    found: dict[str, Lease] = {}
+    for name, leases in held.items():
+        if name != identity:
+            found |= {forward: port_of(lease) for forward, lease in leases.items()}
+    return {**found, **held.get(identity, {})}
+
+
+def port_of(lease: Lease) -> Lease:
+    """The port alone, for a server that knows nothing of the lease."""
+    port = lease.external_port
+    return Lease(port, lease.internal_port, lease.protocols, granted_at=0.0, lifetime=0.0)
+
+
+def _identities(value: Mapping[str, object] | None) -> Iterator[tuple[str, Mapping[str, object]]]:
+    whole = value or {}
+    by_identity = whole.get("leases") if whole.get("version") == 2 else {_ANY: whole}  # noqa: PLR2004
+    if isinstance(by_identity, dict):
+        for identity, kept in by_identity.items():
+            if isinstance(kept, dict):
+                yield str(identity), cast("Mapping[str, object]", kept)
+
+
+def _to_json(lease: Lease) -> dict[str, object]:
     return {
-        name: {
-            "external_port": lease.external_port,
-            "internal_port": lease.internal_port,
-            "protocols": [str(protocol) for protocol in lease.protocols],
-            "exit_address": lease.exit_address,
-            "token": lease.token,
-        }
-        for name, lease in leases
+        "external_port": lease.external_port,
+        "internal_port": lease.internal_port,
+        "protocols": [str(protocol) for protocol in lease.protocols],
+        "exit_address": lease.exit_address,
+        "token": lease.token,
     }
 
 
-def from_store(value: Mapping[str, object] | None) -> dict[str, Lease]:
-    """Leases that were held, by forward; what cannot be read is left out, since it is only a wish."""
-    leases = {}
-    for name, kept in (value or {}).items():
-        if not isinstance(kept, dict):
+def _leases(kept: Mapping[str, object]) -> Iterator[tuple[str, Lease]]:
+    for name, value in kept.items():
+        if not isinstance(value, dict):
             continue
-        fields = cast("dict[str, object]", kept)
+        fields = cast("dict[str, object]", value)
         try:
             external, internal = int(str(fields["external_port"])), int(str(fields["internal_port"]))
             protocols = tuple(Protocol(item) for item in cast("list[str]", fields["protocols"]))
@@ -40,13 +78,15 @@ def from_store(value: Mapping[str, object] | None) -> dict[str, Lease]:
         if not (0 < external < 65536 and 0 < internal < 65536 and protocols):  # noqa: PLR2004
             continue
         exit_address = fields.get("exit_address")
-        leases[name] = Lease(
-            external_port=external,
-            internal_port=internal,
-            protocols=protocols,
-            granted_at=0.0,
-            lifetime=0.0,
-            exit_address=exit_address if isinstance(exit_address, str) else None,
-            token=str(fields.get("token", "")),
+        yield (
+            name,
+            Lease(
+                external_port=external,
+                internal_port=internal,
+                protocols=protocols,
+                granted_at=0.0,
+                lifetime=0.0,
+                exit_address=exit_address if isinstance(exit_address, str) else None,
+                token=str(fields.get("token", "")),
+            ),
         )
-    return leases

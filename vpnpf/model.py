@@ -32,6 +32,32 @@ class FailureKind(StrEnum):
     CRASHED = "crashed"
 
 
+class EpochRule(StrEnum):
+    """By which rule a gateway's epoch tells that it lost its mappings."""
+
+    NATPMP = "nat-pmp"
+    """RFC 6886 section 3.6."""
+    PCP = "pcp"
+    """RFC 6887 section 8.5."""
+
+
+class Remedy(StrEnum):
+    """A step of the ladder: what is tried next against a failure that goes on."""
+
+    RETRY = "retry"
+    """The same again."""
+    REMAP = "re-map"
+    """The lease anew, as if nothing were held."""
+    REKEY = "re-key"
+    """New keys for the tunnel in place: device, addresses and sockets stay."""
+    RESTART = "restart"
+    """The tunnel down and up."""
+    NEXT_SERVER = "next server"
+    """The tunnel to another of the profile's servers."""
+    TELL = "tell"
+    """Nothing is left to be tried but the same, slowly; the person is told."""
+
+
 class Phase(StrEnum):
     """Where a profile stands as a whole."""
 
@@ -149,6 +175,12 @@ class TunnelPlan(Struct, frozen=True):
     """Directly connected private prefixes that stay reachable outside the tunnel."""
     notes: tuple[str, ...] = ()
     """Comments of the imported configuration that a provider may read: "NAT-PMP (Port Forwarding) = on"."""
+    server: int = 0
+    """Which of the profile's servers it leads to, from 0."""
+    identity: str = ""
+    """Names server and key, without telling the key: what is held through one is unknown through another."""
+    direct: bool = False
+    """Whether there is no tunnel: the interface is the machine's own link, and the gateway the router on it."""
 
 
 class Tunnel(Struct, frozen=True):
@@ -199,7 +231,10 @@ class Lease(Struct, frozen=True):
     exit_address: str | None = None
     """The address that the internet sees, as the gateway said."""
     epoch: int | None = None
-    """The gateway's seconds since start of epoch at `granted_at` (RFC 6886 section 3.6)."""
+    """The gateway's seconds since start of epoch at `epoch_at`; None: it has none."""
+    epoch_at: float = 0.0
+    """When the answer with `epoch` arrived."""
+    epoch_rule: EpochRule = EpochRule.NATPMP
     token: str = ""
     """Opaque to the core; what the provider needs to renew or release. Stored, never shown."""
 
@@ -352,6 +387,19 @@ class Problem(Struct, frozen=True):
     retry_at: float | None = None
 
 
+class Entry(Struct, frozen=True):
+    """A line of the timeline: what changed, and why."""
+
+    at: float
+    kind: str
+    """As the event of this name: "phase", "granted", "port", "port-lost", "problem", "remedy", ..."""
+    text: str
+    """What happened, in one line."""
+    cause: str = ""
+    forward: str = ""
+    """Whose it is; empty: the profile's."""
+
+
 class State(Struct, frozen=True):
     """All that observers may know of a profile, at one moment."""
 
@@ -365,3 +413,9 @@ class State(Struct, frozen=True):
     firewall: FirewallStage | None
     forwards: tuple[Forward, ...]
     problems: tuple[Problem, ...] = ()
+    timeline: tuple[Entry, ...] = ()
+    """The last transitions, oldest first."""
+    servers: int = 1
+    """How many servers the profile can go to."""
+    exit_seen: str | None = None
+    """The address that the internet was seen to see, if somebody was asked."""

@@ -31,6 +31,7 @@ from msgspec.structs import replace
 from vpnpf.errors import Failure, NoAnswer, Refused, Transient, Unsupported
 from vpnpf.interfaces import Clock, Firewall, Http, HttpResponse, Igd, ProviderIO
 from vpnpf.model import Endpoint, FirewallPolicy, FirewallReading, Hits, Protocol, Tunnel, TunnelPlan
+from vpnpf.protocol.announcement import Announcement
 from vpnpf.protocol.exchange import Exchange, Transmission
 
 T = TypeVar("T")
@@ -154,6 +155,8 @@ class FakeIO(Network):
         """Every datagram, in order, tries that are repeated too."""
         self.exchanges: list[str] = []
         """What each exchange said it was doing, in order."""
+        self.announcements: asyncio.Queue[Announcement] = asyncio.Queue()
+        """What the gateway tells everybody; put one in and `hear` returns."""
         self.igds: dict[str, Igd] = {}
         """The internet gateway devices that are there, by address."""
         self._next_port = FIRST_DYNAMIC_PORT
@@ -213,6 +216,12 @@ class FakeIO(Network):
         if transmission.refused:
             raise Refused(exchange.doing, "connection refused")
         raise NoAnswer(exchange.doing, f"no answer in {exchange.schedule.total:g} s")
+
+    async def hear(self, address: str) -> Announcement:
+        """What was left in `announcements`, first in first out; waits while there is nothing. Raises Transient if gone."""
+        if self.gone:
+            raise Transient(f"listening for announcements of {address}", "No such device")
+        return await self.announcements.get()
 
     async def igd(self, gateway_address: str) -> Igd:
         """One of `igds`. Raises NoAnswer if there is none at that address, Transient if the device is gone."""

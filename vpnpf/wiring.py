@@ -19,15 +19,16 @@ from vpnpf.firewall.nft import Nft
 from vpnpf.hub import Hub
 from vpnpf.interfaces import ClientOptions, Clock, TorrentClient, TunnelBackend, TunnelOptions
 from vpnpf.io.clock import BootClock
+from vpnpf.io.exit_check import HttpExitCheck
 from vpnpf.io.http import HttpClient
 from vpnpf.io.process import find
 from vpnpf.io.sockets import KernelSockets
 from vpnpf.io.udp import TunnelIO
-from vpnpf.leases import from_store
+from vpnpf.leases import from_store, wishes
 from vpnpf.secrets import reader
 from vpnpf.store import FileStore, InstanceLock, make_private, runtime_directory, state_directory
 from vpnpf.supervisor import Supervisor
-from vpnpf.workers import Workers
+from vpnpf.workers import NOBODY, Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,9 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             store=store,
             clock=clock,
             leases_name=leases,
+            exit_check=HttpExitCheck(settings.exit_check) if settings.exit_check else NOBODY,
         )
-        machine = initial(settings.spec, plan, clock.now(), from_store(store.load(leases)))
+        machine = initial(settings.spec, plan, clock.now(), wishes(from_store(store.load(leases)), plan.identity))
         return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all())
 
 
@@ -87,7 +89,7 @@ def backend_of(settings: ProfileSettings) -> TunnelBackend:
     name = settings.spec.name
     options = TunnelOptions(
         profile=name,
-        config=str(settings.tunnel_config),
+        configs=tuple(map(str, settings.tunnel_configs)),
         runtime=str(runtime_directory() / f"profile-{name}"),
         lan=settings.spec.lan,
     )

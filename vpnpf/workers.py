@@ -5,26 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from vpnpf.core.proofs import differs
-from vpnpf.errors import Transient
+from vpnpf.errors import Transient, Unsupported
 from vpnpf.events import (
     Acquire,
+    Announced,
     Answer,
     ApplyFirewall,
+    CheckExit,
     CheckTunnel,
     ClientSeen,
+    ExitSeen,
     FirewallApplied,
     FirewallRead,
     FirewallRemoved,
     LeaseGranted,
     LeaseReleased,
     LeasesSaved,
+    Listen,
     Order,
     PlanTunnel,
     ReadClient,
     ReadFirewall,
     ReadSockets,
+    Rekey,
     Release,
     RemoveFirewall,
     SaveLeases,
@@ -34,12 +40,38 @@ from vpnpf.events import (
     StopTunnel,
     TunnelCameUp,
     TunnelPlanned,
+    TunnelRekeyed,
     TunnelSeen,
     TunnelStopped,
 )
-from vpnpf.interfaces import Clock, Firewall, Provider, ProviderIO, Sockets, Store, TorrentClient, TunnelBackend
-from vpnpf.leases import to_store
-from vpnpf.model import ListenSettings, Tunnel, TunnelHealth
+from vpnpf.interfaces import (
+    Announcing,
+    Clock,
+    ExitCheck,
+    Firewall,
+    Provider,
+    ProviderIO,
+    Sockets,
+    Store,
+    TorrentClient,
+    TunnelBackend,
+)
+from vpnpf.leases import merged
+from vpnpf.model import EpochRule, Lease, ListenSettings, Tunnel, TunnelHealth
+
+PCP_VERSION = 2
+
+
+class Nobody:
+    """An exit check that was not configured (`interfaces.ExitCheck`)."""
+
+    async def address(self, tunnel: Tunnel) -> str:
+        """Raise Unsupported."""
+        del tunnel
+        raise Unsupported("asking which address the internet sees", "nobody to ask was configured")
+
+
+NOBODY = Nobody()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +89,7 @@ class Workers:
     clock: Clock
     leases_name: str
     """Under which name the store keeps the leases."""
+    exit_check: ExitCheck = NOBODY
 
     async def carry_out(self, order: Order) -> Answer:  # noqa: C901, PLR0911 - one flat table of work
         """Do it and return what was learnt. Raises VpnpfError for what did not work."""
@@ -74,14 +107,22 @@ class Workers:
             case RemoveFirewall():
                 await self.firewall.remove()
                 return FirewallRemoved(generation)
-            case PlanTunnel():
-                return TunnelPlanned(generation, await self.backend.plan())
+            case PlanTunnel(server=server):
+                return TunnelPlanned(generation, await self.backend.plan(server))
             case StartTunnel(plan=plan):
                 tunnel = await self.backend.up(plan)
                 # It waited for the first handshake.
                 return TunnelCameUp(generation, tunnel, TunnelHealth(handshake_age=0.0))
             case CheckTunnel(tunnel=tunnel):
                 return TunnelSeen(generation, await self.backend.check(tunnel))
+            case Rekey(tunnel=tunnel):
+                return TunnelRekeyed(generation, await self.backend.rekey(tunnel))
+            case Listen(tunnel=tunnel):
+                heard = await cast("Announcing", self.provider).listen(self.provider_io(tunnel), tunnel)
+                rule = EpochRule.PCP if heard.version == PCP_VERSION else EpochRule.NATPMP
+                return Announced(generation, heard.epoch, self.clock.now(), rule)
+            case CheckExit(tunnel=tunnel):
+                return ExitSeen(generation, await self.exit_check.address(tunnel))
             case StopTunnel():
                 await self.backend.down()
                 return TunnelStopped(generation)
@@ -99,9 +140,12 @@ class Workers:
                 return ClientSeen(generation, work.key, name, settings)
             case ReadSockets(forward=name, port=port):
                 return SocketsSeen(generation, work.key, name, await self.sockets.listening(port))
-            case SaveLeases(leases=leases):
-                await asyncio.to_thread(self.store.save, self.leases_name, to_store(leases))
+            case SaveLeases(identity=identity, leases=leases):
+                await asyncio.to_thread(self._save, identity, leases)
                 return LeasesSaved(generation, leases)
+
+    def _save(self, identity: str, leases: tuple[tuple[str, Lease], ...]) -> None:
+        self.store.save(self.leases_name, merged(self.store.load(self.leases_name), identity, leases))
 
     async def _set_client(self, name: str, wanted: ListenSettings) -> ListenSettings:
         client = self.clients[name]

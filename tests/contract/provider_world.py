@@ -9,7 +9,7 @@ from pathlib import Path
 from mock_provider.faults import Faults
 from mock_provider.natpmp import Machine
 from vpnpf.interfaces import Provider
-from vpnpf.leases import from_store, to_store
+from vpnpf.leases import from_store, merged
 from vpnpf.model import ForwardSpec, Lease, MappingRequest, Protocol
 from vpnpf.testing import FakeClock, FakeIO, Fate, Sent, a_tunnel
 
@@ -74,7 +74,7 @@ def mappings_of(*leases: Lease) -> Mapped:
 
 def stored(lease: Lease) -> Lease:
     """The lease as the next process reads it."""
-    return from_store(to_store((("torrent", lease),)))["torrent"]
+    return from_store(merged(None, "here", (("torrent", lease),)))["here"]["torrent"]
 
 
 def imported_by(path: Path) -> set[str]:

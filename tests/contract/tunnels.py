@@ -160,7 +160,7 @@ class TunnelFixtures:
         """Makes a process with the back end: remote(lan=False, wrap=..., settings=...)."""
 
         def make(*, lan=True, wrap=(), settings=None, profile=profile, config=config):
-            options = TunnelOptions(profile, str(config), str(tmp_path / f"run-{profile}"), lan=lan)
+            options = TunnelOptions(profile, (str(config),), str(tmp_path / f"run-{profile}"), lan=lan)
             return Remote(host, self.backend, options, settings or {}, wrap)
 
         return make
@@ -241,7 +241,7 @@ class TunnelSuite(TunnelFixtures):
             host = provider.lab.client
             config = self.write_config(provider, tmp_path)
             for lan in (True, False):
-                options = TunnelOptions(profile, str(config), str(tmp_path / "run"), lan=lan)
+                options = TunnelOptions(profile, (str(config),), str(tmp_path / "run"), lan=lan)
                 async with (
                     Remote(host, self.backend, options, {}) as backend,
                     Echo(provider.lab.lan, LAN_HOST, PORT) as lan4,

@@ -18,7 +18,7 @@ from mock_provider.peer import Echo, Peer
 from mock_provider.topology import CLIENT, INTERNET, LAN_HOST, ROUTER, Lab
 from tests.system.test_udp import HostIO
 from vpnpf.errors import Misconfigured, Transient
-from vpnpf.leases import from_store, to_store
+from vpnpf.leases import from_store, merged
 from vpnpf.model import BOTH, ForwardSpec, Lease, MappingRequest, Protocol
 from vpnpf.protocol.exchange import Exchange
 from vpnpf.protocol.natpmp import ErrorAnswer, parse_mapping
@@ -227,7 +227,7 @@ async def test_a_wish_that_another_has_in_one_protocol_brings_another_port_in_bo
 async def test_after_a_restart_the_port_is_taken_over(daemon, lab, ours):
     lease = await ours.acquire()
     before = await daemon.rules()
-    kept = from_store(to_store((("torrent", lease),)))["torrent"]
+    kept = from_store(merged(None, "here", (("torrent", lease),)))["here"]["torrent"]
     again = await Ours(lab).acquire(kept)
     assert again.external_port == lease.external_port
     assert await daemon.rules() == before

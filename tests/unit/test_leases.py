@@ -7,8 +7,9 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from vpnpf.leases import from_store, to_store
+from vpnpf.leases import REMEMBERED, from_store, merged, wishes
 from vpnpf.model import BOTH, Lease, Protocol
 
 LEASE = Lease(
@@ -37,7 +38,13 @@ leases = st.builds(
 
 def kept(value):
     """What comes back from a file."""
-    return from_store(json.loads(json.dumps(value)))
+    whole = {"version": 2, "leases": {"here": value}}
+    return from_store(json.loads(json.dumps(whole))).get("here", {})
+
+
+def to_store(held):
+    """What is written for the leases of one identity."""
+    return merged(None, "here", held)["leases"]["here"]
 
 
 @given(st.dictionaries(st.text(min_size=1), leases, max_size=5))
@@ -107,8 +114,48 @@ entries = st.fixed_dictionaries(
 
 @given(st.dictionaries(st.text(), json_values | entries))
 def test_a_file_that_somebody_else_wrote_never_raises(value):
-    for lease in from_store(value).values():
+    held = [*from_store(value).values(), *from_store({"version": 2, "leases": value}).values(), kept(value)]
+    for lease in (lease for leases in held for lease in leases.values()):
         assert 0 < lease.external_port < 65536
         assert 0 < lease.internal_port < 65536
         assert lease.protocols
         assert isinstance(lease.token, str)
+
+
+def test_each_server_and_key_has_leases_of_its_own():
+    first = merged(None, "proton a", (("torrent", LEASE),))
+    both = merged(json.loads(json.dumps(first)), "proton b", (("torrent", replace(LEASE, external_port=50000)),))
+    held = from_store(json.loads(json.dumps(both)))
+    assert held["proton a"]["torrent"].external_port == 40000
+    assert held["proton b"]["torrent"].external_port == 50000
+
+
+def test_another_server_is_asked_for_the_port_but_not_told_the_token():
+    held = from_store(merged(None, "proton a", (("torrent", LEASE),)))
+    wish = wishes(held, "proton b")["torrent"]
+    assert (wish.external_port, wish.token, wish.exit_address) == (40000, "", None)
+    assert wishes(held, "proton a")["torrent"].token == LEASE.token
+
+
+def test_the_port_held_last_is_the_wish_and_what_was_held_here_beats_it():
+    value = merged(None, "a", (("torrent", replace(LEASE, external_port=1111)),))
+    value = merged(value, "b", (("torrent", replace(LEASE, external_port=2222)),))
+    held = from_store(value)
+    assert wishes(held, "c")["torrent"].external_port == 2222
+    assert wishes(held, "a")["torrent"].external_port == 1111
+
+
+def test_the_identity_not_used_for_longest_is_forgotten_first():
+    value = None
+    for number in range(REMEMBERED + 3):
+        value = merged(value, f"server {number}", (("torrent", LEASE),))
+        value = merged(value, "server 0", (("torrent", LEASE),))
+    held = from_store(value)
+    assert len(held) == REMEMBERED
+    assert "server 0" in held
+    assert "server 1" not in held
+
+
+def test_a_file_from_before_identities_is_a_wish_for_any():
+    old = {"torrent": to_store((("torrent", LEASE),))["torrent"]}
+    assert wishes(from_store(old), "anything")["torrent"].external_port == 40000

@@ -119,7 +119,7 @@ async def test_a_part_of_down_that_fails_keeps_no_other_from_being_undone(tmp_pa
 
         return undo_and_wait if waits else undo
 
-    backend = WireGuard(TunnelOptions("home", str(tmp_path / "none.conf"), str(tmp_path)))
+    backend = WireGuard(TunnelOptions("home", (str(tmp_path / "none.conf"),), str(tmp_path)))
     monkeypatch.setattr(routing, "clear", part(0, waits=True))
     monkeypatch.setattr(backend._device, "remove", part(1, waits=True))
     monkeypatch.setattr(backend._rp_filter, "restore", part(2, waits=False))
@@ -348,7 +348,7 @@ def backend(tmp_path, monkeypatch, names):
         monkeypatch.setattr(wireguard.KernelLinks, "prefixes", connected)
         config = tmp_path / "proton.conf"
         config.write_text(CONFIG.format(address=address, dns=dns))
-        return WireGuard(TunnelOptions("home", str(config), str(tmp_path / "run"), lan=lan))
+        return WireGuard(TunnelOptions("home", (str(config),), str(tmp_path / "run"), lan=lan))
 
     return make
 

@@ -163,7 +163,7 @@ TABLE = [
         [("listening", 40000)],
     ),
     (
-        SaveLeases((("torrent", LEASE),)),
+        SaveLeases("here", (("torrent", LEASE),)),
         LeasesSaved(7, (("torrent", LEASE),)),
         [("save", "leases-home", 40000)],
     ),
@@ -210,7 +210,7 @@ async def test_saving_does_not_hold_up_the_loop():
         raise Unavailable("saving", "disk full")
 
     world.save = save
-    saving = asyncio.ensure_future(workers(world).carry_out(Order(SaveLeases((("torrent", LEASE),)), 1)))
+    saving = asyncio.ensure_future(workers(world).carry_out(Order(SaveLeases("here", (("torrent", LEASE),)), 1)))
     await asyncio.sleep(0)
     ticked.set()
     with pytest.raises(Unavailable):

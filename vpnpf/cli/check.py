@@ -47,7 +47,7 @@ def _describe(profile: ProfileSettings) -> list[str]:
     spec = profile.spec
     allow = [*(["forwarded ports"] if spec.policy.forwarded else []), *map(str, spec.policy.ranges)]
     lines = [
-        f"profile {spec.name}: {spec.provider} over {profile.tunnel_type} ({profile.tunnel_config})",
+        f"profile {spec.name}: {spec.provider} over {profile.tunnel_type} ({', '.join(map(str, profile.tunnel_configs)) or 'no file'})",
         f"  comes in: {spec.policy.mode}" + (f": {', '.join(allow)}" if spec.policy.mode == "allow-list" else ""),
         f"  the LAN stays {'reachable' if spec.lan else 'out of reach'}",
     ]

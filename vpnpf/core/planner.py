@@ -153,7 +153,7 @@ class Planner:
     def _save(self) -> None:
         held = tuple((f.spec.name, f.wish) for f in self.machine.forwards if f.wish is not None)
         if _ports(held) != _ports(self.machine.saved):
-            self._order(SaveLeases(held))
+            self._order(SaveLeases(self.machine.plan.identity, held))
 
     # -- stopping -------------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from vpnpf.events import (
+    ExitDiffers,
+    GatewayReset,
     LeaseRenewed,
     Notice,
     PhaseChanged,
@@ -16,8 +18,9 @@ from vpnpf.events import (
     PortLost,
     ProblemNoticed,
     ProblemOver,
+    RemedyTaken,
 )
-from vpnpf.model import PROOF_NAMES, Forward, Lease, Problem, Proof, Proofs, State
+from vpnpf.model import PROOF_NAMES, Entry, Forward, Lease, Problem, Proof, Proofs, State
 
 Json = dict[str, object]
 
@@ -61,10 +64,13 @@ def state_json(state: State, offset: float) -> Json:
         },
         "forwards": [_forward(forward, offset) for forward in state.forwards],
         "problems": [_problem(problem, offset) for problem in state.problems],
+        "server": {"number": tunnel.plan.server + 1 if tunnel else None, "of": state.servers},
+        "exit_seen": state.exit_seen,
+        "timeline": [_entry(entry, offset) for entry in state.timeline],
     }
 
 
-def notice_json(notice: Notice, offset: float) -> Json:  # noqa: PLR0911 - one line a notice
+def notice_json(notice: Notice, offset: float) -> Json:  # noqa: C901, PLR0911 - one line a notice
     """A notice with its kind in "event"."""
     match notice:
         case PhaseChanged(before=before, after=after, cause=cause):
@@ -78,10 +84,26 @@ def notice_json(notice: Notice, offset: float) -> Json:  # noqa: PLR0911 - one l
             return {"event": "port", **announced, **_lease(lease, offset)}
         case PortLost(forward=name, external_port=port, cause=cause):
             return {"event": "port-lost", "forward": name, "external_port": port, "cause": cause}
+        case RemedyTaken(remedy=remedy, cause=cause, forward=name):
+            return {"event": "remedy", "remedy": str(remedy), "forward": name or None, "cause": cause}
+        case GatewayReset(cause=cause):
+            return {"event": "gateway-reset", "cause": cause}
+        case ExitDiffers(gateway=gateway, seen=seen):
+            return {"event": "exit-differs", "gateway": gateway, "seen": seen}
         case ProblemNoticed(problem=problem):
             return {"event": "problem", **_problem(problem, offset)}
         case ProblemOver(problem=problem):
             return {"event": "problem-over", **_problem(problem, offset)}
+
+
+def _entry(entry: Entry, offset: float) -> Json:
+    return {
+        "time": time_of(entry.at, offset),
+        "event": entry.kind,
+        "forward": entry.forward or None,
+        "text": entry.text,
+        "cause": entry.cause,
+    }
 
 
 def _forward(forward: Forward, offset: float) -> Json:

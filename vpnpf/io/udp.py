@@ -18,6 +18,8 @@ from vpnpf.errors import NoAnswer, Refused, Transient, Unsupported
 from vpnpf.interfaces import Clock, Igd
 from vpnpf.io import upnp
 from vpnpf.model import Tunnel
+from vpnpf.protocol import announcement, natpmp
+from vpnpf.protocol.announcement import Announcement
 from vpnpf.protocol.exchange import Exchange, Transmission
 
 T = TypeVar("T")
@@ -66,6 +68,22 @@ class TunnelIO:
         if transmission.refused:
             raise Refused(exchange.doing, "connection refused: nothing listens on that port")
         raise NoAnswer(exchange.doing, f"no answer in {exchange.schedule.total:g} s")
+
+    async def hear(self, address: str) -> Announcement:
+        """Wait for a gateway's announcement; datagrams from another address or port are dropped. Raises Transient."""
+        doing = f"listening for announcements of {address}"
+        loop = asyncio.get_running_loop()
+        own = self._own_address(doing, address)
+        try:
+            with self._join(own) as sock:
+                while True:
+                    data, sender = await loop.sock_recvfrom(sock, _LARGEST + 1)
+                    heard = announcement.parse(data)
+                    if heard is not None and sender[:2] == (address, natpmp.PORT):
+                        return heard
+                    await asyncio.sleep(0)
+        except OSError as error:
+            raise self._no_way(doing, error) from error
 
     async def igd(self, gateway_address: str) -> Igd:
         """Find the internet gateway device (UPnP). Raises NoAnswer, Refused, Transient, Unsupported."""
@@ -119,6 +137,23 @@ class TunnelIO:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._tunnel.interface.encode())
             made.bind((own, 0))
             made.connect((address, port))
+        except OSError:
+            made.close()
+            raise
+        return made
+
+    def _join(self, own: str) -> socket.socket:
+        """A socket in the group that gateways speak to, on the tunnel's device alone. Raises OSError."""
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            made.setblocking(False)
+            # Other programs of this machine listen there too (RFC 6886 section 3.2.1).
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._tunnel.interface.encode())
+            made.bind((announcement.GROUP, announcement.PORT))
+            member = socket.inet_aton(announcement.GROUP) + socket.inet_aton(own)
+            made.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
         except OSError:
             made.close()
             raise

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from vpnpf.core.serialise import notice_json, state_json, time_of
 from vpnpf.events import (
+    ExitDiffers,
+    GatewayReset,
     LeaseRenewed,
     Notice,
     PhaseChanged,
@@ -15,10 +17,11 @@ from vpnpf.events import (
     PortLost,
     ProblemNoticed,
     ProblemOver,
+    RemedyTaken,
 )
 from vpnpf.hub import Hub
 from vpnpf.interfaces import Clock
-from vpnpf.model import Endpoint, Phase, Problem, State
+from vpnpf.model import Endpoint, Phase, Problem, Remedy, State
 
 Put = Callable[[str], None]
 
@@ -33,6 +36,16 @@ _PHASES = {
 }
 _NO_LONGER_READY = "not READY for now"
 _LEFT_BEHIND = "stopped, but not everything could be put back"
+
+
+_REMEDIES = {
+    Remedy.RETRY: "trying the same again",
+    Remedy.REMAP: "asking for the port as if none were held",
+    Remedy.REKEY: "shaking hands anew, in place",
+    Remedy.RESTART: "taking the tunnel down and up",
+    Remedy.NEXT_SERVER: "going to the next server",
+    Remedy.TELL: "nothing is left to be tried but the same, slowly: this needs you",
+}
 
 
 async def write_events(hub: Hub, clock: Clock, put: Put) -> None:
@@ -64,7 +77,7 @@ async def write_talk(hub: Hub, clock: Clock, put: Put, *, verbose: bool = False)
                 put(f"{_hour(clock.now(), offset)} {line}")
 
 
-def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: PLR0911 - one line a notice
+def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: C901, PLR0911 - one line a notice
     """A notice in words."""
     match notice:
         case PhaseChanged():
@@ -86,6 +99,14 @@ def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: PLR091
             return [f"{name}: the internet reaches you at {seen}{inside}{was}"]
         case PortLost(forward=name, external_port=port, cause=cause):
             return [f"{name}: port {port} is lost: {cause}"]
+        case RemedyTaken(remedy=remedy, cause=cause, forward=name):
+            return [f"{name + ': ' if name else ''}{_REMEDIES[remedy]} ({cause})"]
+        case GatewayReset(cause=cause):
+            return [f"the gateway lost its mappings, they are asked for again ({cause})"]
+        case ExitDiffers(gateway=gateway, seen=seen):
+            return [
+                f"problem: the gateway says {gateway}, but the internet sees {seen}: ports may be closed from outside"
+            ]
         case ProblemNoticed(problem=problem):
             return _trouble(problem)
         case ProblemOver(problem=problem):

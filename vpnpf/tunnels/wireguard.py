@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import re
 import time
+from hashlib import blake2s
 from pathlib import Path
 from typing import ClassVar
 from zlib import crc32
@@ -24,8 +25,9 @@ from vpnpf.api import (
     TunnelOptions,
     TunnelPlan,
     Unavailable,
+    Unsupported,
 )
-from vpnpf.errors import VpnpfError
+from vpnpf.errors import ConfigError, Mistake, VpnpfError
 from vpnpf.io import process
 from vpnpf.io.clock import BootClock
 from vpnpf.io.lan import KernelLinks
@@ -64,14 +66,22 @@ class WireGuard:
         self._resolver = SystemResolver()
         self._clock = BootClock()
         self._config: WireGuardConfig | None = None
+        self._server = 0
         self._failures = 0
         """Tries to come up that failed, ever: the address that worked last is the one to begin with."""
         self._handshake = (0, 0.0)
         """The last handshake: as `wg` says it, and when that was on our clock."""
 
     def check_config(self) -> None:
-        """Read the provider's file. Raises ConfigError with every mistake."""
-        self._config = parse(read_text(self._options.config), self._options.config)
+        """Read the provider's files. Raises ConfigError with every mistake."""
+        mistakes: list[Mistake] = []
+        for path in self._options.configs:
+            try:
+                parse(read_text(path), path)
+            except ConfigError as error:
+                mistakes += error.mistakes
+        if mistakes:
+            raise ConfigError(tuple(mistakes))
 
     def check_machine(self) -> None:
         """See that this machine has what `up` needs. Raises Unavailable or PermissionDenied."""
@@ -82,9 +92,9 @@ class WireGuard:
             process.find("wireguard-go")
             prerequisites.need_tun()
 
-    async def plan(self) -> TunnelPlan:
-        """Read the file and look the server up. Raises ConfigError, Transient, Misconfigured."""
-        config = await self._read()
+    async def plan(self, server: int = 0) -> TunnelPlan:
+        """Read a server's file and look it up. Raises ConfigError, Transient, Misconfigured."""
+        config = await self._read(server)
         addresses = await self._endpoints.addresses(config.host, config.port)
         # After a failure the next address has its turn.
         address = addresses[self._failures % len(addresses)]
@@ -101,11 +111,13 @@ class WireGuard:
             gateway=gateway,
             lan=_beside((*config.addresses, *config.dns, gateway), lan),
             notes=config.notes,
+            server=server,
+            identity=_identity(config),
         )
 
     async def up(self, plan: TunnelPlan) -> Tunnel:
         """Bring it up and wait for the first handshake. Raises Failure; then nothing is left."""
-        config = self._config or await self._read()
+        config = self._config if self._config and self._server == plan.server else await self._read(plan.server)
         self._failures += 1
         await self.down()
         try:
@@ -138,6 +150,10 @@ class WireGuard:
             with contextlib.suppress(Unavailable):
                 await in_thread(self._resolver.take, tunnel.plan.dns)
         return TunnelHealth(self._age(handshake), received, sent)
+
+    async def rekey(self, tunnel: Tunnel) -> TunnelHealth:
+        """Shake hands anew in place."""
+        raise Unsupported(f"shaking hands anew with {tunnel.plan.endpoint}", "not possible yet")
 
     async def down(self) -> None:
         """Undo all of `up`, to the end though cancelled. Raises what could not be undone, after all the rest was."""
@@ -172,10 +188,17 @@ class WireGuard:
             self._handshake = (handshake, now - max(0.0, self._clock.wall() - handshake))
         return now - self._handshake[1]
 
-    async def _read(self) -> WireGuardConfig:
-        await in_thread(self.check_config)
-        assert self._config is not None
+    async def _read(self, server: int) -> WireGuardConfig:
+        path = self._options.configs[server]
+        self._config, self._server = parse(await in_thread(read_text, path), path), server
         return self._config
+
+
+def _identity(config: WireGuardConfig) -> str:
+    """Server and key, told by digests that give neither away."""
+    server = blake2s(config.public_key.encode(), digest_size=6).hexdigest()
+    key = blake2s(config.private_key.encode(), digest_size=6).hexdigest()
+    return f"wireguard {server} {key}"
 
 
 def interface_name(profile: str) -> str:
