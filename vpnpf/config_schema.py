@@ -216,7 +216,7 @@ def _words(value: object, kind: Any) -> str:  # noqa: ANN401 - a type
         *others, last = map(repr, get_args(plain))
         return f"it is not one of {', '.join(others)} or {last}"
     if get_origin(plain) in _UNIONS:
-        return "it is neither text in quotes nor a list of such"
+        return "it is neither text in quotes nor a list of such" if value else "it is empty"
     if plain is bool:
         return "it is neither true nor false"
     if plain is int:

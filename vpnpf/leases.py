@@ -48,7 +48,7 @@ def port_of(lease: Lease) -> Lease:
 
 def _identities(value: Mapping[str, object] | None) -> Iterator[tuple[str, Mapping[str, object]]]:
     whole = value or {}
-    by_identity = whole.get("leases") if whole.get("version") == 2 else {_ANY: whole}  # noqa: PLR2004
+    by_identity = whole.get("leases") if whole.get("version") == 2 else {_ANY: whole} if whole else {}  # noqa: PLR2004
     if isinstance(by_identity, dict):
         for identity, kept in by_identity.items():
             if isinstance(kept, dict):

@@ -58,7 +58,7 @@ def test_the_example_of_the_readme(path, directory):
     profile = loaded.profile(None)
     assert loaded.profile("home") is profile
     assert (profile.spec.name, profile.spec.provider, profile.tunnel_type) == ("home", "protonvpn", "wireguard")
-    assert profile.tunnel_config == directory / "home.conf"
+    assert profile.tunnel_configs == (directory / "home.conf",)
     assert profile.spec.policy == PortPolicy(PolicyMode.ALLOW_LIST, forwarded=True)
     (forward,) = profile.spec.forwards
     assert (forward.name, forward.client, forward.client_local) == ("torrent", "qb", True)
@@ -120,7 +120,7 @@ def test_a_home_directory_is_meant_by_a_tilde(path, tmp_path_factory, monkeypatc
     (home / "x.conf").touch()
     monkeypatch.setenv("HOME", str(home))
     text = EXAMPLE.replace('"home.conf"', '"~/x.conf"')
-    assert parse(text, path).profile("home").tunnel_config == home / "x.conf"
+    assert parse(text, path).profile("home").tunnel_configs == (home / "x.conf",)
 
 
 def test_one_of_several_profiles(path):
@@ -285,7 +285,8 @@ def test_a_broken_plugin_is_a_mistake_and_no_crash(path, monkeypatch):
         raise plugins.Unavailable("loading", "ImportError: it is broken", "install it anew")
 
     monkeypatch.setattr(module.plugins, "manifest", broken)
-    (one,) = mistakes(EXAMPLE, path)
+    one, other = mistakes(EXAMPLE, path)
+    assert (other.what, other.hint) == (one.what, one.hint)
     assert (one.what, one.hint) == ("ImportError: it is broken", "install it anew")
 
 

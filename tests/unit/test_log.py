@@ -15,6 +15,8 @@ from vpnpf.events import (
     Acquire,
     ApplyFirewall,
     CheckTunnel,
+    ExitDiffers,
+    GatewayReset,
     LeaseRenewed,
     Notice,
     PhaseChanged,
@@ -23,10 +25,11 @@ from vpnpf.events import (
     PortLost,
     ProblemNoticed,
     ProblemOver,
+    RemedyTaken,
     StopTunnel,
 )
 from vpnpf.hub import KEPT, Hub, Moment
-from vpnpf.model import BOTH, FailureKind, Lease, Phase, Problem
+from vpnpf.model import BOTH, FailureKind, Lease, Phase, Problem, Remedy
 from vpnpf.observers.log import talk, write_events, write_talk
 
 LEASE = Lease(40000, 40000, BOTH, START, 60.0, exit_address="198.51.100.7")
@@ -117,6 +120,22 @@ LINES = [
     (
         PortLost("torrent", 40000, "the lease ran out before it could be renewed"),
         ["torrent: port 40000 is lost: the lease ran out before it could be renewed"],
+    ),
+    (
+        RemedyTaken(Remedy.REKEY, "asking 10.2.0.1: no answer", "torrent"),
+        ["torrent: shaking hands anew, in place (asking 10.2.0.1: no answer)"],
+    ),
+    (RemedyTaken(Remedy.NEXT_SERVER, "why"), ["going to the next server (why)"]),
+    (
+        GatewayReset("its epoch began anew"),
+        ["the gateway lost its mappings, they are asked for again (its epoch began anew)"],
+    ),
+    (
+        ExitDiffers("198.51.100.11", "198.51.100.12"),
+        [
+            "problem: the gateway says 198.51.100.11, but the internet sees 198.51.100.12: "
+            "ports may be closed from outside"
+        ],
     ),
     (
         ProblemNoticed(HINT),

@@ -14,6 +14,8 @@ from vpnpf.core.serialise import notice_json, state_json, time_of
 from vpnpf.core.state import initial, view
 from vpnpf.events import (
     Acquire,
+    ExitDiffers,
+    GatewayReset,
     LeaseRenewed,
     Notice,
     PhaseChanged,
@@ -22,8 +24,9 @@ from vpnpf.events import (
     PortLost,
     ProblemNoticed,
     ProblemOver,
+    RemedyTaken,
 )
-from vpnpf.model import BOTH, PROOF_NAMES, FailureKind, Lease, Phase, PortPolicy, PortRange, Problem, Protocol
+from vpnpf.model import BOTH, PROOF_NAMES, FailureKind, Lease, Phase, PortPolicy, PortRange, Problem, Protocol, Remedy
 
 OFFSET = 1_800_000_000.0
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -51,6 +54,9 @@ def test_the_keys_of_a_state():
         "policy",
         "forwards",
         "problems",
+        "server",
+        "exit_seen",
+        "timeline",
     }
     assert state["tunnel"].keys() == {
         "interface",
@@ -187,6 +193,13 @@ NOTICES = [
         PortLost("torrent", 40000, "it ran out"),
         {"event": "port-lost", "forward": "torrent", "external_port": 40000, "cause": "it ran out"},
     ),
+    (
+        RemedyTaken(Remedy.REKEY, "why", "torrent"),
+        {"event": "remedy", "remedy": "re-key", "forward": "torrent", "cause": "why"},
+    ),
+    (RemedyTaken(Remedy.RESTART, "why"), {"event": "remedy", "remedy": "restart", "forward": None}),
+    (GatewayReset("why"), {"event": "gateway-reset", "cause": "why"}),
+    (ExitDiffers("1.2.3.4", "1.2.3.5"), {"event": "exit-differs", "gateway": "1.2.3.4", "seen": "1.2.3.5"}),
     (ProblemNoticed(PROBLEM), {"event": "problem", "doing": "asking 10.2.0.1", "kind": "transient", "failures": 3}),
     (ProblemOver(PROBLEM), {"event": "problem-over", "message": "no answer", "hint": "look"}),
 ]

@@ -184,4 +184,10 @@ def test_it_rests_on_the_interfaces_alone():
     tree = ast.parse(Path(testing.__file__).read_text())
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     ours = {name for name in modules if name.startswith(("vpnpf", "mock_provider"))}
-    assert ours <= {"vpnpf.errors", "vpnpf.interfaces", "vpnpf.model", "vpnpf.protocol.exchange"}
+    assert ours <= {
+        "vpnpf.errors",
+        "vpnpf.interfaces",
+        "vpnpf.model",
+        "vpnpf.protocol.announcement",
+        "vpnpf.protocol.exchange",
+    }

@@ -12,20 +12,25 @@ from tests.unit.engine_world import FORWARD, PLAN, TUNNEL
 from vpnpf.errors import Transient, Unavailable
 from vpnpf.events import (
     Acquire,
+    Announced,
     ApplyFirewall,
+    CheckExit,
     CheckTunnel,
     ClientSeen,
+    ExitSeen,
     FirewallApplied,
     FirewallRead,
     FirewallRemoved,
     LeaseGranted,
     LeaseReleased,
     LeasesSaved,
+    Listen,
     Order,
     PlanTunnel,
     ReadClient,
     ReadFirewall,
     ReadSockets,
+    Rekey,
     Release,
     RemoveFirewall,
     SaveLeases,
@@ -35,12 +40,14 @@ from vpnpf.events import (
     StopTunnel,
     TunnelCameUp,
     TunnelPlanned,
+    TunnelRekeyed,
     TunnelSeen,
     TunnelStopped,
     Work,
 )
 from vpnpf.model import (
     BOTH,
+    EpochRule,
     FirewallPolicy,
     FirewallReading,
     FirewallStage,
@@ -52,6 +59,7 @@ from vpnpf.model import (
     Protocol,
     TunnelHealth,
 )
+from vpnpf.protocol.announcement import Announcement
 from vpnpf.workers import Workers
 
 POLICY = FirewallPolicy(FirewallStage.CONNECTED, PLAN, PortPolicy())
@@ -85,8 +93,8 @@ class Everything:
     async def remove(self):
         self.asked.append(("remove",))
 
-    async def plan(self):
-        self.asked.append(("plan",))
+    async def plan(self, server):
+        self.asked.append(("plan", server))
         return PLAN
 
     async def up(self, plan):
@@ -96,6 +104,18 @@ class Everything:
     async def check(self, tunnel):
         self.asked.append(("check", tunnel))
         return HEALTH
+
+    async def rekey(self, tunnel):
+        self.asked.append(("rekey", tunnel))
+        return HEALTH
+
+    async def address(self, tunnel):
+        self.asked.append(("address", tunnel))
+        return "198.51.100.11"
+
+    async def listen(self, io, tunnel):
+        self.asked.append(("listen", io, tunnel))
+        return Announcement(2, 77)
 
     async def down(self):
         self.asked.append(("down",))
@@ -123,23 +143,29 @@ class Everything:
         return SOCKETS
 
     def save(self, name, value):
-        self.asked.append(("save", name, value["torrent"]["external_port"]))
+        self.asked.append(("save", name, value["leases"]["here"]["torrent"]["external_port"]))
+
+    def load(self, name):
+        return None
 
     class manifest:  # noqa: N801 - as plug-ins have it
         name = "qBittorrent"
 
 
 def workers(world):
-    return Workers(world, world, world, world.io, {"torrent": world}, world, world, world, "leases-home")
+    return Workers(world, world, world, world.io, {"torrent": world}, world, world, world, "leases-home", world)
 
 
 TABLE = [
     (ApplyFirewall(POLICY), FirewallApplied(7, POLICY, READING), [("apply", POLICY, 1000.0)]),
     (ReadFirewall(), FirewallRead(7, READING), [("read",)]),
     (RemoveFirewall(), FirewallRemoved(7), [("remove",)]),
-    (PlanTunnel(), TunnelPlanned(7, PLAN), [("plan",)]),
+    (PlanTunnel(3), TunnelPlanned(7, PLAN), [("plan", 3)]),
     (StartTunnel(PLAN), TunnelCameUp(7, TUNNEL, TunnelHealth(0.0)), [("up", PLAN)]),
     (CheckTunnel(TUNNEL), TunnelSeen(7, HEALTH), [("check", TUNNEL)]),
+    (Rekey(TUNNEL), TunnelRekeyed(7, HEALTH), [("rekey", TUNNEL)]),
+    (Listen(TUNNEL), Announced(7, 77, 1000.0, EpochRule.PCP), [("io", TUNNEL), ("listen", "io", TUNNEL)]),
+    (CheckExit(TUNNEL), ExitSeen(7, "198.51.100.11"), [("address", TUNNEL)]),
     (StopTunnel(), TunnelStopped(7), [("down",)]),
     (
         Acquire("torrent", TUNNEL, REQUEST),
