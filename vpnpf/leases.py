@@ -31,21 +31,6 @@ def from_store(value: Mapping[str, object] | None) -> dict[str, dict[str, Lease]
     return {identity: dict(_leases(kept)) for identity, kept in _identities(value)}
 
 
-def wishes(held: Mapping[str, Mapping[str, Lease]], identity: str) -> dict[str, Lease]:
-    """What to ask for through a tunnel: what was held through it, else the ports held last through any other."""
-    found: dict[str, Lease] = {}
-    for name, leases in held.items():
-        if name != identity:
-            found |= {forward: port_of(lease) for forward, lease in leases.items()}
-    return {**found, **held.get(identity, {})}
-
-
-def port_of(lease: Lease) -> Lease:
-    """The port alone, for a server that knows nothing of the lease."""
-    port = lease.external_port
-    return Lease(port, lease.internal_port, lease.protocols, granted_at=0.0, lifetime=0.0)
-
-
 def _identities(value: Mapping[str, object] | None) -> Iterator[tuple[str, Mapping[str, object]]]:
     whole = value or {}
     by_identity = whole.get("leases") if whole.get("version") == 2 else {_ANY: whole} if whole else {}  # noqa: PLR2004

@@ -24,7 +24,7 @@ from vpnpf.io.http import HttpClient
 from vpnpf.io.process import find
 from vpnpf.io.sockets import KernelSockets
 from vpnpf.io.udp import TunnelIO
-from vpnpf.leases import from_store, wishes
+from vpnpf.leases import from_store
 from vpnpf.secrets import reader
 from vpnpf.store import FileStore, InstanceLock, make_private, runtime_directory, state_directory
 from vpnpf.supervisor import Supervisor
@@ -80,7 +80,15 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             leases_name=leases,
             exit_check=HttpExitCheck(settings.exit_check) if settings.exit_check else NOBODY,
         )
-        machine = initial(settings.spec, plan, clock.now(), wishes(from_store(store.load(leases)), plan.identity))
+        machine = initial(
+            settings.spec,
+            plan,
+            clock.now(),
+            from_store(store.load(leases)),
+            servers=max(1, len(settings.tunnel_configs)),
+            announces=provider.manifest.announces,
+            exit_check=settings.exit_check is not None,
+        )
         return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all())
 
 

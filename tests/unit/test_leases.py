@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from vpnpf.leases import REMEMBERED, from_store, merged, wishes
+from vpnpf.core.state import wishes_for as wishes
+from vpnpf.leases import REMEMBERED, from_store, merged
 from vpnpf.model import BOTH, Lease, Protocol
 
 LEASE = Lease(

@@ -7,14 +7,19 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
+from vpnpf.core.draft import dead, ended
+from vpnpf.core.failing import LOOKS, Failing
 from vpnpf.core.policy import stands
 from vpnpf.core.proofs import count
-from vpnpf.core.schedule import HANDSHAKE_DEAD, SOONEST_RETRY, backoff, renew_at, retry_renewal
-from vpnpf.core.state import ForwardState, Job, Machine
+from vpnpf.core.remedies import Step
+from vpnpf.core.schedule import HANDSHAKE_DEAD, renew_at
+from vpnpf.core.state import Job
 from vpnpf.events import (
+    Announced,
     Answer,
     ClientSeen,
     Event,
+    ExitSeen,
     FirewallApplied,
     FirewallRead,
     FirewallRemoved,
@@ -22,42 +27,29 @@ from vpnpf.events import (
     LeaseReleased,
     LeaseRenewed,
     LeasesSaved,
-    Notice,
     PortGranted,
-    PortLost,
-    ProblemNoticed,
     ProblemOver,
     SocketsSeen,
     StopRequested,
     Tick,
     TunnelCameUp,
     TunnelPlanned,
+    TunnelRekeyed,
     TunnelSeen,
     TunnelStopped,
     WorkFailed,
 )
-from vpnpf.model import FailureKind, FirewallReading, Problem, Proof, Proofs
-
-TUNNEL_LOOKS = 3
-"""Looks at a tunnel that may fail in a row before it counts as lost; one may fail because the machine is busy."""
-STOP_TRIES = 3
-"""Tries to undo something while stopping, before it is left and said; one if it is forced."""
-STOP_AGAIN = 1.0
-"""Seconds between those tries, whatever the failure says: nobody waits minutes for an end."""
-LOOKS = frozenset({"PlanTunnel", "CheckTunnel", "ReadFirewall", "ReadClient", "ReadSockets"})
-"""Work that changes nothing: its success says nothing about a change that failed under the same key."""
-AGAIN_LATER = 60.0
-"""Seconds until a look that was refused is tried again, or a torrent client; its driver does not repeat a wrong
-password."""
+from vpnpf.model import (
+    FailureKind,
+    FirewallReading,
+    Proofs,
+    Remedy,
+)
+from vpnpf.protocol.epoch import Epoch
 
 
-class Absorber:
+class Absorber(Failing):
     """One event on its way into the memory."""
-
-    def __init__(self, machine: Machine, now: float) -> None:
-        self.machine = machine
-        self.now = now
-        self.notices: list[Notice] = []
 
     def absorb(self, event: Event) -> None:
         """Take the event in. An answer of an older generation changes nothing."""
@@ -76,10 +68,8 @@ class Absorber:
                     self._succeeded(event, job)
         self._expire()
 
-    # -- answers --------------------------------------------------------------------------------
-
-    def _succeeded(self, event: Answer, job: Job) -> None:  # noqa: C901 - one flat table of answers
-        if isinstance(event, LeaseGranted) and _ended(event.lease.expires_at, self.now):
+    def _succeeded(self, event: Answer, job: Job) -> None:  # noqa: C901, PLR0915 - one flat table of answers
+        if isinstance(event, LeaseGranted) and ended(event.lease.expires_at, self.now):
             cause = "it had ended before it arrived"
             late = WorkFailed(event.generation, event.key, FailureKind.TRANSIENT, "taking a lease", cause)
             self._failed(late, job)
@@ -99,16 +89,26 @@ class Absorber:
             case FirewallRemoved():
                 self._set(applied=None, reading=None, reading_at=self.now, firewall_gone=True)
             case TunnelPlanned(plan=plan):
-                self._set(plan=plan, planned=True)
+                self._planned(plan)
             case TunnelCameUp(tunnel=tunnel, health=health):
                 number = self.machine.tunnel_number + 1
-                self._set(tunnel=tunnel, tunnel_number=number, health=health, health_at=self.now)
+                self._set(tunnel=tunnel, tunnel_number=number, health=health, health_at=self.now, exit_at=-math.inf)
             case TunnelSeen(health=health):
                 # After a suspend the tunnel is given until the next look: it shakes hands anew when something is sent.
                 awake = self.now - self.machine.health_at <= HANDSHAKE_DEAD
                 self._set(health=health, health_at=self.now)
-                if awake and (health.handshake_age is None or health.handshake_age > HANDSHAKE_DEAD):
-                    self._tunnel_lost()
+                if awake and dead(health) and not self.machine.rekey_due:
+                    age = "never shook hands" if health.handshake_age is None else "last shook hands long ago"
+                    self._climb(Step(Remedy.REKEY, f"the tunnel {age}"))
+            case TunnelRekeyed(health=health):
+                self._set(health=health, health_at=self.now, rekey_due=False)
+                if dead(health):
+                    self._restart("it shook hands anew and is dead all the same")
+            case Announced(epoch=epoch, at=at, rule=rule):
+                self._set(heard_at=self.now)
+                self._epoch(Epoch(epoch, at), rule, "")
+            case ExitSeen(address=address):
+                self._exit(address)
             case TunnelStopped():
                 self._stopped()
             case LeaseGranted():
@@ -129,6 +129,8 @@ class Absorber:
         forward, lease = self._of(event.forward), event.lease
         held = forward.lease
         number = self.machine.tunnel_number
+        if lease.epoch is not None:
+            self._epoch(Epoch(lease.epoch, lease.epoch_at or lease.granted_at), lease.epoch_rule, event.forward)
         if held is not None and (held.external_port, held.internal_port) == (lease.external_port, lease.internal_port):
             self._forward(event.forward, lease=lease, wish=lease, leased_for=number, renew_at=renew_at(lease, self.now))
             self.notices.append(LeaseRenewed(event.forward, lease))
@@ -150,71 +152,6 @@ class Absorber:
         )
         self.notices.append(PortGranted(event.forward, lease, held.external_port if held else None))
 
-    def _failed(self, event: WorkFailed, job: Job) -> None:
-        failures = job.failures + 1 if job.failed == job.running else 1
-        wait = self._wait(event, job.running, failures)
-        retry_at = None if math.isinf(wait) else self.now + wait
-        before = job.problem
-        new = before is None or (before.kind, before.message) != (event.kind, event.cause)
-        problem = Problem(
-            doing=event.doing,
-            kind=event.kind,
-            message=event.cause,
-            hint=event.hint,
-            since=before.since if before else self.now,
-            failures=failures,
-            retry_at=retry_at,
-        )
-        if new:
-            self.notices.append(ProblemNoticed(problem))
-        self._set_job(
-            event.key,
-            replace(
-                job,
-                running="",
-                failed=job.running,
-                failures=failures,
-                not_before=self.now + wait,
-                problem=problem,
-            ),
-        )
-        kind, _, name = event.key.partition(":")
-        enough = 1 if self.machine.force else STOP_TRIES
-        if kind == "lease" and self.machine.stopping:
-            self._forward(name, released=True)
-        elif kind == "lease" and event.kind is FailureKind.LEASE_LOST:
-            self._drop(self._of(name), event.cause)
-        elif job.running == "StopTunnel" and failures >= enough:
-            self._set(tunnel_gone=True)
-        elif job.running == "RemoveFirewall" and failures >= enough:
-            self._set(firewall_gone=True)
-        elif job.running == "CheckTunnel":
-            gone = event.kind is FailureKind.LEASE_LOST
-            if gone or failures >= TUNNEL_LOOKS:
-                self._tunnel_lost()
-        elif job.running == "StartTunnel":
-            # The server may have moved, or another of its addresses has its turn.
-            self._set(planned=False)
-
-    def _wait(self, event: WorkFailed, running: str, failures: int) -> float:  # noqa: PLR0911 - one rule a line
-        """Seconds until the same is tried again."""
-        kind, _, name = event.key.partition(":")
-        if self.machine.stopping:
-            return STOP_AGAIN
-        if running == "CheckTunnel":
-            return self.machine.timing.tunnel / TUNNEL_LOOKS
-        if event.retry_after is not None:
-            return max(SOONEST_RETRY, event.retry_after)
-        if event.kind in {FailureKind.MISCONFIGURED, FailureKind.UNSUPPORTED}:
-            return AGAIN_LATER if kind == "client" or running in LOOKS - {"PlanTunnel"} else math.inf
-        if event.kind is FailureKind.LEASE_LOST and failures == 1:
-            return 0.0
-        wait = backoff(failures, f"{self.machine.spec.name}/{event.key}")
-        if kind == "lease":
-            lease = self._of(name).lease
-            return retry_renewal(lease, wait, self.now) if lease else wait
-        return wait
-
     def _read(self, reading: FirewallReading) -> None:
         """The rule set as it is; the first reading of one that has a forward's port is what its hits count from."""
         self._set(reading=reading, reading_at=self.now)
@@ -224,61 +161,3 @@ class Absorber:
             if forward.hits_before is None and reading.intact and stands(self.machine, forward, self.now):
                 hits = {protocol: hits.packets for protocol, hits in count(self.machine, forward.spec.name).items()}
                 self._forward(forward.spec.name, hits_before=MappingProxyType(hits))
-
-    # -- losses ---------------------------------------------------------------------------------
-
-    def _tunnel_lost(self) -> None:
-        """Forget what depended on the tunnel; leases are kept until they end, and renewed once it is back."""
-        jobs = {key: replace(job, running="", not_before=0.0) for key, job in self.machine.jobs.items() if ":" in key}
-        self._set(tunnel=None, health=None, planned=False, jobs=MappingProxyType({**self.machine.jobs, **jobs}))
-        for forward in self.machine.forwards:
-            # What came in through that tunnel proves nothing of the next.
-            proofs = replace(forward.proofs, reachable=Proof())
-            self._forward(forward.spec.name, replaced=None, sockets=None, hits_before=None, proofs=proofs)
-            if forward.lease is not None:
-                self._forward(forward.spec.name, renew_at=self.now)
-
-    def _stopped(self) -> None:
-        """Without the tunnel nothing is held any more that anybody could reach; it stays a wish for the next start."""
-        self._set(tunnel=None, health=None, tunnel_gone=True)
-        for forward in self.machine.forwards:
-            self._forward(forward.spec.name, lease=None, replaced=None, renew_at=None, sockets=None, announced=None)
-
-    def _expire(self) -> None:
-        for forward in self.machine.forwards:
-            if forward.replaced is not None and _ended(forward.replaced.expires_at, self.now):
-                self._forward(forward.spec.name, replaced=None)
-            if forward.lease is not None and _ended(forward.lease.expires_at, self.now):
-                self._drop(self._of(forward.spec.name), "the lease ran out before it could be renewed")
-
-    def _drop(self, forward: ForwardState, cause: str) -> None:
-        if forward.announced is not None:
-            self.notices.append(PortLost(forward.spec.name, forward.announced.external_port, cause))
-        self._forward(
-            forward.spec.name,
-            lease=None,
-            replaced=None,
-            wish=forward.lease or forward.wish,
-            renew_at=None,
-            sockets=None,
-            announced=None,
-        )
-
-    # -- memory ---------------------------------------------------------------------------------
-
-    def _of(self, name: str) -> ForwardState:
-        return next(forward for forward in self.machine.forwards if forward.spec.name == name)
-
-    def _forward(self, name: str, **changes: object) -> None:
-        forwards = tuple(replace(f, **changes) if f.spec.name == name else f for f in self.machine.forwards)
-        self._set(forwards=forwards)
-
-    def _set(self, **changes: object) -> None:
-        self.machine = replace(self.machine, **changes)
-
-    def _set_job(self, key: str, job: Job) -> None:
-        self._set(jobs=MappingProxyType({**self.machine.jobs, key: job}))
-
-
-def _ended(at: float | None, now: float) -> bool:
-    return at is not None and at <= now

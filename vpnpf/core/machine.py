@@ -38,12 +38,10 @@ from vpnpf.core.absorb import Absorber
 from vpnpf.core.planner import Planner
 from vpnpf.core.policy import guarded, intact, stands
 from vpnpf.core.proofs import followed, prove
+from vpnpf.core.remedies import HOPELESS
 from vpnpf.core.state import ForwardState, Machine
 from vpnpf.events import Event, Notice, Order, PhaseChanged, PortAnnounced, Tick
-from vpnpf.model import PROOF_NAMES, FailureKind, Phase, Problem, Proof
-
-HOPELESS = frozenset({FailureKind.MISCONFIGURED, FailureKind.UNSUPPORTED})
-"""Kinds of failure that do not pass by themselves."""
+from vpnpf.model import PROOF_NAMES, Phase, Problem, Proof
 
 
 def step(machine: Machine, event: Event, now: float) -> tuple[Machine, tuple[Order, ...], tuple[Notice, ...]]:

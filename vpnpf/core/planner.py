@@ -14,17 +14,20 @@ from msgspec.structs import replace
 
 from vpnpf.core.policy import guarded, intact, policy_for, stands
 from vpnpf.core.proofs import wanted_settings
-from vpnpf.core.schedule import next_look
+from vpnpf.core.schedule import EXIT_AGAIN, next_look
 from vpnpf.core.state import ForwardState, Machine
 from vpnpf.events import (
     Acquire,
     ApplyFirewall,
+    CheckExit,
     CheckTunnel,
+    Listen,
     Order,
     PlanTunnel,
     ReadClient,
     ReadFirewall,
     ReadSockets,
+    Rekey,
     Release,
     RemoveFirewall,
     SaveLeases,
@@ -36,6 +39,8 @@ from vpnpf.events import (
 from vpnpf.model import FirewallStage, MappingRequest, Phase, Tunnel
 
 NOW = -math.inf
+HEARD_AGAIN = 0.25
+"""Seconds; whoever announces himself faster is not heard each time."""
 
 
 class Planner:
@@ -64,16 +69,28 @@ class Planner:
         self._ends()
         if machine.tunnel is None:
             if not machine.planned:
-                self._order(PlanTunnel())
+                self._order(PlanTunnel(machine.server))
             elif guarded(machine) and intact(machine) and not self._doubtful():
                 self._order(StartTunnel(machine.plan))
             return
-        self._order(CheckTunnel(machine.tunnel), machine.health_at + machine.timing.tunnel)
+        if machine.rekey_due:
+            self._order(Rekey(machine.tunnel))
+        else:
+            self._order(CheckTunnel(machine.tunnel), machine.health_at + machine.timing.tunnel)
         self._greet()
         if guarded(machine):
             for forward in machine.forwards:
                 self._follow(forward, machine.tunnel)
+            self._watch(machine.tunnel)
             self._save()
+
+    def _watch(self, tunnel: Tunnel) -> None:
+        """What goes on beside the forwards, for all of them."""
+        machine = self.machine
+        if machine.announces:
+            self._order(Listen(tunnel), machine.heard_at + HEARD_AGAIN)
+        if machine.exit_check and any(f.lease is not None and f.lease.exit_address for f in machine.forwards):
+            self._order(CheckExit(tunnel), machine.exit_at + EXIT_AGAIN)
 
     def _firewall(self) -> None:
         machine = self.machine

@@ -15,6 +15,10 @@ LONGEST_SLEEP = 15.0
 """Seconds; no wait is longer, so that a suspend is noticed soon after waking."""
 SOONEST_RETRY = 0.5
 """Seconds; a plug-in that wants to be asked again at once is not asked in a loop."""
+EXIT_AGAIN = 1800.0
+"""Seconds between two looks at the exit address."""
+BREAKER = 300.0
+"""Seconds between two tries while the circuit is open: everything was tried, and the person was told."""
 HANDSHAKE_DEAD = 180.0
 """Seconds after which a WireGuard session accepts nothing more (REJECT_AFTER_TIME of the protocol)."""
 

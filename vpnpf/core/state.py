@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from vpnpf.core.schedule import Timing
+from vpnpf.core.schedule import EXIT_AGAIN, Timing
 from vpnpf.events import Work
 from vpnpf.model import (
+    Entry,
+    FailureKind,
     FirewallPolicy,
     FirewallReading,
     Forward,
@@ -23,11 +26,13 @@ from vpnpf.model import (
     ProfileSpec,
     Proofs,
     Protocol,
+    Remedy,
     State,
     Tunnel,
     TunnelHealth,
     TunnelPlan,
 )
+from vpnpf.protocol.epoch import Epoch
 
 
 class Job(Struct, frozen=True):
@@ -46,6 +51,15 @@ class Job(Struct, frozen=True):
     not_before: float = 0.0
     """Earliest next attempt; infinite: only after something changed."""
     problem: Problem | None = None
+
+
+class Taken(Struct, frozen=True):
+    """A rung of the ladder that was taken."""
+
+    remedy: Remedy
+    at: float
+    forward: str = ""
+    """Whose trouble it was for; empty: the tunnel's."""
 
 
 class ForwardState(Struct, frozen=True):
@@ -105,6 +119,33 @@ class Machine(Struct, frozen=True):
     tunnel: Tunnel | None = None
     tunnel_number: int = 0
     """Counts the times the tunnel came up."""
+    server: int = 0
+    """Which of the profile's servers is gone to, from 0."""
+    servers: int = 1
+    """How many there are."""
+    rekey_due: bool = False
+    """Whether the tunnel is to shake hands anew, in place."""
+    taken: tuple[Taken, ...] = ()
+    """The last rungs of the ladder, oldest first."""
+    held: Mapping[str, Mapping[str, Lease]] = {}
+    """Leases held before, by the identity of the tunnel that they were got through, and by forward."""
+    epoch: Epoch | None = None
+    """The gateway's, as last said."""
+    reset_at: float | None = None
+    """When everything was asked for again last because the gateway had lost its mappings."""
+    announces: bool = False
+    """Whether the gateway tells everybody when it restarts."""
+    heard_at: float = -math.inf
+    exit_check: bool = False
+    """Whether there is somebody to ask which address the internet sees."""
+    exit_seen: str | None = None
+    """What he said last."""
+    exit_at: float = -math.inf
+    exit_since: float = 0.0
+    """Since when he says that."""
+    exit_differs: str = ""
+    """The gateway's address that differs from it; empty: none does."""
+    timeline: tuple[Entry, ...] = ()
     tunnel_gone: bool = False
     """Whether it was taken down while stopping."""
     firewall_gone: bool = False
@@ -130,13 +171,43 @@ def initial(
     spec: ProfileSpec,
     plan: TunnelPlan,
     now: float,
-    wishes: Mapping[str, Lease] | None = None,
+    held: Mapping[str, Mapping[str, Lease]] | None = None,
     timing: Timing | None = None,
+    *,
+    servers: int = 1,
+    announces: bool = False,
+    exit_check: bool = False,
 ) -> Machine:
-    """Where a profile starts; `wishes` are the leases held last, by forward."""
-    known = wishes or {}
-    forwards = tuple(ForwardState(forward, wish=known.get(forward.name)) for forward in spec.forwards)
-    return Machine(spec, plan, forwards, timing or Timing(), phase_since=now)
+    """Where a profile starts; `held` are the leases held before, by identity (the newest last) and forward."""
+    known = held or {}
+    wishes = wishes_for(known, plan.identity)
+    return Machine(
+        spec,
+        plan,
+        tuple(ForwardState(forward, wish=wishes.get(forward.name)) for forward in spec.forwards),
+        timing or Timing(),
+        phase_since=now,
+        server=plan.server,
+        servers=servers,
+        held=known,
+        announces=announces,
+        exit_check=exit_check,
+    )
+
+
+def wishes_for(held: Mapping[str, Mapping[str, Lease]], identity: str) -> dict[str, Lease]:
+    """What to ask for through a tunnel: what was held through it, else the ports held last through any other."""
+    found: dict[str, Lease] = {}
+    for name, leases in held.items():
+        if name != identity:
+            found |= {forward: port_of(lease) for forward, lease in leases.items()}
+    return {**found, **held.get(identity, {})}
+
+
+def port_of(lease: Lease) -> Lease:
+    """The port alone, for a gateway that knows nothing of the lease."""
+    port = lease.external_port
+    return Lease(port, lease.internal_port, lease.protocols, granted_at=0.0, lifetime=0.0)
 
 
 def without(machine: Machine, key: str) -> Machine:
@@ -166,5 +237,19 @@ def view(machine: Machine) -> State:
             )
             for forward in machine.forwards
         ),
-        problems=tuple(job.problem for _, job in sorted(machine.jobs.items()) if job.problem),
+        problems=(*_exit_problem(machine), *(job.problem for _, job in sorted(machine.jobs.items()) if job.problem)),
+        timeline=machine.timeline,
+        servers=machine.servers,
+        exit_seen=machine.exit_seen,
+    )
+
+
+def _exit_problem(machine: Machine) -> tuple[Problem, ...]:
+    if not machine.exit_differs:
+        return ()
+    message = f"the gateway says {machine.exit_differs}, but the internet sees {machine.exit_seen}"
+    hint = "ports that are open at the one may be closed at the other: choose another server"
+    doing = "comparing exit addresses"
+    return (
+        Problem(doing, FailureKind.TRANSIENT, message, hint, machine.exit_since, retry_at=machine.exit_at + EXIT_AGAIN),
     )

@@ -1,0 +1,125 @@
+"""Learning that a piece of work failed: how long to wait, what is lost by it, which rung of the ladder comes next."""
+
+from __future__ import annotations
+
+import math
+
+from msgspec.structs import replace
+
+from vpnpf.core.draft import Draft, dead
+from vpnpf.core.remedies import HOPELESS, for_lease, for_tunnel, told
+from vpnpf.core.schedule import BREAKER, SOONEST_RETRY, backoff, retry_renewal
+from vpnpf.core.state import Job
+from vpnpf.events import (
+    ProblemNoticed,
+    WorkFailed,
+)
+from vpnpf.model import (
+    FailureKind,
+    Problem,
+)
+
+TUNNEL_LOOKS = 3
+"""Looks at a tunnel that may fail in a row before it counts as lost; one may fail because the machine is busy."""
+STOP_TRIES = 3
+"""Tries to undo something while stopping, before it is left and said; one if it is forced."""
+STOP_AGAIN = 1.0
+"""Seconds between those tries, whatever the failure says: nobody waits minutes for an end."""
+LOOKS = frozenset({"PlanTunnel", "CheckTunnel", "ReadFirewall", "ReadClient", "ReadSockets", "Listen", "CheckExit"})
+"""Work that changes nothing: its success says nothing about a change that failed under the same key."""
+PATIENCE = 3600.0
+"""Seconds; nobody is made to wait longer than that by asking for it again and again."""
+AGAIN_LATER = 60.0
+"""Seconds until a look that was refused is tried again, or a torrent client; its driver does not repeat a wrong
+password."""
+
+
+class Failing(Draft):
+    """A failure on its way into the memory."""
+
+    def _failed(self, event: WorkFailed, job: Job) -> None:  # noqa: C901 - one flat table of what is lost
+        failures = job.failures + 1 if job.failed == job.running else 1
+        if job.running == "Listen":
+            # Whoever cannot be heard is not missed: the next renewal tells the same.
+            self._set_job(event.key, replace(job, running="", failed="", not_before=self.now + AGAIN_LATER))
+            return
+        wait = self._wait(event, job.running, failures)
+        retry_at = None if math.isinf(wait) else self.now + wait
+        before = job.problem
+        new = before is None or (before.kind, before.message) != (event.kind, event.cause)
+        problem = Problem(
+            doing=event.doing,
+            kind=event.kind,
+            message=event.cause,
+            hint=event.hint,
+            since=before.since if before else self.now,
+            failures=failures,
+            retry_at=retry_at,
+        )
+        if new:
+            self.notices.append(ProblemNoticed(problem))
+        self._set_job(
+            event.key,
+            replace(
+                job,
+                running="",
+                failed=job.running,
+                failures=failures,
+                not_before=self.now + wait,
+                problem=problem,
+            ),
+        )
+        kind, _, name = event.key.partition(":")
+        enough = 1 if self.machine.force else STOP_TRIES
+        if kind == "lease" and self.machine.stopping:
+            self._forward(name, released=True)
+        elif kind == "lease" and event.kind is FailureKind.LEASE_LOST:
+            self._drop(self._of(name), event.cause)
+        elif job.running == "StopTunnel" and failures >= enough:
+            self._set(tunnel_gone=True)
+        elif job.running == "RemoveFirewall" and failures >= enough:
+            self._set(firewall_gone=True)
+        elif job.running == "CheckTunnel":
+            gone = event.kind is FailureKind.LEASE_LOST
+            if gone or failures >= TUNNEL_LOOKS:
+                self._tunnel_lost()
+        elif job.running == "Rekey":
+            self._not_rekeyed(event)
+        elif kind == "tunnel" and not self.machine.stopping:
+            # The server may have moved, or another of its addresses has its turn.
+            self._set(planned=False)
+            self._climb(for_tunnel(self.machine, self.now))
+        elif job.running == "Acquire" and self.machine.tunnel is not None:
+            self._climb(for_lease(self.machine, self._of(name), self.now))
+
+    def _wait(self, event: WorkFailed, running: str, failures: int) -> float:  # noqa: PLR0911 - one rule a line
+        """Seconds until the same is tried again."""
+        kind, _, name = event.key.partition(":")
+        if self.machine.stopping:
+            return STOP_AGAIN
+        if running == "CheckTunnel":
+            return self.machine.timing.tunnel / TUNNEL_LOOKS
+        if event.retry_after is not None:
+            # Whoever asks for patience again and again, as after too many logins, gets more of it.
+            longer = event.retry_after * 2.0 ** min(failures - 1, 5) if event.kind is FailureKind.TRANSIENT else 0.0
+            return max(SOONEST_RETRY, event.retry_after, min(longer, PATIENCE))
+        if event.kind in {FailureKind.MISCONFIGURED, FailureKind.UNSUPPORTED}:
+            return AGAIN_LATER if kind == "client" or running in LOOKS - {"PlanTunnel"} else math.inf
+        if event.kind is FailureKind.LEASE_LOST and failures == 1:
+            return 0.0
+        wait = backoff(failures, f"{self.machine.spec.name}/{event.key}")
+        if kind == "lease":
+            lease, problem = self._of(name).lease, self.machine.job(event.key).problem
+            if lease is not None:
+                return retry_renewal(lease, wait, self.now)
+            return BREAKER if problem is not None and told(self.machine, name, problem) else wait
+        return wait
+
+    def _not_rekeyed(self, event: WorkFailed) -> None:
+        """A tunnel that cannot shake hands anew is dead; one of a kind that never can may be alive."""
+        health = self.machine.health
+        alive = health is not None and not dead(health)
+        if event.kind in HOPELESS and alive:
+            self._set(rekey_due=False)
+        else:
+            self._restart(f"{event.doing}: {event.cause}")

@@ -1,0 +1,110 @@
+"""The ladder: what is tried next against a failure that goes on, within budgets. Pure.
+
+    retry -> re-map -> re-key in place -> next server -> restart the tunnel -> tell the person
+
+One rung is taken for each further failure, so the waits between the tries (schedule.py) are the waits between the rungs.
+While a lease is held nothing is done that could cost it: a failed renewal never takes a working tunnel down. Each
+rung has a budget; when all are used up the circuit is open: the same is tried again, slowly, and the person knows.
+A failure of login or of configuration is not tried again by any of this; another server may be another matter.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from vpnpf.core.state import ForwardState, Machine, Taken
+from vpnpf.model import FailureKind, Problem, Remedy
+
+TRIES = 3
+"""Failures in a row before anything but the same again is tried."""
+STARTS = 2
+"""Starts of a tunnel that may fail before the next server has its turn."""
+BUDGET_TIME = 3600.0
+"""Seconds after which what was tried may be tried again for the same trouble."""
+_BUDGETS = {Remedy.REMAP: 1, Remedy.REKEY: 2, Remedy.RESTART: 1, Remedy.TELL: 1}
+"""How often in that time; the next server: as many as there are others."""
+_GAPS = {Remedy.REKEY: 60.0}
+"""Seconds between two of them, whatever they are for."""
+HOPELESS = frozenset({FailureKind.MISCONFIGURED, FailureKind.UNSUPPORTED})
+"""Kinds of failure that do not pass by themselves."""
+
+
+class Step(Struct, frozen=True):
+    """A rung to be taken now."""
+
+    remedy: Remedy
+    cause: str
+    forward: str = ""
+
+
+def for_lease(machine: Machine, forward: ForwardState, now: float) -> Step | None:
+    """What to do about a lease that could not be got or renewed just now; None: only try again when it is due."""
+    name = forward.spec.name
+    job = machine.job(f"lease:{name}")
+    problem = job.problem
+    if problem is None or machine.tunnel is None or job.failed != "Acquire":
+        return None
+    if forward.lease is None and problem.kind in HOPELESS:
+        rungs: tuple[Remedy, ...] = (Remedy.NEXT_SERVER, Remedy.TELL)
+    elif job.failures < TRIES:
+        return None
+    elif forward.lease is not None:
+        rungs = (Remedy.REKEY,)
+    else:
+        rungs = (Remedy.REMAP, Remedy.REKEY, Remedy.NEXT_SERVER, Remedy.RESTART, Remedy.TELL)
+    return _first(machine, rungs, problem, name, now)
+
+
+def for_tunnel(machine: Machine, now: float) -> Step | None:
+    """What to do about a tunnel that did not come up just now."""
+    job = machine.job("tunnel")
+    problem = job.problem
+    if problem is None or job.failed not in {"PlanTunnel", "StartTunnel"}:
+        return None
+    if machine.servers > 1 and (job.failures % STARTS == 0 or problem.kind in HOPELESS):
+        # Without end, since none of them costs anything that is held.
+        return Step(Remedy.NEXT_SERVER, said(problem))
+    if job.failures >= STARTS * machine.servers or problem.kind in HOPELESS:
+        return _first(machine, (Remedy.TELL,), problem, "", now)
+    return None
+
+
+def for_exit(machine: Machine, cause: str, now: float) -> Step | None:
+    """What to do if the internet sees another address than the gateway says: move on, if there is where to."""
+    problem = Problem("comparing exit addresses", FailureKind.TRANSIENT, cause, since=machine.exit_since)
+    return _first(machine, (Remedy.NEXT_SERVER,), problem, "", now)
+
+
+def told(machine: Machine, forward: str, problem: Problem) -> bool:
+    """Whether the circuit is open for a trouble: everything was tried, and the person was told."""
+    return any(t.remedy is Remedy.TELL and t.forward == forward and t.at >= problem.since for t in machine.taken)
+
+
+def said(problem: Problem) -> str:
+    """A problem as the cause of a step."""
+    return f"{problem.doing}: {problem.message}"
+
+
+def _first(machine: Machine, rungs: tuple[Remedy, ...], problem: Problem, forward: str, now: float) -> Step | None:
+    for remedy in rungs:
+        if _allowed(machine, remedy, problem, forward, now):
+            return Step(remedy, said(problem), forward)
+    return None
+
+
+def _allowed(machine: Machine, remedy: Remedy, problem: Problem, forward: str, now: float) -> bool:
+    budget = machine.servers - 1 if remedy is Remedy.NEXT_SERVER else _BUDGETS[remedy]
+    since = max(problem.since, now - BUDGET_TIME)
+    same = [taken for taken in machine.taken if taken.remedy is remedy]
+    used = sum(taken.forward == forward and taken.at >= since for taken in same)
+    gap = _GAPS.get(remedy, 0.0)
+    return used < budget and not any(now - taken.at < gap for taken in same)
+
+
+KEPT = 32
+"""Rungs that are remembered."""
+
+
+def noted(taken: tuple[Taken, ...], step: Step, now: float) -> tuple[Taken, ...]:
+    """The memory of rungs with one more."""
+    return (*taken, Taken(step.remedy, now, step.forward))[-KEPT:]
