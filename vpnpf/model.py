@@ -212,6 +212,9 @@ class TunnelHealth(Struct, frozen=True):
     """Bytes received since the device exists."""
     tx: int = 0
     """Bytes sent since the device exists."""
+    silent_for: float = 0.0
+    """Seconds for which bytes were sent and none came back; 0 when idle. With WireGuard a server that lives ends it
+    within 16 s, also if a packet was lost or nobody behind it answers."""
 
 
 # -- the lease ----------------------------------------------------------------------------------

@@ -6,10 +6,14 @@ import contextlib
 import ipaddress
 import json
 from pathlib import Path
+from typing import Any
 
 from vpnpf.errors import VpnpfError
 from vpnpf.io.resolver import resolve
 from vpnpf.tunnels.whole import in_thread
+
+_MOST = 64
+"""Hosts that are kept."""
 
 
 class Endpoints:
@@ -35,13 +39,24 @@ class Endpoints:
 
     def _known(self, host: str) -> tuple[str, ...]:
         try:
-            known = json.loads(self._keep.read_text())
-            if known["host"] == host:
-                return tuple(str(ipaddress.ip_address(address)) for address in known["addresses"])
-        except (OSError, ValueError, TypeError, LookupError, RecursionError):
-            pass
-        return ()
+            return tuple(str(ipaddress.ip_address(address)) for address in self._all()[host])
+        except (ValueError, TypeError, LookupError):
+            return ()
 
     def _remember(self, host: str, addresses: tuple[str, ...]) -> None:
         self._keep.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._keep.write_text(json.dumps({"host": host, "addresses": addresses}))
+        known = self._all()
+        known.pop(host, None)
+        newest = [*known.items(), (host, addresses)][-_MOST:]
+        # In one step: a run that is killed must not take what is known of the other servers with it.
+        fresh = self._keep.with_suffix(".new")
+        fresh.write_text(json.dumps(dict(newest)))
+        fresh.replace(self._keep)
+
+    def _all(self) -> dict[str, Any]:
+        """Addresses by host, the newest last; what is not to be read is none."""
+        try:
+            known = json.loads(self._keep.read_text())
+        except (OSError, ValueError, RecursionError):
+            known = None
+        return known if isinstance(known, dict) else {}

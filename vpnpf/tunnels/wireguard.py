@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import re
 import time
+from collections import defaultdict
 from hashlib import blake2s
 from pathlib import Path
 from typing import ClassVar
@@ -18,14 +19,15 @@ from zlib import crc32
 
 from vpnpf.api import (
     Endpoint,
+    LeaseLost,
     Manifest,
     NoAnswer,
+    Transient,
     Tunnel,
     TunnelHealth,
     TunnelOptions,
     TunnelPlan,
     Unavailable,
-    Unsupported,
 )
 from vpnpf.errors import ConfigError, Mistake, VpnpfError
 from vpnpf.io import process
@@ -40,9 +42,12 @@ from vpnpf.tunnels.endpoints import Endpoints
 from vpnpf.tunnels.rp_filter import ReversePathFilter
 from vpnpf.tunnels.whole import all_of, in_thread, to_the_end, together
 from vpnpf.tunnels.wireguard_device import Device
+from vpnpf.tunnels.wireguard_health import Watch
 
 PATIENCE = 15.0
 """Seconds for the first handshake."""
+REKEY_PATIENCE = 6.0
+"""Seconds for a new one in place: the second try is 5 s after the first (REKEY_TIMEOUT of the protocol)."""
 _LONGEST_NAME = 15
 
 
@@ -61,16 +66,17 @@ class WireGuard:
         self._runtime = Path(options.runtime)
         self._table = 7000 + crc32(options.profile.encode()) % 1000
         self._device = Device(interface_name(options.profile))
-        self._endpoints = Endpoints(self._runtime / "endpoint.json")
+        self._endpoints = Endpoints(self._runtime / "endpoints.json")
         self._rp_filter = ReversePathFilter(self._runtime / "rp_filter")
         self._resolver = SystemResolver()
         self._clock = BootClock()
-        self._config: WireGuardConfig | None = None
-        self._server = 0
-        self._failures = 0
-        """Tries to come up that failed, ever: the address that worked last is the one to begin with."""
-        self._handshake = (0, 0.0)
-        """The last handshake: as `wg` says it, and when that was on our clock."""
+        self._configs: dict[int, WireGuardConfig] = {}
+        """By server, as they were at the last plan."""
+        self._running: WireGuardConfig | None = None
+        """What the device has."""
+        self._failures: dict[int, int] = defaultdict(int)
+        """By server, tries to come up that failed, ever: the address that worked last is the one to begin with."""
+        self._watch = Watch(1, 0.0)
 
     def check_config(self) -> None:
         """Read the provider's files. Raises ConfigError with every mistake."""
@@ -97,7 +103,7 @@ class WireGuard:
         config = await self._read(server)
         addresses = await self._endpoints.addresses(config.host, config.port)
         # After a failure the next address has its turn.
-        address = addresses[self._failures % len(addresses)]
+        address = addresses[self._failures[server] % len(addresses)]
         gateway = _gateway(ipaddress.ip_interface(config.addresses[0]), config.dns)
         lan = await KernelLinks().prefixes(self._device.name) if self._options.lan else ()
         return TunnelPlan(
@@ -117,9 +123,12 @@ class WireGuard:
 
     async def up(self, plan: TunnelPlan) -> Tunnel:
         """Bring it up and wait for the first handshake. Raises Failure; then nothing is left."""
-        config = self._config if self._config and self._server == plan.server else await self._read(plan.server)
-        self._failures += 1
+        config = self._configs.get(plan.server) or await self._read(plan.server)
+        if _identity(config) != plan.identity:
+            raise Transient("reading the tunnel's file", "it holds another key or server than at the last plan")
+        self._failures[plan.server] += 1
         await self.down()
+        self._running, self._watch = config, Watch(config.keepalive, self._clock.now())
         try:
             backend = await self._device.create()
             await self._device.configure(config.setconf(plan.endpoint, plan.mark))
@@ -127,19 +136,19 @@ class WireGuard:
             await routing.set_up(plan)
             if plan.dns:
                 await in_thread(self._resolver.take, plan.dns)
-            await self._first_handshake(plan)
+            await self._hands_shaken(plan, PATIENCE)
         except BaseException:
             # What went wrong first is told; what cannot be undone is tried again by the next `up` or `down`, and told then.
             with contextlib.suppress(VpnpfError):
                 await self.down()
             raise
-        self._failures -= 1
+        self._failures[plan.server] -= 1
         return Tunnel(plan, backend, plan.gateway or "")
 
     async def check(self, tunnel: Tunnel) -> TunnelHealth:
         """One look. Raises LeaseLost if the device is gone, Transient if it cannot be looked at."""
         # Side by side, since the first look stands between the tunnel and the port.
-        handshake, (received, sent), _ = await together(
+        handshake, transfer, _ = await together(
             self._device.handshake(), self._device.transfer(), routing.heal(tunnel.plan)
         )
         # Neither is worth a tunnel that works: the packet filter lets no DNS out beside it, and a filter that drops
@@ -149,14 +158,21 @@ class WireGuard:
         if tunnel.plan.dns:
             with contextlib.suppress(Unavailable):
                 await in_thread(self._resolver.take, tunnel.plan.dns)
-        return TunnelHealth(self._age(handshake), received, sent)
+        return self._watch.look(self._clock.now(), self._clock.wall(), handshake, transfer)
 
     async def rekey(self, tunnel: Tunnel) -> TunnelHealth:
-        """Shake hands anew in place."""
-        raise Unsupported(f"shaking hands anew with {tunnel.plan.endpoint}", "not possible yet")
+        """Shake hands anew in place, with the endpoint of the tunnel's plan. Raises NoAnswer, LeaseLost, Transient.
+
+        No name is looked up: the packet filter lets out what it was told of the plan, and nothing else. Whoever wants
+        the same server at another address hands in a tunnel with that plan, when the filter stands for it.
+        """
+        await to_the_end(self._put_back(tunnel.plan))
+        await self._hands_shaken(tunnel.plan, REKEY_PATIENCE)
+        return await self.check(tunnel)
 
     async def down(self) -> None:
         """Undo all of `up`, to the end though cancelled. Raises what could not be undone, after all the rest was."""
+        self._running = None
         await to_the_end(
             all_of(
                 lambda: routing.clear(self._device.name, self._table),
@@ -166,8 +182,16 @@ class WireGuard:
             )
         )
 
-    async def _first_handshake(self, plan: TunnelPlan) -> None:
-        until, wait = time.monotonic() + PATIENCE, 0.01
+    async def _put_back(self, plan: TunnelPlan) -> None:
+        if self._running is None:
+            raise LeaseLost(f"shaking hands anew with {plan.endpoint}", "the tunnel is not up")
+        counted = await self._device.transfer()
+        await self._device.put_back(self._running.setconf(plan.endpoint, plan.mark))
+        self._watch.put_back(*counted)
+
+    async def _hands_shaken(self, plan: TunnelPlan, patience: float) -> None:
+        """Wait for the first handshake of a peer that is new on the device."""
+        until, wait = time.monotonic() + patience, 0.01
         while time.monotonic() < until:
             if await self._device.handshake():
                 return
@@ -175,23 +199,14 @@ class WireGuard:
             wait = min(0.2, wait * 1.3)
         raise NoAnswer(
             f"shaking hands with {plan.endpoint}",
-            f"no answer in {PATIENCE:g} s",
+            f"no answer in {patience:g} s",
             "is this machine online, is UDP let out, is its clock right, and is the key still valid at the provider?",
         )
 
-    def _age(self, handshake: int) -> float | None:
-        """Seconds since a handshake. `wg` speaks in wall-clock time, which may jump: ours is CLOCK_BOOTTIME."""
-        if not handshake:
-            return None
-        now = self._clock.now()
-        if handshake != self._handshake[0]:
-            self._handshake = (handshake, now - max(0.0, self._clock.wall() - handshake))
-        return now - self._handshake[1]
-
     async def _read(self, server: int) -> WireGuardConfig:
         path = self._options.configs[server]
-        self._config, self._server = parse(await in_thread(read_text, path), path), server
-        return self._config
+        config = self._configs[server] = parse(await in_thread(read_text, path), path)
+        return config
 
 
 def _identity(config: WireGuardConfig) -> str:

@@ -28,6 +28,7 @@ _START, _END = 5.0, 2.0
 """Seconds that wireguard-go has to come up, and to end by itself before it is killed."""
 _PROGRAM = "wireguard-go"
 _DOING = f"starting {_PROGRAM}"
+_LOOKING = "looking at the tunnel"
 
 
 class Device:
@@ -60,6 +61,18 @@ class Device:
         argv = ("wg", "setconf", self.name, "/dev/stdin")
         await process.must(argv, doing="giving the tunnel its keys", stdin=text)
 
+    async def put_back(self, text: str) -> None:
+        """Take the peer away and put it back, in the words of `wg setconf`: it begins to shake hands at once.
+
+        The device stays, with all that is bound to it. The tunnel's own packets leave from another port than before
+        unless the file names one, so that what a router on the way remembers of the old one is not in the way.
+        Raises LeaseLost, Transient. Not to be cancelled, or the peer may be away and not yet back.
+        """
+        if self._process is not None and self._listener() != self._process.pid:
+            # The name may be somebody else's now, in another network namespace: he must not get our keys.
+            raise self._gone()
+        await self.configure(text)
+
     async def handshake(self) -> int:
         """When the last handshake was, in seconds since 1970; 0: never. Raises LeaseLost, Transient."""
         return int((await self._show("latest-handshakes"))[0])
@@ -85,13 +98,15 @@ class Device:
 
     async def _show(self, what: str) -> list[str]:
         """What `wg` says of the peer, without its key."""
-        doing = "looking at the tunnel"
         shown = await process.run(("wg", "show", self.name, what))
         if shown.status != 0:
-            raise LeaseLost(doing, f"the device {self.name} is gone")
+            raise self._gone()
         if len(fields := shown.stdout.split()) < 2:  # noqa: PLR2004 - key and value
-            raise LeaseLost(doing, f"somebody took the peer of the device {self.name} away")
+            raise LeaseLost(_LOOKING, f"somebody took the peer of the device {self.name} away")
         return fields[1:]
+
+    def _gone(self) -> LeaseLost:
+        return LeaseLost(_LOOKING, f"the device {self.name} is gone")
 
     def _remove_socket(self) -> None:
         if self._listener() is None:
