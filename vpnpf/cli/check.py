@@ -21,7 +21,7 @@ def check_config(config: Path | None) -> None:
     _check_tunnels(loaded)
     click.echo(f"{loaded.path}: good")
     for profile in loaded.profiles.values():
-        for line in _describe(profile):
+        for line in describe(profile):
             click.echo(line)
 
 
@@ -43,7 +43,8 @@ def _check_tunnels(config: Config) -> None:
         raise ConfigError(tuple(dict.fromkeys(mistakes)))
 
 
-def _describe(profile: ProfileSettings) -> list[str]:
+def describe(profile: ProfileSettings) -> list[str]:
+    """What a profile means, a line each; without secrets, but with addresses and file names."""
     spec = profile.spec
     allow = [*(["forwarded ports"] if spec.policy.forwarded else []), *map(str, spec.policy.ranges)]
     lines = [

@@ -19,6 +19,8 @@ COMMANDS = {
         "check_config",
         "Say what a configuration means, or all that is wrong with it.",
     ),
+    "status": ("vpnpf.cli.status", "status", "Say how a profile that runs stands."),
+    "report": ("vpnpf.cli.report", "report", "Write what helps others to help you, without secrets."),
     "providers": ("vpnpf.cli.lists", "providers", "List the port-forwarding providers."),
     "clients": ("vpnpf.cli.lists", "clients", "List the torrent clients."),
     "schema": ("vpnpf.cli.check", "schema", "Print the configuration's JSON Schema."),

@@ -15,6 +15,8 @@ from vpnpf.errors import EX_OK, EX_SOFTWARE
 from vpnpf.events import StopRequested
 from vpnpf.io.lines import LineWriter
 from vpnpf.observers.log import write_events, write_talk
+from vpnpf.observers.status_file import keep_status
+from vpnpf.store import runtime_directory
 from vpnpf.wiring import Run, prepare
 
 STDIN, STDOUT, STDERR = 0, 1, 2
@@ -51,6 +53,8 @@ async def _run(profile: str | None, config: Path | None, *, events: bool, verbos
         with await prepare(profile, config) as prepared:
             _listen_to_signals(prepared)
             observers = [_observe("talk", write_talk(prepared.hub, prepared.clock, talk.put, verbose=verbose), talk)]
+            status = keep_status(prepared.hub, prepared.clock, runtime_directory(), talk.put)
+            observers.append(_observe("status file", status, talk))
             if data is not None:
                 observers.append(_observe("events", write_events(prepared.hub, prepared.clock, data.put), talk))
             # Tasks start in the order they were made: the observers hear the engine's first word.

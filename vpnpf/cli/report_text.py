@@ -1,0 +1,151 @@
+"""The text of `vpnpf report`: gathered, then redacted as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import pwd
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from vpnpf import __version__
+from vpnpf.cli.check import describe
+from vpnpf.cli.status_reading import Status, find
+from vpnpf.cli.status_words import clean, timeline, words
+from vpnpf.config import Config, ProfileSettings, load
+from vpnpf.core.redaction import HOST, SECRET, USER, redacted
+from vpnpf.errors import VpnpfError
+from vpnpf.firewall.ruleset import FAMILY_TABLE
+from vpnpf.io.process import run
+from vpnpf.secrets import Source, reader
+
+_EVERYBODYS = {"root", "localhost", "nobody"}
+_NOBODYS = {"", "/", "/root", "/nonexistent"}
+"""Home directories that name nobody."""
+_HOME = "<home>"
+_CANNOT_ASK = {"keyring"}
+"""Places of secrets that may ask a person, so that they are not read only to be hidden."""
+
+
+async def gather(profile: str | None, config: Path | None) -> str:
+    """The report, ready to be shown. Does not fail for what cannot be known: it says why."""
+    loaded, wrong = _config(config)
+    found, unknown = _statuses(profile)
+    settings = _settings(loaded, profile)
+    now = time.time()
+    sections = [
+        ("versions", await _versions()),
+        ("settings", [*(line for each in settings for line in [*describe(each), *_options(each)]), *wrong]),
+        ("state", [*(line for each in found for line in _state(each, now)), *unknown]),
+        ("timeline", [line for each in found for line in timeline(each.seen)]),
+        ("rules", await _rules()),
+    ]
+    text = "".join(f"== {title}\n{_body(lines)}\n" for title, lines in sections)
+    return redacted(text, known(loaded.profiles.values() if loaded else ()))
+
+
+def known(profiles: Iterable[ProfileSettings]) -> dict[str, str]:
+    """What is hidden though its form does not tell it: names of this machine and its person, and passwords."""
+    names: dict[str, str] = {}
+    host = socket.gethostname()
+    for name in (host, host.partition(".")[0]):
+        names[name] = HOST
+    for number in {os.getuid(), *_sudo()}:
+        with contextlib.suppress(KeyError):
+            person = pwd.getpwuid(number)
+            names[person.pw_name] = USER
+            if person.pw_dir not in _NOBODYS:
+                names[person.pw_dir] = _HOME
+    for profile in profiles:
+        for client in profile.clients.values():
+            names[client.username] = USER
+            names[_secret(client.password)] = SECRET
+    return {name: label for name, label in names.items() if name and name not in _EVERYBODYS}
+
+
+def _sudo() -> Iterator[int]:
+    """Who called sudo."""
+    given = os.environ.get("SUDO_UID", "")
+    if given.isascii() and given.isdigit():
+        yield int(given)
+
+
+def _secret(source: Source | None) -> str:
+    if source is None or source.kind in _CANNOT_ASK:
+        return ""
+    try:
+        return reader(source)()
+    except VpnpfError:
+        return ""
+
+
+def _config(path: Path | None) -> tuple[Config | None, list[str]]:
+    try:
+        return load(path), []
+    except VpnpfError as error:
+        return None, [clean(line) for line in str(error).splitlines()]
+
+
+def _settings(loaded: Config | None, profile: str | None) -> list[ProfileSettings]:
+    if loaded is None:
+        return []
+    return [each for name, each in loaded.profiles.items() if profile in {None, name}]
+
+
+def _options(settings: ProfileSettings) -> list[str]:
+    """The provider's options by name only: a value may be a password or an account."""
+    lines = [f"  options set: {', '.join(map(str, settings.options))}"] if settings.options else []
+    return [*lines, "  exit check: on"] if settings.exit_check else lines
+
+
+def _statuses(profile: str | None) -> tuple[list[Status], list[str]]:
+    try:
+        return find(profile, time.time()), []
+    except VpnpfError as error:
+        return [], [clean(f"{error}{f' ({error.hint})' if error.hint else ''}")]
+
+
+def _state(status: Status, now: float) -> list[str]:
+    return [*words(status, now), f"  written by vpnpf {clean(status.seen.version)}, {status.age:.0f} s ago"]
+
+
+async def _versions() -> list[str]:
+    release = ""
+    with contextlib.suppress(OSError):
+        release = platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    return [
+        f"vpnpf {__version__}",
+        f"Python {platform.python_version()}",
+        f"kernel {platform.system()} {platform.release()} {platform.machine()}",
+        f"distribution {clean(release) or 'unknown'}",
+        f"nft: {await _said('nft', '--version')}",
+        f"wg: {await _said('wg', '--version')}",
+        f"run by {'root' if os.geteuid() == 0 else 'a user without privileges'}",
+    ]
+
+
+async def _said(*command: str) -> str:
+    try:
+        done = await run(command)
+    except VpnpfError as error:
+        return clean(error.cause)
+    first = (done.stdout or done.stderr).strip().splitlines() or ["it said nothing"]
+    return clean(first[0])
+
+
+async def _rules() -> list[str]:
+    if os.geteuid() != 0:
+        return ["not listed: that takes root"]
+    try:
+        done = await run(("nft", "list", "table", *FAMILY_TABLE.split()))
+    except VpnpfError as error:
+        return [clean(str(error))]
+    said = done.stdout if done.status == 0 else done.stderr
+    return [clean(line.expandtabs(4)) for line in said.splitlines()]
+
+
+def _body(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines or ["nothing"])

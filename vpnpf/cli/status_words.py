@@ -1,0 +1,127 @@
+"""A status in words. Times are seconds since 1970."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from vpnpf.cli.status_reading import Seen, SeenForward, SeenProblem, SeenProof, Status
+from vpnpf.model import PROOF_NAMES
+
+_PHASES = {
+    "starting": "starting",
+    "connecting": "CONNECTING: the tunnel is being made",
+    "leasing": "LEASING: the tunnel is up, the port is not complete yet",
+    "ready": "READY: every forward is leased, open and followed",
+    "blocked": "BLOCKED: the tunnel is lost, nothing leaves until it is back",
+    "failed": "FAILED: this needs you; the rules in force stay as they are",
+    "stopping": "stopping",
+    "stopped": "stopped",
+}
+_ANSWERS = {True: "yes", False: "NO", None: "-"}
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def words(status: Status, now: float) -> list[str]:
+    """Everything a person wants to know, a line each. Ages are those at `now`."""
+    seen = status.seen
+    lines = [f"{seen.profile} ({seen.provider}): {_phase(seen, now)}"]
+    if not status.alive:
+        lines.insert(0, stale(status))
+    if seen.tunnel is not None:
+        tunnel = seen.tunnel
+        traffic = f"{size(tunnel.received)} received, {size(tunnel.sent)} sent"
+        lines.append(f"  tunnel {tunnel.interface} ({tunnel.backend}) to {tunnel.endpoint}: {traffic}")
+    else:
+        lines.append("  no tunnel")
+    for forward in seen.forwards:
+        lines.append(f"  forward {forward.name}: {_forward(forward, now)}")
+        lines += _table(forward, now)
+    for problem in seen.problems:
+        lines += _problem(problem, now)
+    return [clean(line) for line in lines]
+
+
+def timeline(seen: Seen) -> list[str]:
+    """The last transitions, oldest first."""
+    lines = []
+    for entry in seen.timeline:
+        at = entry.time.strftime("%Y-%m-%d %H:%M:%S") if entry.time else "?"
+        whose = f"{entry.forward}: " if entry.forward else ""
+        lines.append(clean(f"{at} {whose}{entry.text}" + (f" ({entry.cause})" if entry.cause else "")))
+    return lines
+
+
+def stale(status: Status) -> str:
+    """That it tells what was."""
+    return f"vpnpf is not running: this is what was last known, {span(status.age)} ago"
+
+
+def clean(line: str) -> str:
+    """A line that cannot command the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in line)
+
+
+def span(seconds: float) -> str:
+    """How long, with one unit or two."""
+    whole = max(0, round(seconds))
+    if whole < 2 * _MINUTE:
+        return f"{whole} s"
+    if whole < 2 * _HOUR:
+        return f"{whole // _MINUTE} min"
+    if whole < 2 * _DAY:
+        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
+
+
+def size(octets: int) -> str:
+    """Bytes for people."""
+    value, unit = float(octets), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:  # noqa: PLR2004 - what these units mean
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def _phase(seen: Seen, now: float) -> str:
+    since = f", for {span(now - seen.phase_since.timestamp())}" if seen.phase_since else ""
+    return _PHASES.get(seen.phase, seen.phase) + since
+
+
+def _forward(forward: SeenForward, now: float) -> str:
+    if forward.external_port is None:
+        return "no port yet"
+    at = f" at {forward.exit_address}" if forward.exit_address else ""
+    differs = forward.listen_port not in {None, forward.external_port}
+    local = f", local port {forward.listen_port}" if differs else ""
+    return f"port {forward.external_port} ({' and '.join(forward.protocols)}){at}{local}{_renewal(forward, now)}"
+
+
+def _renewal(forward: SeenForward, now: float) -> str:
+    if forward.renew_at is None:
+        return ""
+    left = forward.renew_at.timestamp() - now
+    return f", renewed in {left:.0f} s" if left >= 0 else f", renewal due since {-left:.0f} s"
+
+
+def _table(forward: SeenForward, now: float) -> list[str]:
+    rows = [(name, _row(forward.proofs.get(name, SeenProof()), now)) for name in PROOF_NAMES]
+    widest = max(len(age) for _, (_, age, _) in rows)
+    return [f"    {name:<9}  {ok:<3}  {age:>{widest}}  {said}".rstrip() for name, (ok, age, said) in rows]
+
+
+def _row(proof: SeenProof, now: float) -> tuple[str, str, str]:
+    age = f"{span(now - proof.checked.timestamp())} ago" if proof.checked else "not looked at"
+    return _ANSWERS[proof.ok], age, proof.evidence
+
+
+def _problem(problem: SeenProblem, now: float) -> list[str]:
+    times = "once" if problem.failures == 1 else f"{problem.failures} times"
+    since = _ago(problem.since, now)
+    again = f"; tried again in {max(0.0, problem.retry_at.timestamp() - now):.0f} s" if problem.retry_at else ""
+    lines = [f"  problem: {problem.doing}: {problem.message} ({times}{since}{again})"]
+    return [*lines, f"    hint: {problem.hint}"] if problem.hint else lines
+
+
+def _ago(at: datetime | None, now: float) -> str:
+    return f", since {span(now - at.timestamp())}" if at else ""
