@@ -19,9 +19,11 @@ from vpnpf.events import (
     Acquire,
     Answer,
     ApplyFirewall,
+    CheckExit,
     CheckTunnel,
     ClientSeen,
     Event,
+    ExitSeen,
     FirewallApplied,
     FirewallRead,
     FirewallRemoved,
@@ -34,6 +36,7 @@ from vpnpf.events import (
     ReadClient,
     ReadFirewall,
     ReadSockets,
+    Rekey,
     Release,
     RemoveFirewall,
     SaveLeases,
@@ -45,6 +48,7 @@ from vpnpf.events import (
     Tick,
     TunnelCameUp,
     TunnelPlanned,
+    TunnelRekeyed,
     TunnelSeen,
     TunnelStopped,
     WorkFailed,
@@ -90,8 +94,14 @@ class World:
     machine: Machine = field(default_factory=lambda: initial(SPEC, PLAN, START))
     now: float = START
     plan: TunnelPlan = PLAN
+    plans: tuple[TunnelPlan, ...] = ()
+    """The plans of several servers; empty: `plan` is that of the only one."""
+    exit_seen: str = "198.51.100.7"
+    epoch: int | None = None
+    """What the gateway says at each grant; None: it says none."""
     up: bool = False
     handshake_age: float | None = 5.0
+    silent_for: float = 0.0
     table: FirewallPolicy | None = None
     flushed: bool = False
     port: int = 40000
@@ -198,6 +208,10 @@ class World:
         jobs = self.machine.jobs
         return [f"{key}: {job.problem.kind} {job.problem.message}" for key, job in jobs.items() if job.problem]
 
+    def waiting(self, kind: type) -> Order:
+        """The order of a kind that has not come back yet."""
+        return next(order for order in self.pending if isinstance(order.work, kind))
+
     def ordered(self, *kinds: type) -> list[Order]:
         return [order for order in self.orders if isinstance(order.work, kinds)]
 
@@ -236,18 +250,35 @@ class World:
                 self.table = None
                 return FirewallRemoved(generation)
             case PlanTunnel():
-                return TunnelPlanned(generation, self.plan)
+                plan = self.plans[work.server] if self.plans else self.plan
+                return TunnelPlanned(generation, plan)
             case StartTunnel(plan=plan):
                 self.up, self.handshake_age = True, 0.0
                 return TunnelCameUp(generation, replace(TUNNEL, plan=plan), TunnelHealth(0.0))
             case CheckTunnel():
-                return TunnelSeen(generation, TunnelHealth(self.handshake_age))
+                return TunnelSeen(generation, TunnelHealth(self.handshake_age, silent_for=self.silent_for))
+            case Rekey():
+                if self.handshake_age is None or self.handshake_age > 180:
+                    return self.failure(order, FailureKind.TRANSIENT)
+                self.silent_for = 0.0
+                return TunnelRekeyed(generation, TunnelHealth(0.0))
+            case CheckExit():
+                return ExitSeen(generation, self.exit_seen)
             case StopTunnel():
                 self.up = False
                 return TunnelStopped(generation)
             case Acquire(forward=name, request=request):
                 port = self.port + request.spec.slot
-                lease = Lease(port, port, request.spec.protocols, self.now, self.lifetime, exit_address="198.51.100.7")
+                lease = Lease(
+                    port,
+                    port,
+                    request.spec.protocols,
+                    self.now,
+                    self.lifetime,
+                    exit_address="198.51.100.7",
+                    epoch=self.epoch,
+                    epoch_at=self.now,
+                )
                 return LeaseGranted(generation, work.key, name, lease)
             case Release(forward=name):
                 return LeaseReleased(generation, work.key, name)

@@ -133,8 +133,7 @@ LINES = [
     (
         ExitDiffers("198.51.100.11", "198.51.100.12"),
         [
-            "problem: the gateway says 198.51.100.11, but the internet sees 198.51.100.12: "
-            "ports may be closed from outside"
+            "problem: the gateway says 198.51.100.11, but the internet sees 198.51.100.12: ports may be closed from outside"
         ],
     ),
     (
@@ -214,8 +213,9 @@ def test_an_outage_of_minutes_is_told_once_and_its_end_too():
     world.wait(50)
     world.faults.clear()
     world.wait(10)
-    first, last = told(world)[begun:]
+    first, remedy, last = told(world)[begun:]
     assert first == "problem: doing Acquire: it was transient"
+    assert remedy.startswith("torrent: shaking hands anew, in place")
     assert last.startswith("over after ")
 
 

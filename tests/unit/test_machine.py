@@ -131,7 +131,7 @@ def test_new_sockets_are_looked_for_soon_and_then_ever_later():
 
 def test_the_port_held_last_is_asked_for_again():
     wish = Lease(41234, 41234, tuple(Protocol), 0.0, 0.0, token="t")
-    world = World(initial(SPEC, PLAN, START, {"torrent": wish})).begin()
+    world = World(initial(SPEC, PLAN, START, {PLAN.identity: {"torrent": wish}})).begin()
     request = world.ordered(Acquire)[0].work.request
     assert request.previous == wish
     assert not request.renewal

@@ -19,11 +19,12 @@ from vpnpf.events import (
     ReadClient,
     ReadFirewall,
     ReadSockets,
+    RemedyTaken,
     SetClient,
     StartTunnel,
     WorkFailed,
 )
-from vpnpf.model import FailureKind, FirewallStage, ForwardSpec, ListenSettings, Phase, ProfileSpec
+from vpnpf.model import FailureKind, FirewallStage, ForwardSpec, ListenSettings, Phase, ProfileSpec, Remedy
 
 # -- a lost tunnel ------------------------------------------------------------------------------
 
@@ -162,7 +163,10 @@ def test_a_device_that_is_gone_ends_it_at_once():
 
 def test_blocked_says_that_the_handshake_is_dead():
     world = lost({StartTunnel})
-    assert world.heard(PhaseChanged)[-1].cause == "the tunnel's handshake is too old: it is dead"
+    remedies = world.heard(RemedyTaken)[-2:]
+    assert [each.remedy for each in remedies] == [Remedy.REKEY, Remedy.RESTART]
+    assert remedies[0].cause.startswith("the tunnel's handshake is too old")
+    assert world.heard(PhaseChanged)[-1].cause == "doing Rekey: it was transient"
 
 
 @pytest.mark.parametrize("work", [StartTunnel, PlanTunnel])

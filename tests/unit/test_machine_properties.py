@@ -51,7 +51,9 @@ class Engine(RuleBasedStateMachine):
     )
     def begin(self, forwards, mode, lifetime, wish, seconds):
         spec = ProfileSpec("home", "mock", forwards, PortPolicy(mode))
-        self.world = World(initial(spec, PLAN, START, {"torrent": WISH} if wish else None), lifetime=lifetime)
+        self.world = World(
+            initial(spec, PLAN, START, {PLAN.identity: {"torrent": WISH}} if wish else None), lifetime=lifetime
+        )
         self.spent: list[Order] = []
         self.world.take(Tick())
         if seconds:

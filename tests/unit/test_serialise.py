@@ -173,7 +173,7 @@ def test_a_time_that_no_date_can_say_is_none(at):
 
 def test_tokens_are_not_shown():
     assert "secret" not in json.dumps(notice_json(PortGranted("torrent", LEASE, None), OFFSET))
-    world = World(initial(SPEC, PLAN, START, {"torrent": LEASE})).ready()
+    world = World(initial(SPEC, PLAN, START, {PLAN.identity: {"torrent": LEASE}})).ready()
     assert "secret" not in json.dumps(shown(world))
 
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from vpnpf.core.draft import dead, ended
+from vpnpf.core.draft import dead, ended, why_dead
 from vpnpf.core.failing import LOOKS, Failing
 from vpnpf.core.policy import stands
 from vpnpf.core.proofs import count
@@ -98,8 +98,7 @@ class Absorber(Failing):
                 awake = self.now - self.machine.health_at <= HANDSHAKE_DEAD
                 self._set(health=health, health_at=self.now)
                 if awake and dead(health) and not self.machine.rekey_due:
-                    age = "never shook hands" if health.handshake_age is None else "last shook hands long ago"
-                    self._climb(Step(Remedy.REKEY, f"the tunnel {age}"))
+                    self._climb(Step(Remedy.REKEY, why_dead(health)))
             case TunnelRekeyed(health=health):
                 self._set(health=health, health_at=self.now, rekey_due=False)
                 if dead(health):

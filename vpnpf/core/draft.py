@@ -7,7 +7,7 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from vpnpf.core.remedies import Step, for_exit, noted
-from vpnpf.core.schedule import HANDSHAKE_DEAD
+from vpnpf.core.schedule import HANDSHAKE_DEAD, SILENT
 from vpnpf.core.state import ForwardState, Job, Machine, port_of, wishes_for
 from vpnpf.events import (
     ExitDiffers,
@@ -65,16 +65,16 @@ class Draft:
         before = self.machine.epoch
         lost = (pcp_lost if rule is EpochRule.PCP else natpmp_lost)(before, epoch)
         self._set(epoch=epoch)
-        if not lost or before is None:
-            return
-        at = recreate_at(self.now, self.machine.reset_at)
+        last = self.machine.reset_at
+        if not lost or before is None or (last is not None and last > self.now):
+            return  # all is well, or everything is to be asked for anyway
+        at = recreate_at(self.now, last)
         others = [f for f in self.machine.forwards if f.lease is not None and f.spec.name != granted]
         for forward in others:
             due = at if forward.renew_at is None else min(at, forward.renew_at)
             self._forward(forward.spec.name, renew_at=due)
-        if self.machine.reset_at is None or at == self.now:
-            self._set(reset_at=at)
-            self.notices.append(GatewayReset(f"its epoch is {epoch.seconds} s, after {before.seconds} s"))
+        self._set(reset_at=at)
+        self.notices.append(GatewayReset(f"its epoch is {epoch.seconds} s, after {before.seconds} s"))
 
     def _exit(self, seen: str) -> None:
         """Compare what the internet sees with what the gateway says."""
@@ -160,12 +160,21 @@ class Draft:
 
 
 def dead(health: TunnelHealth) -> bool:
-    """Whether a tunnel accepts nothing more."""
-    return health.handshake_age is None or health.handshake_age > HANDSHAKE_DEAD
+    """Whether a tunnel accepts nothing more, or its server has been silent for too long."""
+    return health.handshake_age is None or health.handshake_age > HANDSHAKE_DEAD or health.silent_for > SILENT
 
 
 _OF_THE_TUNNEL = ("announcements", "exit")
 """Keys of work that goes on through one tunnel and means nothing for the next."""
+
+
+def why_dead(health: TunnelHealth) -> str:
+    """What makes a dead tunnel dead."""
+    if health.silent_for > SILENT:
+        return f"the server has been silent for {health.silent_for:.0f} s"
+    if health.handshake_age is None:
+        return "the tunnel never shook hands"
+    return f"the tunnel's handshake is too old: {health.handshake_age:.0f} s"
 
 
 def ended(at: float | None, now: float) -> bool:

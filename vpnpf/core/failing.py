@@ -112,7 +112,10 @@ class Failing(Draft):
             lease, problem = self._of(name).lease, self.machine.job(event.key).problem
             if lease is not None:
                 return retry_renewal(lease, wait, self.now)
-            return BREAKER if problem is not None and told(self.machine, name, problem) else wait
+            broken = problem is not None and told(self.machine, name, problem)
+            return (
+                backoff(1, f"{self.machine.spec.name}/{event.key}", first=BREAKER, longest=BREAKER) if broken else wait
+            )
         return wait
 
     def _not_rekeyed(self, event: WorkFailed) -> None:

@@ -40,6 +40,7 @@ from vpnpf.core.policy import guarded, intact, stands
 from vpnpf.core.proofs import followed, prove
 from vpnpf.core.remedies import HOPELESS
 from vpnpf.core.state import ForwardState, Machine
+from vpnpf.core.timeline import entry_of, extended
 from vpnpf.events import Event, Notice, Order, PhaseChanged, PortAnnounced, Tick
 from vpnpf.model import PROOF_NAMES, Phase, Problem, Proof
 
@@ -48,9 +49,14 @@ def step(machine: Machine, event: Event, now: float) -> tuple[Machine, tuple[Ord
     """Take one event in and decide. Never raises for any event; `now` is in seconds on CLOCK_BOOTTIME."""
     absorber = Absorber(machine, now)
     absorber.absorb(event)
-    machine, notices = settle(absorber.machine, now)
+    machine, settled = settle(absorber.machine, now)
+    notices = (*absorber.notices, *settled)
+    if notices:
+        entries = (entry_of(notice, now) for notice in notices)
+        timeline = extended(machine.timeline, (entry for entry in entries if entry is not None))
+        machine = replace(machine, timeline=timeline)
     planner = Planner(machine, now)
-    return planner.plan(), tuple(planner.orders), (*absorber.notices, *notices)
+    return planner.plan(), tuple(planner.orders), notices
 
 
 def start(machine: Machine, now: float) -> tuple[Machine, tuple[Order, ...], tuple[Notice, ...]]:

@@ -21,8 +21,10 @@ STARTS = 2
 """Starts of a tunnel that may fail before the next server has its turn."""
 BUDGET_TIME = 3600.0
 """Seconds after which what was tried may be tried again for the same trouble."""
-_BUDGETS = {Remedy.REMAP: 1, Remedy.REKEY: 2, Remedy.RESTART: 1, Remedy.TELL: 1}
+_BUDGETS = {Remedy.REMAP: 1, Remedy.REKEY: 1, Remedy.RESTART: 1, Remedy.TELL: 1}
 """How often in that time; the next server: as many as there are others."""
+_COSTLY = frozenset({Remedy.NEXT_SERVER, Remedy.RESTART})
+"""Rungs that take a tunnel down."""
 _GAPS = {Remedy.REKEY: 60.0}
 """Seconds between two of them, whatever they are for."""
 HOPELESS = frozenset({FailureKind.MISCONFIGURED, FailureKind.UNSUPPORTED})
@@ -52,6 +54,9 @@ def for_lease(machine: Machine, forward: ForwardState, now: float) -> Step | Non
         rungs = (Remedy.REKEY,)
     else:
         rungs = (Remedy.REMAP, Remedy.REKEY, Remedy.NEXT_SERVER, Remedy.RESTART, Remedy.TELL)
+    if any(other.lease is not None for other in machine.forwards):
+        # What one forward lacks must not cost another what it has.
+        rungs = tuple(remedy for remedy in rungs if remedy not in _COSTLY)
     return _first(machine, rungs, problem, name, now)
 
 
@@ -70,7 +75,12 @@ def for_tunnel(machine: Machine, now: float) -> Step | None:
 
 
 def for_exit(machine: Machine, cause: str, now: float) -> Step | None:
-    """What to do if the internet sees another address than the gateway says: move on, if there is where to."""
+    """What to do if the internet sees another address than the gateway says: move on, if there is where to.
+
+    Not if somebody has come in all the same: then the port is open where it was announced.
+    """
+    if any(forward.proofs.reachable.ok for forward in machine.forwards):
+        return None
     problem = Problem("comparing exit addresses", FailureKind.TRANSIENT, cause, since=machine.exit_since)
     return _first(machine, (Remedy.NEXT_SERVER,), problem, "", now)
 
