@@ -33,6 +33,7 @@ from vpnpf.interfaces import (
 from vpnpf.model import (
     BOTH,
     Endpoint,
+    EpochRule,
     ForwardSpec,
     Lease,
     ListenSettings,
@@ -56,6 +57,7 @@ __all__ = [
     "ClientOptions",
     "Endpoint",
     "Epoch",
+    "EpochRule",
     "Exchange",
     "Failure",
     "ForwardSpec",

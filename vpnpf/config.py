@@ -20,7 +20,7 @@ from msgspec.structs import asdict
 
 from vpnpf import plugins
 from vpnpf.config_positions import Positions
-from vpnpf.config_schema import ClientTable, ForwardTable, Key, ProfileTable, Reader, Root
+from vpnpf.config_schema import ClientTable, ForwardTable, Key, LockTable, PolicyTable, ProfileTable, Reader, Root
 from vpnpf.errors import ConfigError, Misconfigured, Mistake, Unavailable, UsageError
 from vpnpf.interfaces import Option
 from vpnpf.model import BOTH, ForwardSpec, PolicyMode, PortPolicy, PortRange, ProfileSpec, Protocol
@@ -181,6 +181,7 @@ class _Checker:
         at: Key = ("profiles", name)
         most = self._provider(at, table)
         files = self._tunnel((*at, "tunnel"), table)
+        self._directness(at, table)
         if table.exit_check is not None and (wrong := _wrong_url(table.exit_check)):
             self._wrong((*at, "exit_check"), wrong, "write it as https://HOST/PATH")
         if not table.forwards:
@@ -225,6 +226,26 @@ class _Checker:
             elif not os.access(file, os.R_OK):
                 self._wrong((*at, "config"), f"{file} cannot be read", "run as root, or as its owner")
         return files
+
+    def _directness(self, at: Key, table: ProfileTable) -> None:
+        """See that provider and tunnel are both for a machine without a VPN, or both for one with."""
+        try:
+            provider = plugins.manifest(Group.PROVIDERS, table.provider).direct
+            tunnel = plugins.manifest(Group.TUNNELS, table.tunnel.type).direct
+        except Unavailable:  # said already
+            return
+        if provider and not tunnel:
+            what = f'"{table.provider}" works without a tunnel only'
+            self._wrong((*at, "tunnel", "type"), what, 'write tunnel = { type = "none" }')
+        elif tunnel and not provider:
+            what = f'"{table.provider}" is reached through a tunnel, and this profile has none'
+            self._wrong((*at, "provider"), what, 'use provider = "router", or another tunnel')
+        elif tunnel:
+            if table.policy != PolicyTable():
+                what = "without a tunnel nothing is blocked, so a policy means nothing"
+                self._wrong((*at, "policy"), what, "remove it; the machine's own firewall decides")
+            if table.lock != LockTable():
+                self._wrong((*at, "lock"), "without a tunnel nothing is locked, so it means nothing", "remove it")
 
     def _provider(self, at: Key, table: ProfileTable) -> int:
         """Check the provider and its options; returns how many forwards it can have."""

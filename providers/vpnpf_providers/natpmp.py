@@ -14,6 +14,7 @@ from typing import ClassVar, cast
 
 from vpnpf.api import (
     RECOMMENDED_LIFETIME,
+    Announcement,
     Failure,
     Lease,
     Manifest,
@@ -69,6 +70,7 @@ class NatPmp:
             Option("lifetime", int, f"seconds to ask for; {RECOMMENDED_LIFETIME} if not given", _lifetime),
         ),
         max_forwards=16,
+        announces=True,
     )
 
     def __init__(self, options: Mapping[str, object]) -> None:
@@ -91,6 +93,10 @@ class NatPmp:
     async def release(self, io: ProviderIO, tunnel: Tunnel, lease: Lease) -> None:
         """Delete the mappings. Raises Failure."""
         await self._gateway_of(io, tunnel).unmap_all(lease.protocols, lease.internal_port)
+
+    async def listen(self, io: ProviderIO, tunnel: Tunnel) -> Announcement:
+        """Wait until the gateway announces itself (RFC 6886 section 3.2.1). Raises Failure."""
+        return await io.hear(self._gateway_of(io, tunnel).address)
 
     def _gateway_of(self, io: ProviderIO, tunnel: Tunnel) -> NatPmpGateway:
         address = self._gateway or tunnel.gateway
@@ -175,4 +181,5 @@ def _lease(
         lifetime=float(answer.lifetime),
         exit_address=exit_address,
         epoch=answer.epoch,
+        epoch_at=answer.at,
     )

@@ -196,6 +196,7 @@ def _lease(
         lifetime=float(answer.lifetime),
         exit_address=exit_address,
         epoch=answer.epoch,
+        epoch_at=answer.at,
         token=token,
     )
 

@@ -59,7 +59,7 @@ async def test_the_external_address():
 
 async def test_a_mapping_is_what_the_answer_says():
     gateway = gateway_of({request(TCP, 6881, 6881, 7200): answer(TCP, 6881, 40000, 3600)})
-    assert await gateway.map(TCP, 6881, 6881, 7200) == MappingAnswer(1193046, 6881, 40000, 3600)
+    assert await gateway.map(TCP, 6881, 6881, 7200) == MappingAnswer(1193046, 6881, 40000, 3600, 1000.0)
 
 
 async def test_a_mapping_of_no_seconds_is_none():

@@ -232,6 +232,68 @@ def test_a_plan_that_allows_no_safe_rules_is_refused(plan):
     assert caught.value.hint
 
 
+# -- the gateway's announcements ------------------------------------------------------------------
+
+ANNOUNCED = 'iifname "wg0" ip saddr 10.2.0.1 ip daddr 224.0.0.1 udp sport 5351 udp dport 5350 counter accept'
+
+
+def test_the_gateways_announcements_come_in_before_what_is_not_for_us_is_dropped():
+    plan = replace(PLAN, gateway="10.2.0.1")
+    found = lines(FirewallPolicy(FirewallStage.CONNECTED, plan, PortPolicy()), "input")
+    assert found.index(ANNOUNCED) < found.index('iifname "wg0" ip daddr != 10.2.0.2 counter drop')
+
+
+@pytest.mark.parametrize(
+    ("stage", "gateway"),
+    [
+        (FirewallStage.CONNECTING, "10.2.0.1"),
+        (FirewallStage.BLOCKED, "10.2.0.1"),
+        (FirewallStage.CONNECTED, "fd00:2::1"),
+        (FirewallStage.CONNECTED, None),
+    ],
+)
+def test_no_announcements_without_a_connection_or_an_ipv4_gateway(stage, gateway):
+    found = lines(FirewallPolicy(stage, replace(PLAN, gateway=gateway), PortPolicy()), "input")
+    assert not any("224.0.0.1" in line for line in found)
+
+
+def test_a_gateway_that_is_no_address_is_refused():
+    plan = replace(PLAN, gateway="10.2.0.1 accept")
+    with pytest.raises(Misconfigured):
+        render(FirewallPolicy(FirewallStage.CONNECTED, plan, PortPolicy()))
+
+
+# -- without a tunnel -----------------------------------------------------------------------------
+
+DIRECT = TunnelPlan("eth0", Endpoint("192.168.77.1", 9), ("192.168.77.2/24",), gateway="192.168.77.1", direct=True)
+
+
+@pytest.mark.parametrize("stage", FirewallStage)
+def test_without_a_tunnel_nothing_is_dropped_in_any_stage(stage):
+    ruleset = render(FirewallPolicy(stage, DIRECT, PortPolicy(), (TORRENT, ForwardRule("web", BOTH, 80, 8080))))
+    assert {chain.policy for chain in ruleset.chains} == {"accept"}
+    assert {rule.verdict for chain in ruleset.chains for rule in chain.rules} <= {"accept", "redirect"}
+    assert bool(ruleset.sets) == bool(ruleset.counters) == (stage is FirewallStage.CONNECTED)
+
+
+def test_without_a_tunnel_forwarded_ports_are_counted_from_beyond_the_lan_and_redirected():
+    web = ForwardRule("web", (Protocol.TCP,), 40001, 8080)
+    torrent = replace(TORRENT, protocols=(Protocol.UDP,))
+    policy = FirewallPolicy(FirewallStage.CONNECTED, DIRECT, PortPolicy(), (torrent, web))
+    beyond = 'iifname "eth0" ip saddr != 192.168.77.0/24 meta l4proto'
+    assert lines(policy, "input") == [
+        f'{beyond} udp ct state new ct original proto-dst @fwd_torrent_udp counter name "fwd_torrent_udp" accept',
+        f'{beyond} tcp ct state new ct original proto-dst @fwd_web_tcp counter name "fwd_web_tcp" accept',
+    ]
+    assert lines(policy, "portmap") == ['iifname "eth0" tcp dport 40001 counter redirect to :8080']
+
+
+@pytest.mark.parametrize("change", [{"interface": 'e" accept'}, {"addresses": ("here",)}])
+def test_without_a_tunnel_too_a_plan_that_allows_no_safe_rules_is_refused(change):
+    with pytest.raises(Misconfigured):
+        render(FirewallPolicy(FirewallStage.CONNECTED, replace(DIRECT, **change), PortPolicy(), (TORRENT,)))
+
+
 # -- for every policy ---------------------------------------------------------------------------
 
 PORTS = st.integers(1, 65535)

@@ -32,7 +32,9 @@ def wanted_settings(machine: Machine, forward: ForwardState) -> ListenSettings |
     """How the torrent client should be set now; None: there is no client, port or tunnel."""
     if forward.spec.client is None or forward.listen_port is None or machine.tunnel is None:
         return None
-    return ListenSettings(forward.listen_port, machine.tunnel.interface)
+    # Without a tunnel there is no device that the client has to be kept on: any will do.
+    device = "" if machine.tunnel.plan.direct else machine.tunnel.interface
+    return ListenSettings(forward.listen_port, device)
 
 
 def count(machine: Machine, name: str) -> dict[Protocol, Hits]:
@@ -60,6 +62,8 @@ def _continue(before: Proof, finding: Finding, now: float) -> Proof:
 def _tunnel(machine: Machine, now: float) -> Finding:
     if machine.tunnel is None or machine.health is None:
         return False, "the tunnel is down", now
+    if machine.tunnel.plan.direct:
+        return True, f"no tunnel: the router {machine.tunnel.gateway} on {machine.tunnel.interface}", machine.health_at
     age = machine.health.handshake_age
     if age is None:
         return False, f"no handshake with {machine.plan.endpoint} yet", machine.health_at
@@ -112,7 +116,11 @@ def _client(machine: Machine, forward: ForwardState) -> Finding:
     if wanted is None or seen is None or forward.settings_for != machine.tunnel_number:
         return None, "not set yet", None
     if seen == wanted:
-        return True, f"{forward.spec.client} says port {seen.port} on {seen.interface}", forward.settings_at
+        return (
+            True,
+            f"{forward.spec.client} says port {seen.port} on {seen.interface or 'any device'}",
+            forward.settings_at,
+        )
     return False, f"{forward.spec.client} says {differs(seen, wanted)}", forward.settings_at
 
 
@@ -122,7 +130,7 @@ def differs(seen: ListenSettings, wanted: ListenSettings) -> str:
     if seen.port != wanted.port:
         said.append(f"port {seen.port} instead of {wanted.port}")
     if seen.interface != wanted.interface:
-        said.append(f"interface {seen.interface or 'any'} instead of {wanted.interface}")
+        said.append(f"interface {seen.interface or 'any'} instead of {wanted.interface or 'any'}")
     if seen.random_port:
         said.append("a random port at each start")
     if seen.port_mapping:

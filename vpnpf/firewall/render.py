@@ -34,11 +34,15 @@ PRIVATE = tuple(
     map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10"))
 )
 """RFC 1918, RFC 3927, RFC 4193, RFC 4291: all that may count as a LAN."""
+LATE = 100
+"""Priority of a chain that sees only what the machine's other filters (0, 10 for firewalld) have let through."""
 LAST = Rule("counter drop", "everything else")
 
 
 def render(policy: FirewallPolicy) -> Ruleset:
     """The rule set of a policy. Raises Misconfigured if the plan cannot be turned into safe rules."""
+    if policy.plan.direct:
+        return _direct(policy)
     link = _Link(policy.plan)
     connected = policy.stage is FirewallStage.CONNECTED
     forwards = policy.forwards if connected else ()
@@ -48,12 +52,38 @@ def render(policy: FirewallPolicy) -> Ruleset:
         Chain("input", "input", 0, (*_input(link, policy, open_ports), LAST)),
         Chain("forward", "forward", 0, (*(_forward(link) if connected else ()), LAST)),
     ]
-    redirects = tuple(_redirects(link, policy)) if connected else ()
+    redirects = tuple(_redirects(link.device, policy)) if connected else ()
     if redirects:
         chains.append(Chain("portmap", "prerouting", -100, redirects, type="nat", policy="accept"))
+    return Ruleset(tuple(chains), open_ports, _counters(forwards))
+
+
+def _direct(policy: FirewallPolicy) -> Ruleset:
+    """Without a tunnel: nothing is blocked, and a program's port is as open as the machine's other filters leave it.
+
+    New flows on the forwarded ports are counted, after those filters and only from beyond the LAN, so that the count
+    proves that the router forwards them.
+    """
+    device = _device(policy.plan.interface)
+    try:
+        lan = {ip_network(address, strict=False) for address in policy.plan.addresses}
+    except ValueError as error:
+        raise Misconfigured(DOING, str(error), "check the machine's addresses") from None
+    forwards = policy.forwards if policy.stage is FirewallStage.CONNECTED else ()
+    open_ports = tuple(_open_ports(policy)) if forwards else ()
+    beyond = sorted(str(prefix) for prefix in lan if prefix.version == 4)  # noqa: PLR2004 - the version
+    source = f"ip saddr != {_any_of(beyond)}" if beyond else _whole("ip")
+    counted = tuple(_forwarded(f"iifname {device} {source}", open_ports))
+    chains = [Chain("input", "input", LATE, counted, policy="accept")]
+    redirects = tuple(_redirects(device, policy)) if forwards else ()
+    if redirects:
+        chains.append(Chain("portmap", "prerouting", -100, redirects, type="nat", policy="accept"))
+    return Ruleset(tuple(chains), open_ports, _counters(forwards))
+
+
+def _counters(forwards: tuple[ForwardRule, ...]) -> tuple[str, ...]:
     names = {(rule.name, protocol) for rule in forwards for protocol in rule.protocols}
-    counters = tuple(sorted(counter_name(name, protocol) for name, protocol in names))
-    return Ruleset(tuple(chains), open_ports, counters)
+    return tuple(sorted(counter_name(name, protocol) for name, protocol in names))
 
 
 class _Link:
@@ -72,9 +102,11 @@ class _Link:
             self.own = _by_family(address.partition("/")[0] for address in plan.addresses)
             self.dns = _by_family(plan.dns)
             self.lan = tuple(_private(plan))
+            gateway = plain(plan.gateway) if plan.gateway else None
         except ValueError as error:
             raise Misconfigured(DOING, str(error), "check the tunnel's addresses") from None
         self.address = f"ip{'6' if endpoint.version == 6 else ''} {{}} {endpoint}"  # noqa: PLR2004 - the version
+        self.gateway = gateway if isinstance(gateway, IPv4Address) else None
         self.transport = plan.endpoint.protocol
         self.port = plan.endpoint.port
         self.mark = plan.mark
@@ -128,6 +160,10 @@ def _input(link: _Link, policy: FirewallPolicy, open_ports: tuple[PortSet, ...])
         own = link.own[family]
         if own:
             yield Rule(f"iifname != {link.device} {family} daddr {_any_of(own)} counter drop", "spoofed from elsewhere")
+        if connected and family == "ip" and link.gateway is not None:
+            # Its announcements (RFC 6886 section 3.2.1) go to everybody on the link.
+            text = f"ip saddr {link.gateway} ip daddr 224.0.0.1 udp sport 5351 udp dport 5350"
+            yield Rule(f"{tunnel} {text} counter accept", "the gateway to all")
         if connected:
             other = f"{family} daddr != {_any_of(own)}" if own else _whole(family)
             yield Rule(f"{tunnel} {other} counter drop", "not the tunnel's address")
@@ -149,17 +185,8 @@ def _input(link: _Link, policy: FirewallPolicy, open_ports: tuple[PortSet, ...])
 
 
 def _inbound(tunnel: str, policy: FirewallPolicy, open_ports: tuple[PortSet, ...]) -> Iterator[Rule]:
-    """New flows from the internet. Ports are told by where the packet arrived, before a redirect.
-
-    The current port of a forward is counted on its named counter. A port that is on its way out is
-    counted apart, so that its packets never prove the current one.
-    """
-    for ports in open_ports:
-        protocol = ports.name.rpartition("_")[2]
-        current = not ports.name.startswith("old_")
-        counter = f'counter name "{ports.name}"' if current else "counter"
-        arrived = f"meta l4proto {protocol} ct state new ct original proto-dst @{ports.name}"
-        yield Rule(f"{tunnel} {arrived} {counter} accept", "forwarded port" if current else "forwarded port until now")
+    """New flows from the internet."""
+    yield from _forwarded(tunnel, open_ports)
     match policy.inbound.mode:
         case PolicyMode.OPEN_ALL:
             yield Rule(f"{tunnel} ct state new counter accept", "open to all")
@@ -169,6 +196,20 @@ def _inbound(tunnel: str, policy: FirewallPolicy, open_ports: tuple[PortSet, ...
                 yield Rule(f"{tunnel} {entry.protocol} dport {span} ct state new counter accept", "on the allow list")
         case PolicyMode.BLOCK_ALL:
             pass
+
+
+def _forwarded(link: str, open_ports: tuple[PortSet, ...]) -> Iterator[Rule]:
+    """New flows on forwarded ports, told by where the packet arrived, before a redirect.
+
+    The current port of a forward is counted on its named counter. A port that is on its way out is
+    counted apart, so that its packets never prove the current one.
+    """
+    for ports in open_ports:
+        protocol = ports.name.rpartition("_")[2]
+        current = not ports.name.startswith("old_")
+        counter = f'counter name "{ports.name}"' if current else "counter"
+        arrived = f"meta l4proto {protocol} ct state new ct original proto-dst @{ports.name}"
+        yield Rule(f"{link} {arrived} {counter} accept", "forwarded port" if current else "forwarded port until now")
 
 
 def _link_upkeep_in() -> Iterator[Rule]:
@@ -224,14 +265,14 @@ def _open_ports(policy: FirewallPolicy) -> Iterator[PortSet]:
         yield PortSet(name, tuple(sorted(ports[name].items())))
 
 
-def _redirects(link: _Link, policy: FirewallPolicy) -> Iterator[Rule]:
+def _redirects(device: str, policy: FirewallPolicy) -> Iterator[Rule]:
     done: set[tuple[int, Protocol]] = set()
     for rule in policy.forwards:
         for protocol in rule.protocols:
             wanted = rule.arrives != rule.listen and admits(policy.inbound, rule.listen, protocol)
             if wanted and (rule.arrives, protocol) not in done:
                 done.add((rule.arrives, protocol))
-                text = f"iifname {link.device} {protocol} dport {rule.arrives} counter redirect to :{rule.listen}"
+                text = f"iifname {device} {protocol} dport {rule.arrives} counter redirect to :{rule.listen}"
                 yield Rule(text, "to the listen port")
 
 

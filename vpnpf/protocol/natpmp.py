@@ -59,6 +59,8 @@ class MappingAnswer(Struct, frozen=True):
     external_port: int
     lifetime: int
     """Seconds; 0: the mapping is gone."""
+    at: float = 0.0
+    """When it arrived, in seconds on CLOCK_BOOTTIME; whoever received it fills it in."""
 
 
 class ErrorAnswer(Struct, frozen=True):

@@ -9,6 +9,8 @@ import contextlib
 from collections.abc import Callable
 from functools import partial
 
+from msgspec.structs import replace
+
 from vpnpf.errors import Failure, Misconfigured, Transient, Unsupported
 from vpnpf.interfaces import ProviderIO
 from vpnpf.model import Protocol
@@ -57,7 +59,7 @@ class NatPmpGateway:
         *,
         renewal: bool = False,
     ) -> natpmp.MappingAnswer:
-        """Map every protocol to the same external port; the answer has the shortest lifetime.
+        """Map every protocol to the same external port; the answer has the shortest lifetime and the last epoch.
 
         Raises Failure; Transient if the gateway gives the protocols different ports, since a torrent client
         can announce only one. What was mapped is given back then, unless it is a renewal: what is held stays.
@@ -73,7 +75,8 @@ class NatPmpGateway:
                 await self._give_back(given, internal_port)
             said = " and ".join(f"{answer.external_port}/{protocol}" for protocol, answer in given)
             raise Transient(f"asking {self.address} for one port in all protocols", f"it gave {said}")
-        return min((answer for _, answer in given), key=lambda answer: answer.lifetime)
+        last = given[-1][1]
+        return replace(last, lifetime=min(answer.lifetime for _, answer in given))
 
     async def _map_each(
         self,
@@ -130,7 +133,7 @@ class NatPmpGateway:
         parse = partial(natpmp.parse_mapping, protocol=protocol, internal_port=internal)
         answer = await self._ask(request, parse, doing, schedule)
         assert isinstance(answer, natpmp.MappingAnswer)
-        return answer
+        return replace(answer, at=self.io.now())
 
     async def _ask(
         self,
