@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.unit.engine_world import MOVED, PLAN, START, World
 from vpnpf.core.state import initial
-from vpnpf.events import CheckTunnel, Order, StopRequested, Tick
+from vpnpf.events import CheckTunnel, Order, Rekey, StopRequested, Tick
 from vpnpf.model import (
     FailureKind,
     ForwardSpec,
@@ -139,7 +139,7 @@ class Engine(RuleBasedStateMachine):
             world.now = world.machine.wake_at or world.now + 15
             world.take(Tick())
             for order in list(world.pending):
-                if isinstance(order.work, CheckTunnel):
+                if isinstance(order.work, CheckTunnel | Rekey):
                     world.pending.remove(order)
                     world.take(world.failure(order, FailureKind.LEASE_LOST))
             assert world.machine.tunnel_number == number
