@@ -15,7 +15,7 @@ from mock_provider.topology import EXIT
 from vpnpf.model import Protocol
 
 RULES = """
-table ip mock_dnat {{
+table ip {table} {{
   map to_tcp {{ type inet_service : ipv4_addr . inet_service
   }}
   map to_udp {{ type inet_service : ipv4_addr . inet_service
@@ -36,24 +36,25 @@ table ip mock_dnat {{
 class Nat:
     """The rules; `apply` keeps them what the gateway's mappings are."""
 
-    def __init__(self, host: Host, address: str = EXIT) -> None:
+    def __init__(self, host: Host, address: str = EXIT, table: str = "mock_dnat") -> None:
         self._host = host
+        self._table = table
         self.address = address
         """Where the internet knocks."""
 
     async def start(self) -> None:
         """Make the table. It goes with the namespace."""
-        await self._host.must(("nft", "-f", "-"), stdin=RULES.format(address=self.address))
+        await self._host.must(("nft", "-f", "-"), stdin=RULES.format(table=self._table, address=self.address))
 
     async def stop(self) -> None:
         """Take the table away again."""
-        await self._host.must(("nft", "delete", "table", "ip", "mock_dnat"))
+        await self._host.must(("nft", "delete", "table", "ip", self._table))
 
     async def apply(self, remove: Iterable[Dnat], add: Iterable[Dnat]) -> None:
         """Change the forwards in one transaction. Raises Transient."""
-        lines = [f"delete element ip mock_dnat to_{rule.protocol} {{ {rule.external_port} }}" for rule in remove]
+        lines = [f"delete element ip {self._table} to_{rule.protocol} {{ {rule.external_port} }}" for rule in remove]
         lines += [
-            f"add element ip mock_dnat to_{rule.protocol} "
+            f"add element ip {self._table} to_{rule.protocol} "
             f"{{ {rule.external_port} : {rule.address} . {rule.internal_port} }}"
             for rule in add
         ]
@@ -62,7 +63,7 @@ class Nat:
 
     async def read(self) -> frozenset[Dnat]:
         """What the kernel has."""
-        listed = json.loads(await self._host.must(("nft", "-j", "list", "table", "ip", "mock_dnat")))
+        listed = json.loads(await self._host.must(("nft", "-j", "list", "table", "ip", self._table)))
         return frozenset(
             Dnat(Protocol(item["map"]["name"].removeprefix("to_")), external, *target["concat"])
             for item in listed["nftables"]

@@ -20,17 +20,25 @@ from mock_provider.dns import Dns
 from mock_provider.gateway import Gateway, Request
 from mock_provider.nat import Nat
 from mock_provider.peer import Peer
+from mock_provider.sites import Settings, Site
 from mock_provider.topology import EXIT, ROUTER, SERVER, Lab
 from mock_provider.wireguard import GATEWAY, Client, WireGuardServer
 
-ENDPOINT_NAME = "node-1.vpn.test"
-"""A name of the VPN server that the ISP's resolver knows."""
+
+def endpoint_name(number: int) -> str:
+    """The name of a VPN server, from 0, that the ISP's resolver knows."""
+    return f"node-{number + 1}.vpn.test"
+
+
+ENDPOINT_NAME = endpoint_name(0)
 
 
 class MockProvider:
     """A provider that is up from entry to exit, or from `start` to `stop`."""
 
     lab: Lab
+    servers: tuple[Site, ...]
+    """All of them; what follows is the first one's."""
     server: WireGuardServer
     nat: Nat
     gateway: Gateway
@@ -52,13 +60,12 @@ class MockProvider:
         lan_host: bool = False,
         ipv6: bool = False,
         on_request: Callable[[Request], None] = lambda _request: None,
+        servers: int = 1,
     ) -> None:
-        self._lifetime = lifetime
-        self._mode = mode
+        self._settings = Settings(lifetime, mode, ipv6, on_request)
+        self._servers = servers
         self._neighbour = neighbour
         self._lan_host = lan_host
-        self._ipv6 = ipv6
-        self._on_request = on_request
         self._stack = contextlib.AsyncExitStack()
         self._started = False
         self.exit_address = EXIT
@@ -75,6 +82,7 @@ class MockProvider:
         lan_host: bool = False,
         ipv6: bool = False,
         on_request: Callable[[Request], None] = lambda _request: None,
+        servers: int = 1,
     ) -> Self:
         """Bring it up; whoever calls this calls `stop`, or enters what is returned."""
         provider = cls(
@@ -84,6 +92,7 @@ class MockProvider:
             lan_host=lan_host,
             ipv6=ipv6,
             on_request=on_request,
+            servers=servers,
         )
         return await provider.__aenter__()
 
@@ -94,19 +103,12 @@ class MockProvider:
         enter = self._stack.enter_async_context
         try:
             self.lab = await enter(Lab(neighbour=self._neighbour, lan_host=self._lan_host))
-            self.server = await enter(WireGuardServer(self.lab, ipv6=self._ipv6))
-            self.nat = Nat(self.lab.server)
-            await self.nat.start()
-            self.gateway = await enter(
-                Gateway(
-                    self.lab.server, self.nat, mode=self._mode, lifetime=self._lifetime, on_request=self._on_request
-                )
-            )
-            self.gateway.interface = self.server.interface
-            self.dns = await enter(Dns(self.lab.server, GATEWAY))
-            self.isp_dns = await enter(Dns(self.lab.router, ROUTER, {ENDPOINT_NAME: SERVER}))
+            self.servers = tuple([await enter(Site(self.lab, each, self._settings)) for each in range(self._servers)])
+            first = self.servers[0]
+            self.server, self.nat, self.gateway, self.dns = first.server, first.nat, first.gateway, first.dns
+            self.customer = first.customer
+            self.isp_dns = await enter(Dns(self.lab.router, ROUTER, self._names()))
             self.peer = Peer(self.lab.internet)
-            self.customer = await self.server.add_client()
         except BaseException:
             await self._stack.aclose()
             raise
@@ -116,6 +118,9 @@ class MockProvider:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+    def _names(self) -> dict[str, str]:
+        return {endpoint_name(number): site.place.address for number, site in enumerate(self.servers)}
 
     async def stop(self) -> None:
         """Take everything away; nothing happens the second time."""

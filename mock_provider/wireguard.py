@@ -27,8 +27,6 @@ from vpnpf.io import process
 
 PORT = 51820
 GATEWAY, NETWORK = "10.2.0.1", "10.2.0.0/24"
-FIRST = "10.2.0.2"
-"""The first customer's address."""
 ALL_SYSTEMS = "224.0.0.1"
 """The multicast group of announcements (RFC 6886 section 3.2.1)."""
 GATEWAY6, NETWORK6 = "2a07:b944::2:1", "2a07:b944::2:0/112"
@@ -38,24 +36,24 @@ SOCKETS = Path("/var/run/wireguard")
 
 FOREGROUND = {"WG_PROCESS_FOREGROUND": "1", "LOG_LEVEL": "error"}
 
-NAT = f"""
-table inet mock_vpn {{
+NAT = """
+table inet mock_vpn{suffix} {{
   chain post {{
     type nat hook postrouting priority srcnat; policy accept
-    ip saddr {NETWORK} oifname "eth0" snat ip to {EXIT}
-    ip6 saddr {NETWORK6} oifname "eth0" masquerade
+    ip saddr {network} oifname "eth0" snat ip to {exit}
+    ip6 saddr {network6} oifname "eth0" masquerade
   }}
 }}
 """
-MUTE = f"""
-table inet mock_mute {{
+MUTE = """
+table inet mock_mute{suffix} {{
   chain input {{
     type filter hook input priority -200; policy accept
-    udp dport {PORT} drop
+    udp dport {port} drop
   }}
   chain output {{
     type filter hook output priority -200; policy accept
-    udp sport {PORT} drop
+    udp sport {port} drop
   }}
 }}
 """
@@ -66,6 +64,38 @@ _count = itertools.count(1)
 def unique_name(lab: Lab) -> str:
     """A device name that no other lab, and no other device of this one, has; at most 15 characters."""
     return f"m{lab.id}w{next(_count)}"[:15]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server is, outside and inside its tunnels."""
+
+    address: str = SERVER
+    port: int = PORT
+    exit: str = EXIT
+    gateway: str = GATEWAY
+    network: str = NETWORK
+    gateway6: str = GATEWAY6
+    network6: str = NETWORK6
+    suffix: str = ""
+    """What its tables' names end with."""
+
+    @classmethod
+    def of(cls, number: int) -> Place:
+        """That of the provider's server of this number, from 0: the next is 198.51.100.20:51821, 10.3.0.1, exit .21."""
+        if number == 0:
+            return cls()
+        inside, inside6 = f"10.{number + 2}.0", f"2a07:b944::{number + 2:x}"
+        return cls(
+            address=f"198.51.100.{10 * number + 10}",
+            port=PORT + number,
+            exit=f"198.51.100.{10 * number + 11}",
+            gateway=f"{inside}.1",
+            network=f"{inside}.0/24",
+            gateway6=f"{inside6}:1",
+            network6=f"{inside6}:0/112",
+            suffix=str(number),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +110,13 @@ class Client:
     port_forwarding: bool = True
     """What the file's comment says; the gateway is not asked."""
     endpoint: str = f"{SERVER}:{PORT}"
+    place: Place = Place()
 
     @property
     def config(self) -> str:
         """The file as ProtonVPN's site gives it out."""
         addresses = [f"{self.address}/32"] + ([f"{self.address6}/128"] if self.address6 else [])
-        dns = [GATEWAY] + ([GATEWAY6] if self.address6 else [])
+        dns = [self.place.gateway] + ([self.place.gateway6] if self.address6 else [])
         return (
             "[Interface]\n"
             "# Key for mock\n"
@@ -110,6 +141,9 @@ class Client:
         path.touch(mode=0o600)
         path.write_text(self.config)
         return path
+
+
+FIRST_PLACE = Place()
 
 
 class Device:
@@ -166,11 +200,12 @@ class Device:
 class WireGuardServer:
     """The server's end of all tunnels; an async context manager."""
 
-    def __init__(self, lab: Lab, *, ipv6: bool = False) -> None:
+    def __init__(self, lab: Lab, *, ipv6: bool = False, place: Place = FIRST_PLACE) -> None:
         self.lab = lab
         self.host = lab.server
         self.ipv6 = ipv6
         """Whether clients get an IPv6 address in the tunnel too."""
+        self.place = place
         self.device = Device(self.host, unique_name(lab))
         self.clients: list[Client] = []
         self.muted = False
@@ -184,7 +219,10 @@ class WireGuardServer:
     async def __aenter__(self) -> Self:
         self._key, self.public_key = await _key_pair()
         try:
-            await self.host.must(("nft", "-f", "-"), stdin=NAT)
+            await self.host.must(("nft", "-f", "-"), stdin=self._rules(NAT))
+            if self.place != FIRST_PLACE:
+                lines = [f"addr add {address}/24 dev eth0" for address in (self.place.address, self.place.exit)]
+                await self.host.must(("ip", "-batch", "-"), stdin="\n".join(lines) + "\n")
             await self._start()
         except BaseException:
             await self.device.remove()
@@ -198,18 +236,27 @@ class WireGuardServer:
 
     async def _start(self) -> None:
         await self.device.create()
-        config = f"[Interface]\nPrivateKey = {self._key}\nListenPort = {PORT}\n"
+        config = f"[Interface]\nPrivateKey = {self._key}\nListenPort = {self.place.port}\n"
         for client in self.clients:
             config += f"[Peer]\nPublicKey = {client.public_key}\nAllowedIPs = {', '.join(_allowed(client))}\n"
-        v6 = (f"{GATEWAY6}/112 nodad",) if self.ipv6 else ()
-        await self.device.set_up(config, (f"{GATEWAY}/24", *v6))
+        v6 = (f"{self.place.gateway6}/112 nodad",) if self.ipv6 else ()
+        await self.device.set_up(config, (f"{self.place.gateway}/24", *v6))
+
+    def _rules(self, text: str) -> str:
+        place = self.place
+        return text.format(
+            suffix=place.suffix, network=place.network, network6=place.network6, exit=place.exit, port=place.port
+        )
 
     async def add_client(self, *, port_forwarding: bool = True) -> Client:
-        """Make a key pair and let it in; addresses count up from 10.2.0.2."""
+        """Make a key pair and let it in; addresses count up from 10.2.0.2, the first after the gateway's."""
         private, public = await _key_pair()
         number = len(self.clients) + 2
-        v6 = f"{GATEWAY6[:-1]}{number:x}" if self.ipv6 else None
-        client = Client(private, public, self.public_key, f"10.2.0.{number}", v6, port_forwarding)
+        place = self.place
+        v6 = f"{place.gateway6[:-1]}{number:x}" if self.ipv6 else None
+        endpoint = f"{place.address}:{place.port}"
+        own = f"{place.gateway[:-1]}{number}"
+        client = Client(private, public, self.public_key, own, v6, port_forwarding, endpoint, place)
         self.clients.append(client)
         await self.admit(client)
         return client
@@ -231,13 +278,13 @@ class WireGuardServer:
     async def mute(self) -> None:
         """The tunnel goes silent both ways, as behind a network that is broken; nobody is told."""
         if not self.muted:
-            await self.host.must(("nft", "-f", "-"), stdin=MUTE)
+            await self.host.must(("nft", "-f", "-"), stdin=self._rules(MUTE))
             self.muted = True
 
     async def unmute(self) -> None:
         """The tunnel's packets pass again."""
         if self.muted:
-            await self.host.must(("nft", "delete", "table", "inet", "mock_mute"))
+            await self.host.must(("nft", "delete", "table", "inet", f"mock_mute{self.place.suffix}"))
             self.muted = False
 
     async def kill(self) -> None:
@@ -276,7 +323,7 @@ class WireGuardServer:
 def _allowed(client: Client) -> list[str]:
     allowed = [f"{client.address}/32"] + ([f"{client.address6}/128"] if client.address6 else [])
     # What the gateway announces goes to the first customer: WireGuard sends each packet to one peer alone.
-    return allowed + ([f"{ALL_SYSTEMS}/32"] if client.address == FIRST else [])
+    return allowed + ([f"{ALL_SYSTEMS}/32"] if client.address.endswith(".0.2") else [])
 
 
 def _default_gateway() -> str:

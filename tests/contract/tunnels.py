@@ -87,18 +87,21 @@ class Remote:
     async def check_machine(self) -> None:
         await self._call("check_machine")
 
-    async def plan(self) -> TunnelPlan:
-        return await self._call("plan")
+    async def plan(self, server: int = 0) -> TunnelPlan:
+        return await self._call("plan", server)
 
     async def up(self, plan: TunnelPlan) -> Tunnel:
         return await self._call("up", plan)
 
-    async def come_up(self) -> Tunnel:
+    async def come_up(self, server: int = 0) -> Tunnel:
         """Plan, and up."""
-        return await self.up(await self.plan())
+        return await self.up(await self.plan(server))
 
     async def check(self, tunnel: Tunnel) -> TunnelHealth:
         return await self._call("check", tunnel)
+
+    async def rekey(self, tunnel: Tunnel) -> TunnelHealth:
+        return await self._call("rekey", tunnel)
 
     async def down(self) -> None:
         await self._call("down")
@@ -157,10 +160,10 @@ class TunnelFixtures:
 
     @pytest.fixture
     def remote(self, host, profile, config, tmp_path):
-        """Makes a process with the back end: remote(lan=False, wrap=..., settings=...)."""
+        """Makes a process with the back end: remote(lan=False, wrap=..., settings=..., more=(another file,))."""
 
-        def make(*, lan=True, wrap=(), settings=None, profile=profile, config=config):
-            options = TunnelOptions(profile, (str(config),), str(tmp_path / f"run-{profile}"), lan=lan)
+        def make(*, lan=True, wrap=(), settings=None, profile=profile, config=config, more=()):
+            options = TunnelOptions(profile, (str(config), *map(str, more)), str(tmp_path / f"run-{profile}"), lan=lan)
             return Remote(host, self.backend, options, settings or {}, wrap)
 
         return make

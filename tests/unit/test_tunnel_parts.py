@@ -196,6 +196,20 @@ async def test_addresses_are_known_when_nobody_answers_any_more(names, tmp_path)
             await Endpoints(keep).addresses("other.example", 1)
 
 
+async def test_each_hosts_addresses_are_known_and_only_so_many(names, tmp_path, monkeypatch):
+    monkeypatch.setattr(endpoints, "_MOST", 3)
+    keep = tmp_path / "endpoints.json"
+    for number in (1, 2, 3, 2, 4):
+        names[f"{number}.example"] = (f"198.51.100.{number}",)
+        await Endpoints(keep).addresses(f"{number}.example", 1)
+    names.update((name, Transient("looking up", "no answer")) for name in list(names))
+    for number in (2, 3, 4):
+        assert await Endpoints(keep).addresses(f"{number}.example", 1) == (f"198.51.100.{number}",)
+    with pytest.raises(Transient):
+        await Endpoints(keep).addresses("1.example", 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["endpoints.json"]
+
+
 async def test_an_address_is_not_kept(names, tmp_path):
     assert await Endpoints(tmp_path / "endpoint.json").addresses("198.51.100.10", 1) == ("198.51.100.10",)
     assert not list(tmp_path.iterdir())
@@ -203,8 +217,8 @@ async def test_an_address_is_not_kept(names, tmp_path):
 
 @pytest.mark.parametrize(
     "kept",
-    ["", "{", "[]", "7", "{}", '{"host": "vpn.example"}', '{"host": "vpn.example", "addresses": 7}', "[" * 9999]
-    + [json.dumps({"host": "vpn.example", "addresses": each}) for each in ([], ["x"], ["1.2.3.4; flush"], [None])],
+    ["", "{", "[]", "7", "{}", '{"host": "vpn.example"}', "[" * 9999]
+    + [json.dumps({"vpn.example": each}) for each in ([], 7, None, "x", {}, ["x"], ["1.2.3.4; flush"], [None])],
 )
 async def test_a_damaged_memory_is_none(names, tmp_path, kept):
     keep = tmp_path / "endpoint.json"
@@ -403,6 +417,43 @@ async def test_after_a_failure_the_next_address_has_its_turn(backend, monkeypatc
         with pytest.raises(Transient):
             await made.up(plan)
     assert tried == ["198.51.100.10", "198.51.100.11", "198.51.100.10"]
+
+
+async def test_each_server_has_its_own_turns(backend, tmp_path, monkeypatch):
+    made = backend()
+    other = tmp_path / "other.conf"
+    other.write_text(CONFIG.format(address="10.3.0.2/32", dns="10.3.0.1"))
+    made = WireGuard(TunnelOptions("home", (str(tmp_path / "proton.conf"), str(other)), str(tmp_path / "run")))
+
+    async def fail():
+        raise Transient("making the device", "why")
+
+    async def nothing():
+        pass
+
+    monkeypatch.setattr(made, "down", nothing)
+    monkeypatch.setattr(made._device, "create", fail)
+    tried = []
+    for server in (0, 1, 1, 0):
+        plan = await made.plan(server)
+        tried.append((plan.server, plan.endpoint.address))
+        with pytest.raises(Transient, match="making the device"):
+            await made.up(plan)
+    assert tried == [(0, "198.51.100.10"), (1, "198.51.100.10"), (1, "198.51.100.11"), (0, "198.51.100.11")]
+
+
+def test_the_mistakes_of_all_files_are_named(tmp_path):
+    files = [tmp_path / f"{number}.conf" for number in range(4)]
+    files[0].write_text(CONFIG.format(address="10.2.0.2/32", dns="10.2.0.1"))
+    files[1].write_text(CONFIG.format(address="10.2.0.2/99", dns="10.2.0.1"))
+    files[3].write_text("[Interface]\n")
+    with pytest.raises(ConfigError) as raised:
+        WireGuard(TunnelOptions("home", tuple(map(str, files)), str(tmp_path))).check_config()
+    where = [mistake.where for mistake in raised.value.mistakes]
+    assert not any("0.conf" in each for each in where)
+    assert sum("1.conf" in each for each in where) == 1
+    assert [each for each in where if "2.conf" in each] == [str(files[2])]
+    assert sum("3.conf" in each for each in where) >= 3
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,109 @@
+"""A server of the provider with all that belongs to it: tunnel, gateway, exit, resolver and a customer.
+
+    async with MockProvider(servers=2) as provider:
+        first, second = provider.servers
+        first.client_config(tmp_path / "first.conf")
+        await first.mute()
+
+All live in the same namespace. They share nothing else: keys, endpoints, addresses in the tunnel, leases and exits
+are each one's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mock_provider.dns import Dns
+from mock_provider.gateway import Gateway, Request
+from mock_provider.nat import Nat
+from mock_provider.topology import Lab
+from mock_provider.wireguard import Client, Place, WireGuardServer
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What all servers of a provider have in common."""
+
+    lifetime: int = 60
+    mode: str = "proton"
+    ipv6: bool = False
+    on_request: Callable[[Request], None] = lambda _request: None
+
+
+class Site:
+    """One server; an async context manager."""
+
+    server: WireGuardServer
+    nat: Nat
+    gateway: Gateway
+    dns: Dns
+    """Its resolver in the tunnel, at the gateway's address."""
+    customer: Client
+    """The first customer."""
+
+    def __init__(self, lab: Lab, number: int, settings: Settings) -> None:
+        self.place = Place.of(number)
+        self._lab = lab
+        self._settings = settings
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        enter, settings, host = self._stack.enter_async_context, self._settings, self._lab.server
+        place = self.place
+        try:
+            self.server = await enter(WireGuardServer(self._lab, ipv6=settings.ipv6, place=place))
+            self.nat = Nat(host, place.exit, f"mock_dnat{place.suffix}")
+            await self.nat.start()
+            self.gateway = await enter(
+                Gateway(
+                    host,
+                    self.nat,
+                    address=place.gateway,
+                    mode=settings.mode,
+                    lifetime=settings.lifetime,
+                    exit_address=place.exit,
+                    on_request=settings.on_request,
+                )
+            )
+            self.gateway.interface = self.server.interface
+            self.dns = await enter(Dns(host, place.gateway))
+            self.customer = await self.server.add_client()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    @property
+    def exit_address(self) -> str:
+        """Where the internet sees its customers, and knocks."""
+        return self.place.exit
+
+    def client_config(self, path: Path) -> Path:
+        """Write its first customer's WireGuard file; returns its path."""
+        return self.customer.write(path)
+
+    async def mute(self) -> None:
+        """It goes silent both ways, and nobody is told."""
+        await self.server.mute()
+
+    async def unmute(self) -> None:
+        """Its packets pass again."""
+        await self.server.unmute()
+
+    async def kill(self) -> None:
+        """It dies: its port answers with ICMP, its sessions are forgotten."""
+        await self.server.kill()
+
+    async def restart(self) -> None:
+        """It comes back with its keys and customers, and no session."""
+        await self.server.restart()
