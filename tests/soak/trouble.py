@@ -17,6 +17,7 @@ LASTS = (5, 15, 25, 45, 90)
 SERVER = "server"
 
 COUNTED = {"rotate": "", "reset-epoch": "", "forget": "", "refuse": "4", "silent": "4", "lose-answers": "4"}
+"""What stands behind a word."""
 VALUES = {
     "refuse_every": "2",
     "loss": "60%",
@@ -30,7 +31,7 @@ VALUES = {
     "says_opcode": "130",
     "says_internal_port": "4242",
     "says_external_port": "4243",
-    "says_lifetime": "5s",
+    "says_lifetime": "5s 86400s",
     "says_address": "192.0.2.77",
     "shorten": "15",
     "lengthen": "3",
@@ -42,6 +43,7 @@ VALUES = {
     "rotate_after": "1",
     "longest_grant": "7s",
 }
+"""Values of switches; where there are several, in turns."""
 
 
 def kinds() -> tuple[str, ...]:
@@ -52,12 +54,13 @@ def kinds() -> tuple[str, ...]:
 
 def text_of(kind: str, lasts: int) -> str:
     """The scenario of one fault, from its beginning to its end."""
-    name, _, switch = kind.partition(" ")
+    name, _, _switch = kind.partition(" ")
     if kind in EVENTS:
         return f"at 0s {name} {COUNTED.get(kind, '3')}"
     if kind in ABSENCES:
         return f"at 0s {name} {lasts}s"
-    value = VALUES.get(name.replace("-", "_"), "")
+    values = VALUES.get(name.replace("-", "_"), "").split() or [""]
+    value = values[LASTS.index(lasts) % len(values)]
     lines = f"at 0s {name} {value} for {lasts}s"
     # This switch says whom the others meet, and is no fault alone.
     return lines + f"\nat 0s refuse for {lasts}s" if name == "opcodes" else lines

@@ -33,7 +33,7 @@ from vpnpf.model import (
 )
 from vpnpf.protocol.exchange import Transmission
 from vpnpf.supervisor import Supervisor
-from vpnpf.testing import Fate, FakeFirewall, Sent
+from vpnpf.testing import FakeFirewall, Fate, Sent
 from vpnpf.workers import Workers
 
 PLAN = TunnelPlan("vpf-soak", Endpoint("203.0.113.1", 51820), ("10.2.0.2/32",), mark=7, table=7, gateway=GATEWAY)
@@ -66,7 +66,7 @@ class Network(SimulatedIO):
         return not self.cut and all((port, protocol) in held for protocol in protocols)
 
     def keeps(self, port: int, seconds: float) -> bool:
-        """Whether the gateway would forward this port so many seconds longer, left alone."""
+        """Whether the gateway would forward this port in both protocols so many seconds longer, left alone."""
         self.catch_up()
         ends = [
             mapping.expires
@@ -74,7 +74,7 @@ class Network(SimulatedIO):
             for mapping in held.live.values()
             if mapping.external_port == port
         ]
-        return not self.cut and bool(ends) and min(ends) > self.clock.now() + seconds
+        return not self.cut and len(ends) == len(Protocol) and min(ends) > self.clock.now() + seconds
 
     async def exchange(self, exchange, address, port):
         clock = self.clock
