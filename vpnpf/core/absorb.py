@@ -46,6 +46,9 @@ STOP_AGAIN = 1.0
 """Seconds between those tries, whatever the failure says: nobody waits minutes for an end."""
 LOOKS = frozenset({"PlanTunnel", "CheckTunnel", "ReadFirewall", "ReadClient", "ReadSockets"})
 """Work that changes nothing: its success says nothing about a change that failed under the same key."""
+LEASE_AGAIN, ANYTHING_AGAIN = 40.0, 60.0
+"""Seconds, the longest wait between tries, less or more a tenth: a gateway that is well again gives the port within
+a minute, the try that was under way included."""
 AGAIN_LATER = 60.0
 """Seconds until a look that was refused is tried again, or a torrent client; its driver does not repeat a wrong
 password."""
@@ -209,7 +212,8 @@ class Absorber:
             return AGAIN_LATER if kind == "client" or running in LOOKS - {"PlanTunnel"} else math.inf
         if event.kind is FailureKind.LEASE_LOST and failures == 1:
             return 0.0
-        wait = backoff(failures, f"{self.machine.spec.name}/{event.key}")
+        longest = LEASE_AGAIN if kind == "lease" else ANYTHING_AGAIN
+        wait = backoff(failures, f"{self.machine.spec.name}/{event.key}", longest=longest)
         if kind == "lease":
             lease = self._of(name).lease
             return retry_renewal(lease, wait, self.now) if lease else wait
