@@ -28,9 +28,9 @@ class Figure:
         """One line for a person."""
         budget, verdict = "-", ""
         if self.at_most is not None:
-            budget = f"<= {self.at_most:g}"
+            budget = f"<= {_number(self.at_most)}"
         elif self.at_least is not None:
-            budget = f">= {self.at_least:g}"
+            budget = f">= {_number(self.at_least)}"
         if budget != "-":
             verdict = "kept" if self.kept else "NOT KEPT"
         return f"{self.what:<62} {_number(self.value):>12} {self.unit:<5} {budget:>12}  {verdict}".rstrip()

@@ -148,7 +148,7 @@ async def live(month: Month, days: float, each: int, servers: int, seed: int, la
     """Live so many days."""
     provider, gateway = PROVIDERS[month.provider]()
     watch = Watch(month)
-    memory = 0.0
+    memory, objects = 0.0, 0
     async with Profile(provider, watch.heard, timing=TIMING, **gateway) as profile:
         watch.profile = profile
         await asyncio.sleep(10)
