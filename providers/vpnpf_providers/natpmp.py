@@ -83,7 +83,7 @@ class NatPmp:
         if request.renewal and request.previous is not None:
             return await self._renew(gateway, request.previous)
         try:
-            exit_address = await _first(gateway)
+            exit_address = await _first(gateway, request.previous)
             granted_at = io.now()
             answer = await self._map(gateway, request)
         except NoAnswer as error:
@@ -150,11 +150,13 @@ def _tuple_for(io: ProviderIO, request: MappingRequest) -> tuple[int, int]:
     return spec.internal_port or wish, wish
 
 
-async def _first(gateway: NatPmpGateway) -> str | None:
-    """The exit address. A refusal counts as an answer only here: a gateway that has answered will do so again."""
+async def _first(gateway: NatPmpGateway, previous: Lease | None) -> str | None:
+    """The exit address. A refusal counts as an answer only at the very first: a gateway that gave a port will again."""
     try:
         return (await gateway.external_address()).address
     except Refused as error:
+        if previous is not None and previous.lifetime:
+            raise
         raise Misconfigured(error.doing, error.cause, _HINT_REFUSED, _RETRY_REFUSED) from error
 
 

@@ -86,6 +86,9 @@ class ProtonVpn:
             asked = _Asked(gateway.address, *_tuple_for(io, request))
             answer = await gateway.map_all(request.spec.protocols, asked.internal, asked.external, LIFETIME)
         except Misconfigured as error:
+            if request.previous is not None and _read(request.previous.token) is not None:
+                # Through this key a port was had before: a gateway that restarts refuses too, and that passes soon.
+                raise Transient(error.doing, error.cause, _HINT_REFUSED) from error
             hint = _HINT_OFF if _made_without(tunnel) else _HINT_REFUSED
             raise Misconfigured(error.doing, error.cause, hint, _RETRY_REFUSED) from error
         except NoAnswer as error:

@@ -7,8 +7,8 @@ import math
 from msgspec.structs import replace
 
 from vpnpf.core.draft import Draft, dead
-from vpnpf.core.remedies import HOPELESS, for_lease, for_tunnel, told
-from vpnpf.core.schedule import BREAKER, SOONEST_RETRY, backoff, retry_renewal
+from vpnpf.core.remedies import HOPELESS, for_lease, for_tunnel
+from vpnpf.core.schedule import SOONEST_RETRY, backoff, retry_renewal
 from vpnpf.core.state import Job
 from vpnpf.events import (
     ProblemNoticed,
@@ -29,6 +29,9 @@ LOOKS = frozenset({"PlanTunnel", "CheckTunnel", "ReadFirewall", "ReadClient", "R
 """Work that changes nothing: its success says nothing about a change that failed under the same key."""
 PATIENCE = 3600.0
 """Seconds; nobody is made to wait longer than that by asking for it again and again."""
+LEASE_AGAIN, ANYTHING_AGAIN = 40.0, 60.0
+"""Seconds, the longest wait between tries, less or more a tenth: a gateway that is well again gives the port within
+a minute, the try that was under way included."""
 AGAIN_LATER = 60.0
 """Seconds until a look that was refused is tried again, or a torrent client; its driver does not repeat a wrong
 password."""
@@ -107,15 +110,11 @@ class Failing(Draft):
             return AGAIN_LATER if kind == "client" or running in LOOKS - {"PlanTunnel"} else math.inf
         if event.kind is FailureKind.LEASE_LOST and failures == 1:
             return 0.0
-        wait = backoff(failures, f"{self.machine.spec.name}/{event.key}")
+        longest = LEASE_AGAIN if kind == "lease" else ANYTHING_AGAIN
+        wait = backoff(failures, f"{self.machine.spec.name}/{event.key}", longest=longest)
         if kind == "lease":
-            lease, problem = self._of(name).lease, self.machine.job(event.key).problem
-            if lease is not None:
-                return retry_renewal(lease, wait, self.now)
-            broken = problem is not None and told(self.machine, name, problem)
-            return (
-                backoff(1, f"{self.machine.spec.name}/{event.key}", first=BREAKER, longest=BREAKER) if broken else wait
-            )
+            lease = self._of(name).lease
+            return retry_renewal(lease, wait, self.now) if lease else wait
         return wait
 
     def _not_rekeyed(self, event: WorkFailed) -> None:

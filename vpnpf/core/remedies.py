@@ -4,7 +4,8 @@
 
 One rung is taken for each further failure, so the waits between the tries (schedule.py) are the waits between the rungs.
 While a lease is held nothing is done that could cost it: a failed renewal never takes a working tunnel down. Each
-rung has a budget; when all are used up the circuit is open: the same is tried again, slowly, and the person knows.
+rung has a budget; when all are used up the circuit is open: the person was told, and for an hour nothing is done but
+the same again, which is cheap and gives the port within a minute once the gateway is well.
 A failure of login or of configuration is not tried again by any of this; another server may be another matter.
 """
 
@@ -83,11 +84,6 @@ def for_exit(machine: Machine, cause: str, now: float) -> Step | None:
         return None
     problem = Problem("comparing exit addresses", FailureKind.TRANSIENT, cause, since=machine.exit_since)
     return _first(machine, (Remedy.NEXT_SERVER,), problem, "", now)
-
-
-def told(machine: Machine, forward: str, problem: Problem) -> bool:
-    """Whether the circuit is open for a trouble: everything was tried, and the person was told."""
-    return any(t.remedy is Remedy.TELL and t.forward == forward and t.at >= problem.since for t in machine.taken)
 
 
 def said(problem: Problem) -> str:

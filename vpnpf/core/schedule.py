@@ -17,8 +17,6 @@ SOONEST_RETRY = 0.5
 """Seconds; a plug-in that wants to be asked again at once is not asked in a loop."""
 EXIT_AGAIN = 1800.0
 """Seconds between two looks at the exit address."""
-BREAKER = 300.0
-"""Seconds between two tries while the circuit is open: everything was tried, and the person was told."""
 SILENT = 17.0
 """Seconds for which a server may take what is sent and answer nothing, before the tunnel counts as dead."""
 HANDSHAKE_DEAD = 180.0

@@ -48,7 +48,8 @@ class NatPmpGateway:
         answer = await self._map(protocol, internal_port, external_port, lifetime, doing, QUICK)
         if answer.lifetime == 0:
             raise Transient(doing, "it granted a lifetime of 0 s")
-        return answer
+        # A gateway may only shorten it; one that says more may end it as asked, and the port would be dead till then.
+        return replace(answer, lifetime=min(answer.lifetime, lifetime))
 
     async def map_all(
         self,
