@@ -10,7 +10,7 @@ from mock_provider.faults import SWITCHES
 from tests.soak import loss, months
 from tests.soak.trouble import VALUES, Trouble, calendar, kinds, text_of
 from tests.soak.virtual import run
-from vpnpf.core import absorb
+from vpnpf.core import failing
 
 
 def not_kept(figures):
@@ -29,7 +29,7 @@ def test_hours_of_loss():
 
 
 def test_an_engine_that_waits_too_long_is_found_out(monkeypatch):
-    monkeypatch.setattr(absorb, "backoff", lambda *_failures, **_limits: 400.0)
+    monkeypatch.setattr(failing, "backoff", lambda *_failures, **_limits: 400.0)
     troubles = [Trouble(0.0, "silent (on)", 600), Trouble(1000.0, "silent (on)", 600)]
     monkeypatch.setattr(months, "calendar", lambda *_arguments: troubles)
     monkeypatch.setattr("tests.soak.trouble.LASTS", (600,))
