@@ -8,8 +8,8 @@ from mock_provider.behaviour import Behaviour
 from mock_provider.faults import Faults
 from mock_provider.natpmp import Machine
 from mock_provider.simulation import SimulatedIO
+from vpnpf.core.state import port_of
 from vpnpf.errors import Misconfigured, Transient
-from vpnpf.leases import port_of
 from vpnpf.model import ForwardSpec, MappingRequest
 from vpnpf.testing import a_tunnel
 from vpnpf_providers.natpmp import NatPmp
