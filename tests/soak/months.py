@@ -38,7 +38,7 @@ UNDER_WAY = 5.0
 """Seconds; an exchange that is under way when a fault ends may have sent all its tries (3.75 s) into it."""
 COLLECT = (50_000, 20, 20)
 """Garbage is looked for more rarely than usual: a step of the engine makes little, and none of it lasts."""
-TIMING = Timing(tunnel=60.0, firewall=60.0, client=300.0, sockets=300.0)
+TIMING = Timing(tunnel=120.0, firewall=60.0, client=300.0, sockets=300.0)
 """Looks at what is not the lease, rarer than usual: they are most of the work, and tell nothing here."""
 PROVIDERS = {
     "protonvpn": lambda: (ProtonVpn({}), {"mode": "proton", "lifetime": 60}),
