@@ -349,6 +349,8 @@ class WorkFailed(Struct, frozen=True):
     cause: str
     hint: str = ""
     retry_after: float | None = None
+    silent: bool = False
+    """Whether it failed because nothing came back."""
 
 
 Answer = (

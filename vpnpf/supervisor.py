@@ -21,6 +21,7 @@ from vpnpf.errors import (
     ConfigError,
     LeaseLost,
     Misconfigured,
+    NoAnswer,
     PermissionDenied,
     Transient,
     Unavailable,
@@ -235,7 +236,16 @@ def _failed(order: Order, error: VpnpfError) -> WorkFailed:
     retry_after = getattr(error, "retry_after", None)
     if isinstance(error, Unavailable | PermissionDenied | ConfigError):
         retry_after = AGAIN_LATER
-    return WorkFailed(order.generation, order.work.key, kind, error.doing, error.cause, error.hint, retry_after)
+    return WorkFailed(
+        order.generation,
+        order.work.key,
+        kind,
+        error.doing,
+        error.cause,
+        error.hint,
+        retry_after,
+        silent=isinstance(error, NoAnswer),
+    )
 
 
 def _crashed(order: Order, doing: str, cause: str) -> WorkFailed:

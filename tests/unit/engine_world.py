@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from vpnpf.core.machine import start, step
+from vpnpf.core.phases import TRANSITIONS
 from vpnpf.core.policy import guarded, policy_for
 from vpnpf.core.schedule import LONGEST_SLEEP
 from vpnpf.core.state import ForwardState, Machine, initial
@@ -310,6 +311,7 @@ class World:
         self.steps += 1
         self.notices.extend(notices)
         if self.machine.phase is not before.phase:
+            assert self.machine.phase in TRANSITIONS[before.phase], f"{before.phase} -> {self.machine.phase}"
             self.phases.append(self.machine.phase)
         for order in orders:
             # A newer order ends the older one of its key first: while stopping, and for what a lost tunnel made vain.

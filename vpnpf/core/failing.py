@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 
 from msgspec.structs import replace
 
+from vpnpf.core.diagnosis import why_silent
 from vpnpf.core.draft import Draft, dead
 from vpnpf.core.remedies import HOPELESS, for_lease, for_tunnel
 from vpnpf.core.schedule import SOONEST_RETRY, backoff, retry_renewal
@@ -46,10 +48,12 @@ class Failing(Draft):
             # Whoever cannot be heard is not missed: the next renewal tells the same.
             self._set_job(event.key, replace(job, running="", failed="", not_before=self.now + AGAIN_LATER))
             return
+        if event.silent and job.running == "Acquire" and (why := why_silent(self.machine)):
+            event = replace(event, cause=f"{event.cause}; {why}")
         wait = self._wait(event, job.running, failures)
         retry_at = None if math.isinf(wait) else self.now + wait
         before = job.problem
-        new = before is None or (before.kind, before.message) != (event.kind, event.cause)
+        new = before is None or (before.kind, _gist(before.message)) != (event.kind, _gist(event.cause))
         problem = Problem(
             doing=event.doing,
             kind=event.kind,
@@ -125,3 +129,11 @@ class Failing(Draft):
             self._set(rekey_due=False)
         else:
             self._restart(f"{event.doing}: {event.cause}")
+
+
+def _gist(cause: str) -> str:
+    """A cause without its numbers: the age of a handshake does not make it another."""
+    return _NUMBER.sub("#", cause)
+
+
+_NUMBER = re.compile(r"\d+")
