@@ -86,7 +86,7 @@ class ProtonVpn:
             asked = _Asked(gateway.address, *_tuple_for(io, request))
             answer = await gateway.map_all(request.spec.protocols, asked.internal, asked.external, LIFETIME)
         except Misconfigured as error:
-            if request.previous is not None and _read(request.previous.token) is not None:
+            if _had_before(request):
                 # Through this key a port was had before: a gateway that restarts refuses too, and that passes soon.
                 raise Transient(error.doing, error.cause, _HINT_REFUSED) from error
             hint = _HINT_OFF if _made_without(tunnel) else _HINT_REFUSED
@@ -202,6 +202,12 @@ def _lease(
         epoch_at=answer.at,
         token=token,
     )
+
+
+def _had_before(request: MappingRequest) -> bool:
+    """Whether a port was had through this key: in this run (then its lifetime is known), or by what was stored of it."""
+    previous = request.previous
+    return previous is not None and (bool(previous.lifetime) or _read(previous.token) is not None)
 
 
 def _made_without(tunnel: Tunnel) -> bool:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from vpnpf.core.remedies import Step, for_exit, noted
 from vpnpf.core.schedule import HANDSHAKE_DEAD, SILENT
-from vpnpf.core.state import ForwardState, Job, Machine, port_of, wishes_for
+from vpnpf.core.state import ForwardState, Job, Machine, wishes_for
 from vpnpf.events import (
     ExitDiffers,
     GatewayReset,
@@ -44,7 +44,7 @@ class Draft:
         match step.remedy:
             case Remedy.REMAP:
                 wish = self._of(step.forward).wish
-                self._forward(step.forward, wish=port_of(wish) if wish else None)
+                self._forward(step.forward, wish=replace(wish, token="") if wish else None)
             case Remedy.REKEY:
                 self._set(rekey_due=True)
             case Remedy.RESTART:
