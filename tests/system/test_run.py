@@ -6,6 +6,7 @@ import pytest
 
 from mock_provider.capture import leak
 from mock_provider.product import Product, traces, unique_profile, write_config
+from mock_provider.provider import MockProvider
 from mock_provider.qbittorrent import QBittorrent
 from mock_provider.topology import EXIT
 
@@ -244,3 +245,38 @@ async def test_two_on_one_profile(provider, client, profile, config, tmp_path):
         assert status == 69
         assert str(product.pid) in said
         assert product.state["phase"] == "ready"
+
+
+# -- several servers ------------------------------------------------------------------------------
+
+
+def beside(provider):
+    """What is a leak at every one of the provider's servers."""
+    tests = [leak(site.place.address, site.place.port) for site in provider.servers]
+    return lambda packet: all(test(packet) for test in tests)
+
+
+async def test_a_server_without_port_forwarding_is_left_for_the_next(profile, tmp_path):
+    async with MockProvider(servers=2) as provider:
+        for number in (0, 1):
+            provider.servers[number].client_config(tmp_path / f"server-{number}.conf")
+        config = tmp_path / "config.toml"
+        config.write_text(f"""
+[profiles.{profile}]
+provider = "protonvpn"
+tunnel = {{ type = "wireguard", config = ["server-0.conf", "server-1.conf"] }}
+forwards.game = {{ }}
+""")
+        provider.servers[0].gateway.refuse = True
+        async with (
+            provider.lab.capture(beside(provider)) as leaked,
+            Product(provider.lab.client, tmp_path, config, profile) as product,
+        ):
+            await product.until(ready, deadline=40)
+            assert product.state["server"] == {"number": 2, "of": 2}
+            assert [event["remedy"] for event in product.notices("remedy")] == ["next server"]
+            assert "remedy" in [entry["event"] for entry in product.state["timeline"]]
+            port = product.forward("game")["external_port"]
+            assert {rule.external_port for rule in provider.servers[1].gateway.mappings} == {port}
+            assert await leaked.count() == 0
+            assert await product.stop() == 0
