@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from ipaddress import IPv4Address
 from typing import ClassVar, NamedTuple, cast
 
 from vpnpf.api import (
@@ -32,26 +31,12 @@ from vpnpf.api import (
     Tunnel,
     Unsupported,
 )
+from vpnpf_providers.choosing import HINT_SILENT, LIFETIME, RETRY_REFUSED, gateway_of, gateway_option
 from vpnpf_providers.ways import WAYS, Given, Way
 
 AUTO = "auto"
-_RETRY_REFUSED = 300.0
-"""Seconds until a gateway that speaks none of them is asked again: somebody may switch one on meanwhile."""
 _NONCE = 12
 """Bytes (RFC 6887 section 11.1)."""
-
-
-def _address(value: object) -> str:
-    try:
-        address = IPv4Address(str(value))
-    except ValueError:
-        return "not an IPv4 address"
-    of_a_host = not (address.is_unspecified or address.is_loopback or address.is_multicast or address.is_reserved)
-    return "" if of_a_host else "not the address of a gateway"
-
-
-def _lifetime(value: object) -> str:
-    return "" if 1 <= cast("int", value) <= 86400 else "not from 1 to 86400 seconds"  # noqa: PLR2004
 
 
 def _protocol(value: object) -> str:
@@ -60,8 +45,8 @@ def _protocol(value: object) -> str:
 
 OPTIONS = (
     Option("protocol", str, f"{AUTO} (if not given), {', '.join(WAYS)}", _protocol),
-    Option("gateway", str, "address of the gateway, if it is another than the one that is found", _address),
-    Option("lifetime", int, f"seconds to ask for; {RECOMMENDED_LIFETIME} if not given", _lifetime),
+    gateway_option("address of the gateway, if it is another than the one that is found"),
+    LIFETIME,
 )
 
 
@@ -81,10 +66,7 @@ class Gateway:
         "the gateway forwards no ports, or not for this account or key; "
         "if the gateway has another address, set it as options.gateway"
     )
-    hint_silent: ClassVar[str] = (
-        "is the tunnel's handshake recent, and is {} the gateway of this tunnel? "
-        "If it has another address, set it as options.gateway"
-    )
+    hint_silent: ClassVar[str] = HINT_SILENT
 
     def __init__(self, options: Mapping[str, object]) -> None:
         self._gateway = cast("str | None", options.get("gateway"))
@@ -100,7 +82,7 @@ class Gateway:
 
     async def acquire(self, io: ProviderIO, tunnel: Tunnel, request: MappingRequest) -> Lease:
         """Get or renew a lease. Raises Failure."""
-        address = self._address(tunnel)
+        address = gateway_of(self._gateway, tunnel)
         kept = self._remembered(request.previous, address)
         if request.renewal and request.previous is not None:
             return await self._renew(io, address, request.previous, kept)
@@ -124,7 +106,7 @@ class Gateway:
 
     async def release(self, io: ProviderIO, tunnel: Tunnel, lease: Lease) -> None:
         """End the mappings, the way they were had. Raises Failure."""
-        address = self._address(tunnel)
+        address = gateway_of(self._gateway, tunnel)
         name = self._remembered(lease, address) or self._worked.get(address)
         if name is None:
             raise LeaseLost(f"giving port {lease.external_port} back", "it is not known how it was had")
@@ -133,14 +115,7 @@ class Gateway:
 
     async def listen(self, io: ProviderIO, tunnel: Tunnel) -> Announcement:
         """Wait until the gateway announces itself (RFC 6886 section 3.2.1, RFC 6887 section 14). Raises Failure."""
-        return await io.hear(self._address(tunnel))
-
-    def _address(self, tunnel: Tunnel) -> str:
-        address = self._gateway or tunnel.gateway
-        if wrong := _address(address):
-            cause = f'the tunnel says "{address}", {wrong}'
-            raise Misconfigured("looking for the gateway", cause, "set its IPv4 address as options.gateway")
-        return address
+        return await io.hear(gateway_of(self._gateway, tunnel))
 
     def _way(self, name: str, io: ProviderIO, address: str) -> Way:
         return WAYS[name](io, address, self._nonces.setdefault(address, {}))
@@ -232,7 +207,7 @@ class Gateway:
                 return error
         for error in failures.values():
             if isinstance(error, Refused):
-                return Misconfigured(error.doing, error.cause, self.hint_refused, _RETRY_REFUSED)
+                return Misconfigured(error.doing, error.cause, self.hint_refused, RETRY_REFUSED)
         said = "; ".join(dict.fromkeys(f"{error.doing}: {error.cause}" for error in failures.values()))
         return NoAnswer(f"asking {address} for a port", said, self.hint_silent.format(address))
 

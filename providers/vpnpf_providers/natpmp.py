@@ -9,7 +9,6 @@ the packets are redirected on this machine.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address
 from typing import ClassVar, cast
 
 from vpnpf.api import (
@@ -23,7 +22,6 @@ from vpnpf.api import (
     Misconfigured,
     NatPmpGateway,
     NoAnswer,
-    Option,
     Protocol,
     ProviderIO,
     Refused,
@@ -31,30 +29,12 @@ from vpnpf.api import (
     Tunnel,
     Unsupported,
 )
+from vpnpf_providers.choosing import HINT_SILENT, LIFETIME, RETRY_REFUSED, gateway_of, gateway_option
 
-_RETRY_REFUSED = 300.0
-"""Seconds until a gateway without NAT-PMP is asked again: somebody may switch it on meanwhile."""
 _HINT_REFUSED = (
     "the gateway has no NAT-PMP, or it is off for this account or key; "
     "if the gateway has another address, set it as options.gateway"
 )
-_HINT_SILENT = (
-    "is the tunnel's handshake recent, and is {} the gateway of this tunnel? "
-    "If it has another address, set it as options.gateway"
-)
-
-
-def _address(value: object) -> str:
-    try:
-        address = IPv4Address(str(value))
-    except ValueError:
-        return "not an IPv4 address"
-    of_a_host = not (address.is_unspecified or address.is_loopback or address.is_multicast or address.is_reserved)
-    return "" if of_a_host else "not the address of a gateway"
-
-
-def _lifetime(value: object) -> str:
-    return "" if 1 <= cast("int", value) <= 86400 else "not from 1 to 86400 seconds"  # noqa: PLR2004
 
 
 class NatPmp:
@@ -66,8 +46,8 @@ class NatPmp:
         summary="any VPN server whose gateway speaks NAT-PMP",
         verified="real daemon (miniupnpd), mock",
         options=(
-            Option("gateway", str, "address of the gateway inside the tunnel; otherwise the tunnel says", _address),
-            Option("lifetime", int, f"seconds to ask for; {RECOMMENDED_LIFETIME} if not given", _lifetime),
+            gateway_option("address of the gateway inside the tunnel; otherwise the tunnel says"),
+            LIFETIME,
         ),
         max_forwards=16,
         announces=True,
@@ -87,7 +67,7 @@ class NatPmp:
             granted_at = io.now()
             answer = await self._map(gateway, request)
         except NoAnswer as error:
-            raise NoAnswer(error.doing, error.cause, _HINT_SILENT.format(gateway.address)) from error
+            raise NoAnswer(error.doing, error.cause, HINT_SILENT.format(gateway.address)) from error
         return _lease(request.spec.protocols, answer, granted_at, exit_address)
 
     async def release(self, io: ProviderIO, tunnel: Tunnel, lease: Lease) -> None:
@@ -96,14 +76,10 @@ class NatPmp:
 
     async def listen(self, io: ProviderIO, tunnel: Tunnel) -> Announcement:
         """Wait until the gateway announces itself (RFC 6886 section 3.2.1). Raises Failure."""
-        return await io.hear(self._gateway_of(io, tunnel).address)
+        return await io.hear(gateway_of(self._gateway, tunnel))
 
     def _gateway_of(self, io: ProviderIO, tunnel: Tunnel) -> NatPmpGateway:
-        address = self._gateway or tunnel.gateway
-        if wrong := _address(address):
-            cause = f'the tunnel says "{address}", {wrong}'
-            raise Misconfigured("looking for the gateway", cause, "set its IPv4 address as options.gateway")
-        return NatPmpGateway(io, address)
+        return NatPmpGateway(io, gateway_of(self._gateway, tunnel))
 
     async def _map(self, gateway: NatPmpGateway, request: MappingRequest) -> MappingAnswer:
         spec, previous = request.spec, request.previous
@@ -157,7 +133,7 @@ async def _first(gateway: NatPmpGateway, previous: Lease | None) -> str | None:
     except Refused as error:
         if previous is not None and previous.lifetime:
             raise
-        raise Misconfigured(error.doing, error.cause, _HINT_REFUSED, _RETRY_REFUSED) from error
+        raise Misconfigured(error.doing, error.cause, _HINT_REFUSED, RETRY_REFUSED) from error
 
 
 async def _exit_address(gateway: NatPmpGateway) -> str | None:
