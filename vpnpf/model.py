@@ -246,6 +246,17 @@ class Lease(Struct, frozen=True):
         """When the gateway forgets it, or None."""
         return None if self.lifetime is None else self.granted_at + self.lifetime
 
+    @property
+    def place(self) -> str:
+        """Where the internet finds it, in words: "198.51.100.11:41877", or "port 41877"."""
+        at = self.exit_address
+        return str(Endpoint(at, self.external_port)) if at else f"port {self.external_port}"
+
+    @property
+    def length(self) -> str:
+        """How long it was granted for, in words."""
+        return f"for {self.lifetime:.0f} s" if self.lifetime is not None else "without an end"
+
 
 class MappingRequest(Struct, frozen=True):
     """What a provider is asked for."""
@@ -388,6 +399,11 @@ class Problem(Struct, frozen=True):
     failures: int = 1
     """How often in a row."""
     retry_at: float | None = None
+
+    @property
+    def times(self) -> str:
+        """How often it failed, in words."""
+        return "1 failure" if self.failures == 1 else f"{self.failures} failures"
 
 
 class Entry(Struct, frozen=True):

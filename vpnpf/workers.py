@@ -57,9 +57,7 @@ from vpnpf.interfaces import (
     TunnelBackend,
 )
 from vpnpf.leases import merged
-from vpnpf.model import EpochRule, Lease, ListenSettings, Tunnel, TunnelHealth
-
-PCP_VERSION = 2
+from vpnpf.model import Lease, ListenSettings, Tunnel, TunnelHealth
 
 
 class Nobody:
@@ -119,8 +117,7 @@ class Workers:
                 return TunnelRekeyed(generation, await self.backend.rekey(tunnel))
             case Listen(tunnel=tunnel):
                 heard = await cast("Announcing", self.provider).listen(self.provider_io(tunnel), tunnel)
-                rule = EpochRule.PCP if heard.version == PCP_VERSION else EpochRule.NATPMP
-                return Announced(generation, heard.epoch, self.clock.now(), rule)
+                return Announced(generation, heard.epoch, self.clock.now(), heard.rule)
             case CheckExit(tunnel=tunnel):
                 return ExitSeen(generation, await self.exit_check.address(tunnel))
             case StopTunnel():

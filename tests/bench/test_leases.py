@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-
 import pytest
 
 from tests.bench import leases
 
-pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="binding to a device needs a right"),
-    pytest.mark.skipif(shutil.which("natpmpc") is None, reason="there is no natpmpc"),
-]
+pytestmark = pytest.mark.system
 
 
 def test_leases_are_renewed_on_time():

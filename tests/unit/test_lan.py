@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vpnpf.core.networks import PRIVATE
 from vpnpf.errors import Transient
 from vpnpf.io import lan
-from vpnpf.io.lan import PRIVATE, KernelLinks, private
+from vpnpf.io.lan import KernelLinks, private
 from vpnpf.model import LanPrefix
 
 # Printed by iproute2 6.1, shortened; the empty objects stand for links that are down.

@@ -68,7 +68,7 @@ def test_a_file_that_others_may_use_is_refused(file, mode):
     assert f"chmod 600 {file}" in said
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.system  # only root can give files away
 def test_a_file_of_somebody_else_is_refused(file):
     os.chown(file, 12345, 12345)
     assert "another user" in refused(of(file))

@@ -157,7 +157,7 @@ def test_one_that_others_may_look_into_will_do(tmp_path):
     FileStore(tmp_path / "state").save("a", OLD)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories away")
+@pytest.mark.system  # only root can give directories away
 def test_a_directory_of_somebody_else_is_refused(tmp_path):
     (tmp_path / "state").mkdir(mode=0o700)
     os.chown(tmp_path / "state", 12345, 12345)

@@ -86,9 +86,7 @@ class Draft:
         self._set(exit_seen=seen, exit_at=self.now, exit_differs=differs, exit_since=since)
         if differs and new:
             self.notices.append(ExitDiffers(differs, seen))
-        if differs:
-            cause = f"the gateway says {differs}, but the internet sees {seen}"
-            self._climb(for_exit(self.machine, cause, self.now))
+        self._climb(for_exit(self.machine, self.now))
 
     def _planned(self, plan: TunnelPlan) -> None:
         """Another server or key knows nothing of what was held: it is asked for the same ports."""
@@ -108,10 +106,13 @@ class Draft:
 
     def _tunnel_lost(self) -> None:
         """Forget what depended on the tunnel; leases are kept until they end, and renewed once it is back."""
-        jobs = {key: replace(job, running="", not_before=0.0) for key, job in self.machine.jobs.items() if ":" in key}
-        jobs |= {key: replace(self.machine.job(key), running="", not_before=0.0) for key in _OF_THE_TUNNEL}
-        after = MappingProxyType({**self.machine.jobs, **jobs})
-        self._set(tunnel=None, health=None, planned=False, rekey_due=False, jobs=after)
+        ended_with_it = {
+            key: replace(job, running="", not_before=0.0)
+            for key, job in self.machine.jobs.items()
+            if ":" in key or key in _OF_THE_TUNNEL
+        }
+        jobs = MappingProxyType({**self.machine.jobs, **ended_with_it})
+        self._set(tunnel=None, health=None, planned=False, rekey_due=False, jobs=jobs)
         for forward in self.machine.forwards:
             # What came in through that tunnel proves nothing of the next.
             proofs = replace(forward.proofs, reachable=Proof())

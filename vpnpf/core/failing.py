@@ -110,7 +110,7 @@ class Failing(Draft):
             # Whoever asks for patience again and again, as after too many logins, gets more of it.
             longer = event.retry_after * 2.0 ** min(failures - 1, 5) if event.kind is FailureKind.TRANSIENT else 0.0
             return max(SOONEST_RETRY, event.retry_after, min(longer, PATIENCE))
-        if event.kind in {FailureKind.MISCONFIGURED, FailureKind.UNSUPPORTED}:
+        if event.kind in HOPELESS:
             return AGAIN_LATER if kind == "client" or running in LOOKS - {"PlanTunnel"} else math.inf
         if event.kind is FailureKind.LEASE_LOST and failures == 1:
             return 0.0

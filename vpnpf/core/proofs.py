@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from vpnpf.core.policy import admits, policy_for, stands
 from vpnpf.core.schedule import HANDSHAKE_DEAD
 from vpnpf.core.state import ForwardState, Machine
-from vpnpf.model import Endpoint, Hits, ListeningSocket, ListenSettings, Proof, Proofs, Protocol
+from vpnpf.model import Hits, ListeningSocket, ListenSettings, Proof, Proofs, Protocol
 
 ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound to
 
@@ -79,12 +79,9 @@ def _lease(machine: Machine, forward: ForwardState, now: float) -> Finding:
     if forward.leased_for != machine.tunnel_number:
         # The tunnel may have come back to another gateway.
         return None, f"port {lease.external_port} is not confirmed through the new tunnel yet", lease.granted_at
-    at = lease.exit_address
-    seen = str(Endpoint(at, lease.external_port)) if at else f"port {lease.external_port}"
     wished = forward.spec.external_port
     other = f"; {wished} was asked for" if wished not in {None, lease.external_port} else ""
-    length = f"for {lease.lifetime:.0f} s" if lease.lifetime is not None else "without an end"
-    return True, f"{seen} granted {length}{other}", lease.granted_at
+    return True, f"{lease.place} granted {lease.length}{other}", lease.granted_at
 
 
 def _firewall(machine: Machine, forward: ForwardState, now: float) -> Finding:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from vpnpf.core.state import ForwardState, Machine, Taken
+from vpnpf.core.state import ForwardState, Machine, Taken, exit_problem
 from vpnpf.model import FailureKind, Problem, Remedy
 
 TRIES = 3
@@ -75,14 +75,14 @@ def for_tunnel(machine: Machine, now: float) -> Step | None:
     return None
 
 
-def for_exit(machine: Machine, cause: str, now: float) -> Step | None:
+def for_exit(machine: Machine, now: float) -> Step | None:
     """What to do if the internet sees another address than the gateway says: move on, if there is where to.
 
     Not if somebody has come in all the same: then the port is open where it was announced.
     """
-    if any(forward.proofs.reachable.ok for forward in machine.forwards):
+    problem = exit_problem(machine)
+    if problem is None or any(forward.proofs.reachable.ok for forward in machine.forwards):
         return None
-    problem = Problem("comparing exit addresses", FailureKind.TRANSIENT, cause, since=machine.exit_since)
     return _first(machine, (Remedy.NEXT_SERVER,), problem, "", now)
 
 

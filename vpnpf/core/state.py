@@ -237,19 +237,21 @@ def view(machine: Machine) -> State:
             )
             for forward in machine.forwards
         ),
-        problems=(*_exit_problem(machine), *(job.problem for _, job in sorted(machine.jobs.items()) if job.problem)),
+        problems=tuple(
+            filter(None, (exit_problem(machine), *(job.problem for _, job in sorted(machine.jobs.items()))))
+        ),
         timeline=machine.timeline,
         servers=machine.servers,
         exit_seen=machine.exit_seen,
     )
 
 
-def _exit_problem(machine: Machine) -> tuple[Problem, ...]:
+def exit_problem(machine: Machine) -> Problem | None:
+    """That the internet sees another address than the gateway says; None: it does not, as far as is known."""
     if not machine.exit_differs:
-        return ()
+        return None
     message = f"the gateway says {machine.exit_differs}, but the internet sees {machine.exit_seen}"
     hint = "ports that are open at the one may be closed at the other: choose another server"
     doing = "comparing exit addresses"
-    return (
-        Problem(doing, FailureKind.TRANSIENT, message, hint, machine.exit_since, retry_at=machine.exit_at + EXIT_AGAIN),
-    )
+    again = machine.exit_at + EXIT_AGAIN
+    return Problem(doing, FailureKind.TRANSIENT, message, hint, machine.exit_since, retry_at=again)

@@ -78,8 +78,7 @@ def entry_of(notice: Notice, at: float) -> Entry | None:  # noqa: C901, PLR0911 
         case ProblemNoticed(problem=problem):
             return _entry(at, "problem", f"problem with {problem.doing}", problem.message)
         case ProblemOver(problem=problem):
-            times = "1 failure" if problem.failures == 1 else f"{problem.failures} failures"
-            return _entry(at, "problem-over", f"no more problem with {problem.doing}", f"after {times}")
+            return _entry(at, "problem-over", f"no more problem with {problem.doing}", f"after {problem.times}")
 
 
 def extended(timeline: tuple[Entry, ...], entries: Iterable[Entry]) -> tuple[Entry, ...]:
@@ -116,8 +115,7 @@ def _count(entry: Entry) -> tuple[str, int]:
 def _granted(lease: Lease, before: int | None) -> str:
     if before is not None and before != lease.external_port:
         return f"the gateway changed the port from {before} to {lease.external_port}"
-    ends = f"for {lease.lifetime:.0f} s" if lease.lifetime is not None else "without an end"
-    return f"the gateway gave port {lease.external_port} {ends}"
+    return f"the gateway gave port {lease.external_port} {lease.length}"
 
 
 def _announced(lease: Lease, listen_port: int, before: int | None) -> str:

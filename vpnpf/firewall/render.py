@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from vpnpf.core.networks import is_private
 from vpnpf.core.policy import admits
 from vpnpf.errors import Misconfigured
 from vpnpf.firewall.ruleset import Chain, PortSet, Rule, Ruleset, counter_name
@@ -30,10 +31,6 @@ DEVICE = re.compile(r"[!#-)+-\[\]-~]{1,15}")
 FAMILIES = ("ip", "ip6")
 DNS = "meta l4proto { tcp, udp } th dport { 53, 853 }"
 """DNS in the clear, over TLS (RFC 7858) and over QUIC (RFC 9250)."""
-PRIVATE = tuple(
-    map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10"))
-)
-"""RFC 1918, RFC 3927, RFC 4193, RFC 4291: all that may count as a LAN."""
 LATE = 100
 """Priority of a chain that sees only what the machine's other filters (0, 10 for firewalld) have let through."""
 LAST = Rule("counter drop", "everything else")
@@ -295,13 +292,8 @@ def _private(plan: TunnelPlan) -> Iterator[tuple[str, IPv4Network | IPv6Network]
     """The LAN prefixes that may be let out. A LAN with public addresses would be a hole for the internet behind them."""
     for lan in plan.lan:
         prefix = ip_network(lan.prefix, strict=False)
-        if lan.interface != plan.interface and any(_within(prefix, private) for private in PRIVATE):
+        if lan.interface != plan.interface and is_private(prefix):
             yield _device(lan.interface), prefix
-
-
-def _within(prefix: IPv4Network | IPv6Network, wider: IPv4Network | IPv6Network) -> bool:
-    same = prefix.version == wider.version
-    return same and prefix.prefixlen >= wider.prefixlen and prefix.network_address in wider
 
 
 def _by_family(addresses: Iterable[str]) -> dict[str, tuple[str, ...]]:

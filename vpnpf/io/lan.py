@@ -5,17 +5,11 @@ from __future__ import annotations
 import ipaddress
 import json
 
+from vpnpf.core.networks import Network, is_private
 from vpnpf.errors import Transient
 from vpnpf.io.process import must
 from vpnpf.model import LanPrefix
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-PRIVATE: tuple[Network, ...] = tuple(
-    ipaddress.ip_network(prefix)
-    for prefix in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10")
-)
-"""RFC 1918, RFC 3927, RFC 4193, RFC 4291 section 2.5.6: addresses that nobody routes on the internet."""
 _NO_LAN = {"LOOPBACK", "POINTOPOINT"}
 
 
@@ -57,10 +51,6 @@ def _prefix(address: object) -> Network | None:
                 prefix = ipaddress.ip_network(f"{near}/{length}", strict=False)
             except ValueError:
                 return None
-            if prefix.prefixlen < prefix.max_prefixlen and any(_within(prefix, private) for private in PRIVATE):
+            if prefix.prefixlen < prefix.max_prefixlen and is_private(prefix):
                 return prefix
     return None
-
-
-def _within(prefix: Network, wider: Network) -> bool:
-    return prefix.version == wider.version and prefix.prefixlen >= wider.prefixlen and prefix.network_address in wider

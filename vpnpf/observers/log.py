@@ -21,7 +21,7 @@ from vpnpf.events import (
 )
 from vpnpf.hub import Hub
 from vpnpf.interfaces import Clock
-from vpnpf.model import Endpoint, Phase, Problem, Remedy, State
+from vpnpf.model import Phase, Problem, Remedy, State
 
 Put = Callable[[str], None]
 
@@ -83,20 +83,17 @@ def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: C901, 
         case PhaseChanged():
             return [_phase(notice)]
         case PortGranted(forward=name, lease=lease, before=before):
-            ends = f"for {lease.lifetime:.0f} s" if lease.lifetime is not None else "without an end"
             if before is None:
-                return [f"{name}: the gateway gave external port {lease.external_port} {ends}"]
+                return [f"{name}: the gateway gave external port {lease.external_port} {lease.length}"]
             return [
                 f"{name}: the gateway changed the port from {before} to {lease.external_port}; opening the new one first"
             ]
         case LeaseRenewed(forward=name, lease=lease):
             return [f"{name}: port {lease.external_port} renewed"] if verbose else []
         case PortAnnounced(forward=name, lease=lease, listen_port=port, before=before):
-            at = lease.exit_address
-            seen = str(Endpoint(at, lease.external_port)) if at else f"port {lease.external_port}"
             inside = f" (local port {port})" if port != lease.external_port else ""
             was = f", it was {before}" if before else ""
-            return [f"{name}: the internet reaches you at {seen}{inside}{was}"]
+            return [f"{name}: the internet reaches you at {lease.place}{inside}{was}"]
         case PortLost(forward=name, external_port=port, cause=cause):
             return [f"{name}: port {port} is lost: {cause}"]
         case RemedyTaken(remedy=remedy, cause=cause, forward=name):
@@ -110,8 +107,7 @@ def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: C901, 
         case ProblemNoticed(problem=problem):
             return _trouble(problem)
         case ProblemOver(problem=problem):
-            times = "1 failure" if problem.failures == 1 else f"{problem.failures} failures"
-            return [f"over after {times}: {problem.doing}"]
+            return [f"over after {problem.times}: {problem.doing}"]
 
 
 def _phase(notice: PhaseChanged) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from vpnpf.model import EpochRule
 from vpnpf.protocol import natpmp, pcp
 
 GROUP = "224.0.0.1"
@@ -25,6 +26,11 @@ class Announcement(Struct, frozen=True):
     """Seconds since the gateway's start of epoch."""
     address: str | None = None
     """Its external address; None: it has none now, or does not say, as in PCP."""
+
+    @property
+    def rule(self) -> EpochRule:
+        """How its epoch tells that it lost its mappings."""
+        return EpochRule.PCP if self.version == pcp.VERSION else EpochRule.NATPMP
 
 
 def parse(data: bytes) -> Announcement | None:
