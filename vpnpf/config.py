@@ -1,82 +1,25 @@
-"""The configuration file: TOML in, frozen values out, and every mistake at once.
+"""The configuration file: TOML in, frozen values out (settings.py), and every mistake at once.
 
-config_schema.py looks at types and unknown keys, this module at what the values mean together.
-What comes out holds where secrets are, never the secrets.
+config_schema.py looks at types and unknown keys, config_checker.py at what the values mean together.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from msgspec import Struct, field
-from msgspec.structs import asdict
-
-from vpnpf import plugins
+from vpnpf.config_checker import Checker, missing
 from vpnpf.config_positions import Positions
-from vpnpf.config_schema import ClientTable, ForwardTable, Key, LockTable, PolicyTable, ProfileTable, Reader, Root
-from vpnpf.errors import ConfigError, Misconfigured, Mistake, Unavailable, UsageError
-from vpnpf.interfaces import Option
-from vpnpf.model import BOTH, ForwardSpec, PolicyMode, PortPolicy, PortRange, ProfileSpec, Protocol
-from vpnpf.plugins import Group
-from vpnpf.secrets import Source, reader
+from vpnpf.config_schema import Reader, Root
+from vpnpf.errors import ConfigError, Mistake
+from vpnpf.settings import Config
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
-_ENTRY = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?/(tcp|udp)")
-_LAST_PORT = 65535
 _LARGEST = 1024 * 1024
 """Bytes of a configuration; nobody writes so much."""
 _DEEPEST = 12
 """Levels of tables and lists; ours has five."""
-
-
-class ClientSettings(Struct, frozen=True):
-    """A torrent client as it was configured."""
-
-    name: str
-    type: str
-    url: str
-    username: str = ""
-    password: Source | None = None
-
-
-class ProfileSettings(Struct, frozen=True):
-    """A profile with all that the plug-ins get."""
-
-    spec: ProfileSpec
-    tunnel_type: str
-    tunnel_configs: tuple[Path, ...]
-    """Absolute; one a server."""
-    options: Mapping[str, object] = field(default_factory=dict)
-    """The provider's own."""
-    clients: Mapping[str, ClientSettings] = field(default_factory=dict)
-    """By forward."""
-    exit_check: str | None = None
-    """URL that answers with the address it sees, or None."""
-
-
-class Config(Struct, frozen=True):
-    """A whole configuration."""
-
-    path: Path
-    profiles: Mapping[str, ProfileSettings]
-
-    def profile(self, name: str | None) -> ProfileSettings:
-        """The profile of this name, or the only one. Raises UsageError."""
-        known = tuple(self.profiles)
-        if name is None:
-            if len(known) == 1:
-                return self.profiles[known[0]]
-            raise UsageError("choosing a profile", f"{self.path} has several", f"name one of: {', '.join(known)}")
-        if name not in self.profiles:
-            raise UsageError("choosing a profile", f'{self.path} has no profile "{name}"', plugins.nearest(name, known))
-        return self.profiles[name]
 
 
 def places() -> tuple[Path, ...]:
@@ -91,7 +34,7 @@ def places() -> tuple[Path, ...]:
 
 def load(path: Path | None = None) -> Config:
     """Read and check a configuration. Raises ConfigError with every mistake."""
-    found = path or next((place for place in places() if not _missing(place)), None)
+    found = path or next((place for place in places() if not missing(place)), None)
     if found is None:
         looked = " and ".join(map(str, places()))
         hint = "write one (README.md has an example), or name another with --config"
@@ -114,14 +57,6 @@ def load(path: Path | None = None) -> Config:
     return parse(text, found)
 
 
-def _missing(path: Path) -> bool:
-    """Whether there is no file; one that cannot be looked at counts as there, so that the reason is said."""
-    try:
-        return not path.is_file()
-    except OSError:
-        return False
-
-
 def parse(text: str, path: Path) -> Config:
     """Check the text of a configuration; `path` is where it lies. Raises ConfigError with every mistake."""
     try:
@@ -142,7 +77,7 @@ def parse(text: str, path: Path) -> Config:
     root = reader.read(Root, raw)
     first = tuple(Mistake(positions.where(key), what, hint) for key, what, hint in reader.mistakes)
     # What has the right type may be wrong in other ways: that is said in the same go.
-    config, more = _Checker(path, positions, frozenset(reader.broken)).check(root.profiles, root.clients)
+    config, more = Checker(path, positions, frozenset(reader.broken)).check(root.profiles, root.clients)
     if first or more:
         raise ConfigError(positions.in_order((*first, *more)))
     return config
@@ -151,257 +86,3 @@ def parse(text: str, path: Path) -> Config:
 def _deeper(value: object, levels: int) -> bool:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return levels == 0 or any(_deeper(each, levels - 1) for each in inner)
-
-
-class _Checker:
-    """What the values mean together."""
-
-    def __init__(self, path: Path, positions: Positions, broken: frozenset[Key] = frozenset()) -> None:
-        self._path = path
-        self._positions = positions
-        self._broken = broken
-        """Keys of which enough was said: nothing at or below them is said again."""
-        self._mistakes: list[Mistake] = []
-
-    def check(
-        self, tables: Mapping[str, ProfileTable], client_tables: Mapping[str, ClientTable]
-    ) -> tuple[Config, tuple[Mistake, ...]]:
-        """The configuration as far as it goes, and the mistakes."""
-        if not tables:
-            self._wrong(("profiles",), "there is no profile", "begin with [profiles.home]; README.md has an example")
-        clients = {name: self._client(name, table) for name, table in client_tables.items()}
-        profiles = {}
-        for name, table in tables.items():
-            if not _NAME.fullmatch(name):
-                self._wrong(("profiles", name), "not a name: letters, digits, - and _, at most 32")
-            profiles[name] = self._profile(name, table, clients)
-        return Config(self._path, profiles), tuple(self._mistakes)
-
-    def _profile(self, name: str, table: ProfileTable, clients: Mapping[str, ClientSettings]) -> ProfileSettings:
-        at: Key = ("profiles", name)
-        most = self._provider(at, table)
-        files = self._tunnel((*at, "tunnel"), table)
-        self._directness(at, table)
-        if table.exit_check is not None and (wrong := _wrong_url(table.exit_check)):
-            self._wrong((*at, "exit_check"), wrong, "write it as https://HOST/PATH")
-        if not table.forwards:
-            self._wrong(at, "no port is asked for", f"add [profiles.{name}.forwards.torrent]")
-        elif len(table.forwards) > most:
-            self._wrong((*at, "forwards"), f"{len(table.forwards)} forwards; {table.provider} gives at most {most}")
-        forwards = tuple(self._forwards(at, table.forwards, clients))
-        policy = self._policy((*at, "policy"), table)
-        used = {forward.name: clients.get(forward.client) for forward in forwards if forward.client}
-        return ProfileSettings(
-            spec=ProfileSpec(name, table.provider, forwards, policy, lan=table.lock.lan),
-            tunnel_type=table.tunnel.type,
-            tunnel_configs=files,
-            options=table.options,
-            clients={forward: client for forward, client in used.items() if client},
-            exit_check=table.exit_check,
-        )
-
-    def _tunnel(self, at: Key, table: ProfileTable) -> tuple[Path, ...]:
-        """Check the tunnel; returns its files."""
-        kind, given = table.tunnel.type, table.tunnel.config
-        known = plugins.names(Group.TUNNELS)
-        names = [given] if isinstance(given, str) else given or []
-        files = tuple(self._beside(name).absolute() for name in names)
-        if kind not in known:
-            self._wrong((*at, "type"), f'there is no tunnel type "{kind}"', plugins.nearest(kind, known))
-            return files
-        try:
-            wanted = plugins.manifest(Group.TUNNELS, kind).files
-        except Unavailable as error:
-            self._wrong((*at, "type"), error.cause, error.hint)
-            return files
-        if wanted and not files:
-            self._wrong((*at, "config"), 'the key "config" is missing', "download the file from your provider")
-        elif files and not wanted:
-            self._wrong((*at, "config"), f'a tunnel of type "{kind}" has no file', "remove the line")
-        for file in files:
-            if files.count(file) > 1:
-                self._wrong((*at, "config"), f"{file} is there twice", "name each file once")
-            elif _missing(file):
-                self._wrong((*at, "config"), f"there is no file {file}", "download it from your provider")
-            elif not os.access(file, os.R_OK):
-                self._wrong((*at, "config"), f"{file} cannot be read", "run as root, or as its owner")
-        return files
-
-    def _directness(self, at: Key, table: ProfileTable) -> None:
-        """See that provider and tunnel are both for a machine without a VPN, or both for one with."""
-        try:
-            provider = plugins.manifest(Group.PROVIDERS, table.provider).direct
-            tunnel = plugins.manifest(Group.TUNNELS, table.tunnel.type).direct
-        except Unavailable:  # said already
-            return
-        if provider and not tunnel:
-            what = f'"{table.provider}" works without a tunnel only'
-            self._wrong((*at, "tunnel", "type"), what, 'write tunnel = { type = "none" }')
-        elif tunnel and not provider:
-            what = f'"{table.provider}" is reached through a tunnel, and this profile has none'
-            self._wrong((*at, "provider"), what, 'use provider = "router", or another tunnel')
-        elif tunnel:
-            if table.policy != PolicyTable():
-                what = "without a tunnel nothing is blocked, so a policy means nothing"
-                self._wrong((*at, "policy"), what, "remove it; the machine's own firewall decides")
-            if table.lock != LockTable():
-                self._wrong((*at, "lock"), "without a tunnel nothing is locked, so it means nothing", "remove it")
-
-    def _provider(self, at: Key, table: ProfileTable) -> int:
-        """Check the provider and its options; returns how many forwards it can have."""
-        known = plugins.names(Group.PROVIDERS)
-        if table.provider not in known:
-            hint = plugins.nearest(table.provider, known)
-            self._wrong((*at, "provider"), f'there is no provider "{table.provider}"', hint)
-            return _LAST_PORT
-        try:
-            manifest = plugins.manifest(Group.PROVIDERS, table.provider)
-        except Unavailable as error:
-            self._wrong((*at, "provider"), error.cause, error.hint)
-            return _LAST_PORT
-        options = {option.name: option for option in manifest.options}
-        for key, value in table.options.items():
-            option = options.get(key)
-            if option is None:
-                hint = plugins.nearest(key, tuple(options)) if options else f"{table.provider} has no options"
-                self._wrong((*at, "options", key), f'unknown option "{key}"', hint)
-            elif type(value) is not option.type:
-                self._wrong((*at, "options", key), f"not of the type {option.type.__name__}", option.help)
-            elif wrong := _checked(option, value):
-                self._wrong((*at, "options", key), wrong, option.help)
-        return manifest.max_forwards
-
-    def _forwards(
-        self, at: Key, tables: Mapping[str, ForwardTable], clients: Mapping[str, ClientSettings]
-    ) -> Iterator[ForwardSpec]:
-        # Those that listen on whatever port comes go first: a provider may have only one that comes out as it went in.
-        order = sorted(tables, key=lambda name: tables[name].internal_port is not None)
-        slots = {name: slot for slot, name in enumerate(order)}
-        seen: dict[tuple[str, object], str] = {}
-        for name, table in tables.items():
-            here = (*at, "forwards", name)
-            if not _NAME.fullmatch(name):
-                self._wrong(here, "not a name: letters, digits, - and _, at most 32")
-            for key in ("client", "internal_port", "external_port"):
-                value = getattr(table, key)
-                if value is None:
-                    continue
-                if (key, value) in seen:
-                    self._wrong((*here, key), f"{value} is taken by the forward {seen[key, value]}", "choose another")
-                seen[key, value] = name
-            protocols = tuple(dict.fromkeys(table.protocols))
-            if not protocols:
-                self._wrong((*here, "protocols"), "no protocol", 'leave it out, or write ["tcp", "udp"]')
-            if table.client is not None and table.client not in clients:
-                hint = plugins.nearest(table.client, tuple(clients)) if clients else f"add [clients.{table.client}]"
-                self._wrong((*here, "client"), f'there is no client "{table.client}"', hint)
-            if table.client is not None and table.internal_port is not None:
-                what = "a torrent client has to listen on the external port itself: that is what it tells its peers"
-                self._wrong((*here, "internal_port"), what, "leave it out")
-            client = clients.get(table.client) if table.client is not None else None
-            yield ForwardSpec(
-                name=name,
-                slot=slots[name],
-                protocols=tuple(p for p in BOTH if str(p) in protocols),
-                internal_port=table.internal_port,
-                external_port=table.external_port,
-                client=table.client,
-                client_local=client is None or is_local(client.url),
-            )
-
-    def _policy(self, at: Key, table: ProfileTable) -> PortPolicy:
-        mode = PolicyMode(table.policy.mode)
-        allow = table.policy.allow
-        if allow is not None and mode is not PolicyMode.ALLOW_LIST:
-            self._wrong((*at, "allow"), f"it means nothing with {mode}", f'use mode = "{PolicyMode.ALLOW_LIST}"')
-        ranges: list[PortRange] = []
-        entries = ["forwarded"] if allow is None else allow
-        for entry in entries:
-            if entry == "forwarded":
-                continue
-            found = _ENTRY.fullmatch(entry.strip().lower())
-            if not found:
-                self._wrong((*at, "allow"), f'"{entry}" is no port', 'write "forwarded", "22/tcp" or "8000-8010/udp"')
-                continue
-            first, last = int(found[1]), int(found[2] or found[1])
-            if not 1 <= first <= last <= _LAST_PORT:
-                self._wrong((*at, "allow"), f'"{entry}" is not within 1-{_LAST_PORT}, small to large')
-                continue
-            ranges.append(PortRange(first, last, Protocol(found[3])))
-        return PortPolicy(mode, "forwarded" in entries, tuple(sorted(set(ranges))))
-
-    def _client(self, name: str, table: ClientTable) -> ClientSettings:
-        at: Key = ("clients", name)
-        if table.type not in plugins.names(Group.CLIENTS):
-            hint = plugins.nearest(table.type, plugins.names(Group.CLIENTS))
-            self._wrong((*at, "type"), f'there is no client type "{table.type}"', hint)
-        if wrong := _wrong_url(table.url):
-            self._wrong((*at, "url"), wrong, "write it as http://127.0.0.1:8080")
-        elif table.password is not None and table.url.lower().startswith("http:") and not is_local(table.url):
-            what = "the password would travel unencrypted to another machine"
-            self._wrong((*at, "url"), what, "use https, or a client on this machine")
-        source = None
-        if table.password is not None:
-            given = [(kind, value) for kind, value in asdict(table.password).items() if value is not None]
-            inside = any(key[: len(at) + 1] == (*at, "password") for key in self._broken)
-            if len(given) != 1 and not inside:
-                self._wrong((*at, "password"), "exactly one place is needed", "keyring, file, env or credential")
-            elif len(given) == 1:
-                kind, value = given[0]
-                source = Source(kind, str(self._beside(value)) if kind == "file" else value)
-                self._readable((*at, "password"), source)
-        return ClientSettings(name, table.type, table.url.rstrip("/"), table.username, source)
-
-    def _readable(self, at: Key, source: Source) -> None:
-        """See now that a file with a secret can be used; the other places may be there only when it runs."""
-        if source.kind == "file":
-            try:
-                reader(source)()
-            except Misconfigured as error:
-                self._wrong(at, str(error), error.hint)
-
-    def _beside(self, written: str) -> Path:
-        """A path of the file, relative to it."""
-        path = Path(written)
-        with contextlib.suppress(RuntimeError):  # "~name" of somebody who is not there: taken as it is written
-            path = path.expanduser()
-        return self._path.parent / path
-
-    def _wrong(self, key: Key, what: str, hint: str = "") -> None:
-        if any(key[:length] in self._broken for length in range(len(key) + 1)):
-            return
-        self._mistakes.append(Mistake(self._positions.where(key), what, hint))
-
-
-def _checked(option: Option, value: object) -> str:
-    try:
-        return option.check(value)
-    except Exception as error:  # noqa: BLE001 - a plug-in's own code, given whatever somebody wrote
-        return f"its plug-in could not check it ({type(error).__name__})"
-
-
-def _wrong_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        port_zero = parts.port == 0
-    except ValueError:
-        return "it is not a URL"
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port_zero:
-        return "it is not an http or https URL"
-    if "@" in parts.netloc:
-        return "it holds a user name or password; set username and password apart from it"
-    if any(not "!" <= character <= "~" for character in url):
-        return "it holds a blank, a control character or one beyond ASCII"
-    return "it has a query or a fragment" if parts.query or parts.fragment else ""
-
-
-def is_local(url: str) -> bool:
-    """Whether a URL names this machine, so that its sockets can be seen from here."""
-    try:
-        host = urlsplit(url).hostname or ""
-    except ValueError:
-        return False
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

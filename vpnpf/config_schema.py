@@ -30,13 +30,29 @@ class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table: with the keys it has and no others."""
 
 
+class SecretTable(Table, frozen=True, kw_only=True):
+    """Where a secret is: exactly one of the keys."""
+
+    keyring: Annotated[Text | None, said("Name in the keyring, service vpnpf.")] = None
+    file: Annotated[Text | None, said("A file of mode 0600, relative to this one.")] = None
+    env: Annotated[Text | None, said("An environment variable.")] = None
+    credential: Annotated[Text | None, said("A systemd credential (LoadCredential=).")] = None
+
+
 class TunnelTable(Table, frozen=True, kw_only=True):
     """[profiles.NAME.tunnel]."""
 
-    type: Annotated[Text, said('Tunnel back end: "wireguard".')]
+    type: Annotated[Text, said('Tunnel back end: "wireguard", "openvpn", "existing" or "none".')]
     config: Annotated[
         Text | list[Text] | None, said("The provider's file, relative to this one; or a list of them, one a server.")
     ] = None
+    interface: Annotated[Text | None, said('With "existing": the device that another program brought up.')] = None
+    gateway: Annotated[
+        Text | None, said('With "existing": address in the tunnel that the provider\'s gateway answers on.')
+    ] = None
+    username: Annotated[Text | None, said("User at the provider, where the tunnel asks for one.")] = None
+    password: Annotated[SecretTable | None, said("Where its password is.")] = None
+    namespace: Annotated[bool, said("Give the tunnel a network namespace of its own; see `vpnpf exec`.")] = False
 
 
 class PolicyTable(Table, frozen=True, kw_only=True):
@@ -49,6 +65,10 @@ class PolicyTable(Table, frozen=True, kw_only=True):
 class LockTable(Table, frozen=True, kw_only=True):
     """[profiles.NAME.lock]."""
 
+    mode: Annotated[
+        Literal["on", "lockdown", "off"] | None,
+        said("Block what goes past the tunnel: while vpnpf runs, always, never."),
+    ] = None
     lan: Annotated[bool, said("Keep private prefixes on directly connected links reachable.")] = True
 
 
@@ -59,15 +79,6 @@ class ForwardTable(Table, frozen=True, kw_only=True):
     protocols: Annotated[tuple[Literal["tcp", "udp"], ...], said("What to forward.")] = ("tcp", "udp")
     internal_port: Annotated[Port | None, said("Fixed local port; otherwise the external port.")] = None
     external_port: Annotated[Port | None, said("External port to ask for; the provider may give another.")] = None
-
-
-class SecretTable(Table, frozen=True, kw_only=True):
-    """Where a secret is: exactly one of the keys."""
-
-    keyring: Annotated[Text | None, said("Name in the keyring, service vpnpf.")] = None
-    file: Annotated[Text | None, said("A file of mode 0600, relative to this one.")] = None
-    env: Annotated[Text | None, said("An environment variable.")] = None
-    credential: Annotated[Text | None, said("A systemd credential (LoadCredential=).")] = None
 
 
 class ProfileTable(Table, frozen=True, kw_only=True):

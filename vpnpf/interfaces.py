@@ -65,8 +65,12 @@ class Manifest(Struct, frozen=True):
     """Whether its gateway tells everybody when it restarts, so that `listen` is worth calling (providers only)."""
     direct: bool = False
     """Whether it works on the machine's own link, without a tunnel, and only there (providers and tunnels)."""
-    files: bool = True
-    """Whether it is made from configuration files (tunnels only)."""
+    keys: tuple[str, ...] = ("config",)
+    """Keys of [profiles.NAME.tunnel] that it reads beside `type` (tunnels only)."""
+    required: tuple[str, ...] = ("config",)
+    """Those of them that cannot be left out (tunnels only)."""
+    adopts: bool = False
+    """Whether the device is somebody else's, so that there is nothing to lock (tunnels only)."""
 
 
 class Clock(Protocol):
@@ -255,6 +259,15 @@ class TunnelOptions(Struct, frozen=True):
     """Absolute path of a directory (0700) for what must outlive the process but not a reboot."""
     lan: bool = True
     """Whether private prefixes on directly connected links stay reachable outside the tunnel."""
+    interface: str = ""
+    """Device of somebody else's making that is to be adopted."""
+    gateway: str = ""
+    """Address in the tunnel that the provider's gateway answers on; empty: as the tunnel says."""
+    username: str = ""
+    password: Callable[[], str] = _no_password
+    """Reads the secret when it is needed. Raises Misconfigured if it cannot be had."""
+    namespace: bool = False
+    """Whether the tunnel has a network namespace of its own."""
 
 
 class TunnelBackend(Protocol):

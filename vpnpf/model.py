@@ -84,6 +84,17 @@ class PolicyMode(StrEnum):
     ALLOW_LIST = "allow-list"
 
 
+class LockMode(StrEnum):
+    """When traffic that would go past the tunnel is blocked."""
+
+    ON = "on"
+    """From the start of vpnpf to its clean stop, with and without a tunnel."""
+    LOCKDOWN = "lockdown"
+    """Also after a clean stop and from boot on, until it is unlocked by hand."""
+    OFF = "off"
+    """Never: the tunnel carries what it can, and the rest goes its usual way."""
+
+
 class PortRange(Struct, frozen=True, order=True):
     """An inclusive range of ports of one protocol."""
 
@@ -132,6 +143,7 @@ class ProfileSpec(Struct, frozen=True):
     policy: PortPolicy = field(default_factory=PortPolicy)
     lan: bool = True
     """Whether private prefixes on directly connected links stay reachable."""
+    lock: LockMode = LockMode.ON
 
 
 # -- the tunnel ---------------------------------------------------------------------------------

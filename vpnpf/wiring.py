@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from vpnpf import plugins
-from vpnpf.config import ClientSettings, ProfileSettings, load
+from vpnpf.config import load
 from vpnpf.core.state import initial
 from vpnpf.firewall.nft import Nft
 from vpnpf.hub import Hub
@@ -26,6 +26,7 @@ from vpnpf.io.sockets import KernelSockets
 from vpnpf.io.udp import TunnelIO
 from vpnpf.leases import from_store
 from vpnpf.secrets import reader
+from vpnpf.settings import ClientSettings, ProfileSettings
 from vpnpf.store import FileStore, InstanceLock, make_private, runtime_directory, state_directory
 from vpnpf.supervisor import Supervisor
 from vpnpf.workers import NOBODY, Workers
@@ -85,7 +86,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             plan,
             clock.now(),
             from_store(store.load(leases)),
-            servers=max(1, len(settings.tunnel_configs)),
+            servers=max(1, len(settings.tunnel.configs)),
             announces=provider.manifest.announces,
             exit_check=settings.exit_check is not None,
         )
@@ -94,14 +95,19 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
 
 def backend_of(settings: ProfileSettings) -> TunnelBackend:
     """The tunnel back end of a profile. Raises Unavailable if the plug-in is broken."""
-    name = settings.spec.name
+    name, tunnel = settings.spec.name, settings.tunnel
     options = TunnelOptions(
         profile=name,
-        configs=tuple(map(str, settings.tunnel_configs)),
+        configs=tuple(map(str, tunnel.configs)),
         runtime=str(runtime_directory() / f"profile-{name}"),
         lan=settings.spec.lan,
+        interface=tunnel.interface,
+        gateway=tunnel.gateway,
+        username=tunnel.username,
+        password=reader(tunnel.password),
+        namespace=tunnel.namespace,
     )
-    return plugins.tunnel(settings.tunnel_type)(options)
+    return plugins.tunnel(tunnel.type)(options)
 
 
 def _client(settings: ClientSettings) -> TorrentClient:

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vpnpf import config as module
-from vpnpf import plugins
-from vpnpf.config import Config, load, parse, places
+from vpnpf import config, config_checker, plugins
+from vpnpf.config import load, parse, places
 from vpnpf.config_schema import json_schema
 from vpnpf.errors import ConfigError, UsageError
 from vpnpf.interfaces import Manifest, Option
 from vpnpf.model import PolicyMode, PortPolicy, PortRange, Protocol
 from vpnpf.secrets import Source
+from vpnpf.settings import Config
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
@@ -57,8 +57,8 @@ def test_the_example_of_the_readme(path, directory):
     loaded = load(path)
     profile = loaded.profile(None)
     assert loaded.profile("home") is profile
-    assert (profile.spec.name, profile.spec.provider, profile.tunnel_type) == ("home", "protonvpn", "wireguard")
-    assert profile.tunnel_configs == (directory / "home.conf",)
+    assert (profile.spec.name, profile.spec.provider, profile.tunnel.type) == ("home", "protonvpn", "wireguard")
+    assert profile.tunnel.configs == (directory / "home.conf",)
     assert profile.spec.policy == PortPolicy(PolicyMode.ALLOW_LIST, forwarded=True)
     (forward,) = profile.spec.forwards
     assert (forward.name, forward.client, forward.client_local) == ("torrent", "qb", True)
@@ -120,7 +120,7 @@ def test_a_home_directory_is_meant_by_a_tilde(path, tmp_path_factory, monkeypatc
     (home / "x.conf").touch()
     monkeypatch.setenv("HOME", str(home))
     text = EXAMPLE.replace('"home.conf"', '"~/x.conf"')
-    assert parse(text, path).profile("home").tunnel_configs == (home / "x.conf",)
+    assert parse(text, path).profile("home").tunnel.configs == (home / "x.conf",)
 
 
 def test_one_of_several_profiles(path):
@@ -268,7 +268,7 @@ def test_options_of_a_plugin(path, monkeypatch):
 
     options = (Option("city", str, "where to"), Option("fast", bool, "how"), Option("odd", int, "of ours", check))
     manifest = Manifest("protonvpn", "P", "", "", options=options)
-    monkeypatch.setattr(module.plugins, "manifest", lambda *arguments: manifest)
+    monkeypatch.setattr(config_checker.plugins, "manifest", lambda *arguments: manifest)
     text = EXAMPLE.replace(
         "[profiles.home.tunnel]", 'options = { ciy = "x", fast = 1, odd = 3 }\n[profiles.home.tunnel]'
     )
@@ -284,7 +284,7 @@ def test_a_broken_plugin_is_a_mistake_and_no_crash(path, monkeypatch):
     def broken(group, name):
         raise plugins.Unavailable("loading", "ImportError: it is broken", "install it anew")
 
-    monkeypatch.setattr(module.plugins, "manifest", broken)
+    monkeypatch.setattr(config_checker.plugins, "manifest", broken)
     one, other = mistakes(EXAMPLE, path)
     assert (other.what, other.hint) == (one.what, one.hint)
     assert (one.what, one.hint) == ("ImportError: it is broken", "install it anew")
@@ -342,7 +342,7 @@ def test_a_user_without_a_home(monkeypatch):
 
 
 def test_no_configuration_anywhere(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "places", lambda: (tmp_path / "a", tmp_path / "b"))
+    monkeypatch.setattr(config, "places", lambda: (tmp_path / "a", tmp_path / "b"))
     with pytest.raises(ConfigError) as caught:
         load()
     assert f"{tmp_path / 'a'} and {tmp_path / 'b'}" in str(caught.value)
@@ -359,7 +359,7 @@ def test_one_that_may_not_be_read_is_said_and_not_passed_over(monkeypatch, tmp_p
 
     monkeypatch.setattr(Path, "stat", denied)
     monkeypatch.setattr(Path, "open", lambda self, *arguments: denied(self))
-    monkeypatch.setattr(module, "places", lambda: (tmp_path / "config.toml",))
+    monkeypatch.setattr(config, "places", lambda: (tmp_path / "config.toml",))
     with pytest.raises(ConfigError, match="Permission denied") as caught:
         load()
     assert "as root" in caught.value.mistakes[0].hint
@@ -475,3 +475,27 @@ def test_every_key_has_a_description():
         assert table["additionalProperties"] is False
         for key, said in table["properties"].items():
             assert said.get("description"), key
+
+
+@pytest.mark.parametrize(
+    ("tunnel", "where", "what"),
+    [
+        ('namespace = true\ninterface = "wg0"', "tunnel.interface", 'has no "interface"'),
+        ('username = "me"', "tunnel.username", 'has no "username"'),
+        ('gateway = "10.2.0.1"', "tunnel.gateway", 'has no "gateway"'),
+        ('password = { keyring = "a", env = "b" }', "tunnel.password", "exactly one place"),
+    ],
+)
+def test_a_tunnel_takes_the_keys_of_its_type(path, tunnel, where, what):
+    found = mistakes(EXAMPLE.replace('type = "wireguard"\n', f'type = "wireguard"\n{tunnel}\n'), path)
+    assert any(each.where.endswith(where) and what in each.what for each in found)
+
+
+@pytest.mark.parametrize("mode", ["on", "lockdown", "off"])
+def test_the_lock_has_three_modes(path, mode):
+    text = EXAMPLE.replace("[profiles.home.policy]", f'[profiles.home.lock]\nmode = "{mode}"\n[profiles.home.policy]')
+    assert parse(text, path).profile("home").spec.lock == mode
+
+
+def test_the_lock_is_on_unless_it_is_written(path):
+    assert parse(EXAMPLE, path).profile("home").spec.lock == "on"

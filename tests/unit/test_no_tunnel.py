@@ -177,7 +177,7 @@ def mistakes(text, path):
 @pytest.mark.parametrize("more", ["", 'policy.mode = "allow-list"', "lock.lan = true"])
 def test_a_router_without_a_tunnel(tmp_path, more):
     profile = parse(config("router", "none", more), tmp_path / "config.toml").profile("home")
-    assert (profile.tunnel_type, profile.tunnel_configs) == ("none", ())
+    assert (profile.tunnel.type, profile.tunnel.configs) == ("none", ())
 
 
 def test_a_router_needs_that_there_is_no_tunnel(tmp_path):
@@ -203,4 +203,4 @@ def test_what_would_block_means_nothing_without_a_tunnel(tmp_path, more):
 def test_no_tunnel_has_no_file(tmp_path):
     (tmp_path / "home.conf").write_text("x")
     (said,) = mistakes(config("router", "none", file=', config = "home.conf"'), tmp_path)
-    assert "has no file" in said
+    assert 'has no "config"' in said

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from vpnpf.config import Config, ProfileSettings, load
+from vpnpf.config import load
 from vpnpf.config_schema import json_schema
 from vpnpf.errors import ConfigError, Mistake
+from vpnpf.settings import Config, ProfileSettings
 from vpnpf.wiring import backend_of
 
 
@@ -48,9 +49,9 @@ def describe(profile: ProfileSettings) -> list[str]:
     spec = profile.spec
     allow = [*(["forwarded ports"] if spec.policy.forwarded else []), *map(str, spec.policy.ranges)]
     lines = [
-        f"profile {spec.name}: {spec.provider} over {profile.tunnel_type} ({', '.join(map(str, profile.tunnel_configs)) or 'no file'})",
+        f"profile {spec.name}: {spec.provider} over {profile.tunnel.type} ({', '.join(map(str, profile.tunnel.configs)) or profile.tunnel.interface or 'no file'})",
         f"  comes in: {spec.policy.mode}" + (f": {', '.join(allow)}" if spec.policy.mode == "allow-list" else ""),
-        f"  the LAN stays {'reachable' if spec.lan else 'out of reach'}",
+        f"  lock: {spec.lock}; the LAN stays {'reachable' if spec.lan else 'out of reach'}",
     ]
     for forward in spec.forwards:
         client = profile.clients.get(forward.name)

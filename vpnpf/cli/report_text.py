@@ -15,12 +15,13 @@ from vpnpf import __version__
 from vpnpf.cli.check import describe
 from vpnpf.cli.status_reading import Status, find
 from vpnpf.cli.status_words import clean, timeline, words
-from vpnpf.config import Config, ProfileSettings, load
+from vpnpf.config import load
 from vpnpf.core.redaction import HOST, SECRET, USER, redacted
 from vpnpf.errors import VpnpfError
 from vpnpf.firewall.ruleset import FAMILY_TABLE
 from vpnpf.io.process import run
 from vpnpf.secrets import Source, reader
+from vpnpf.settings import Config, ProfileSettings
 
 _EVERYBODYS = {"root", "localhost", "nobody"}
 _NOBODYS = {"", "/", "/root", "/nonexistent"}
@@ -60,9 +61,10 @@ def known(profiles: Iterable[ProfileSettings]) -> dict[str, str]:
             if person.pw_dir not in _NOBODYS:
                 names[person.pw_dir] = _HOME
     for profile in profiles:
-        for client in profile.clients.values():
-            names[client.username] = USER
-            names[_secret(client.password)] = SECRET
+        accounts = [(client.username, client.password) for client in profile.clients.values()]
+        for user, secret in (*accounts, (profile.tunnel.username, profile.tunnel.password)):
+            names[user] = USER
+            names[_secret(secret)] = SECRET
     return {name: label for name, label in names.items() if name and name not in _EVERYBODYS}
 
 

@@ -65,7 +65,8 @@ class NoTunnel:
         summary="the machine's own link, for a port of the home router",
         verified="real (network namespaces)",
         direct=True,
-        files=False,
+        keys=(),
+        required=(),
     )
 
     def __init__(self, options: TunnelOptions) -> None:
