@@ -19,10 +19,12 @@ from vpnpf.model import (
     Lease,
     ListeningSocket,
     ListenSettings,
+    LockMode,
     MappingRequest,
     Phase,
     Problem,
     Remedy,
+    Stirring,
     Tunnel,
     TunnelHealth,
     TunnelPlan,
@@ -77,6 +79,26 @@ class Rekey(Struct, frozen=True):
 
     tunnel: Tunnel
     key: str = "tunnel"
+
+
+class WatchTunnel(Struct, frozen=True):
+    """Wait until the tunnel wants to be looked at before its time."""
+
+    tunnel: Tunnel
+    key: str = "tunnel-watch"
+
+
+class FitMtu(Struct, frozen=True):
+    """Find out how large a packet gets through the tunnel whole, and set its device to that."""
+
+    tunnel: Tunnel
+    key: str = "mtu"
+
+
+class WatchFirewall(Struct, frozen=True):
+    """Wait until somebody else changed our rule set."""
+
+    key: str = "firewall-watch"
 
 
 class StopTunnel(Struct, frozen=True):
@@ -177,6 +199,9 @@ Work = (
     | StartTunnel
     | CheckTunnel
     | Rekey
+    | WatchTunnel
+    | FitMtu
+    | WatchFirewall
     | StopTunnel
     | Listen
     | CheckExit
@@ -265,6 +290,30 @@ class TunnelRekeyed(Struct, frozen=True):
     generation: int
     health: TunnelHealth
     key: str = "tunnel"
+
+
+class TunnelStirred(Struct, frozen=True):
+    """The answer to WatchTunnel."""
+
+    generation: int
+    stirring: Stirring
+    key: str = "tunnel-watch"
+
+
+class MtuFitted(Struct, frozen=True):
+    """The answer to FitMtu."""
+
+    generation: int
+    mtu: int
+    """That the device has now."""
+    key: str = "mtu"
+
+
+class FirewallStirred(Struct, frozen=True):
+    """The answer to WatchFirewall."""
+
+    generation: int
+    key: str = "firewall-watch"
 
 
 class Announced(Struct, frozen=True):
@@ -361,6 +410,9 @@ Answer = (
     | TunnelCameUp
     | TunnelSeen
     | TunnelRekeyed
+    | TunnelStirred
+    | MtuFitted
+    | FirewallStirred
     | TunnelStopped
     | Announced
     | ExitSeen
@@ -383,6 +435,7 @@ class PhaseChanged(Struct, frozen=True):
     before: Phase
     after: Phase
     cause: str
+    lock: LockMode = LockMode.ON
 
 
 class PortGranted(Struct, frozen=True):
@@ -428,6 +481,13 @@ class RemedyTaken(Struct, frozen=True):
     """Whose failure it is against; empty: the tunnel's."""
 
 
+class MtuLowered(Struct, frozen=True):
+    """Packets of the usual size do not get through the tunnel whole; smaller ones are sent now."""
+
+    before: int
+    after: int
+
+
 class GatewayReset(Struct, frozen=True):
     """The gateway lost its mappings: all of them are asked for again at once."""
 
@@ -461,6 +521,7 @@ Notice = (
     | PortAnnounced
     | PortLost
     | RemedyTaken
+    | MtuLowered
     | GatewayReset
     | ExitDiffers
     | ProblemNoticed

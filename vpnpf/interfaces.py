@@ -19,6 +19,7 @@ from vpnpf.model import (
     ListeningSocket,
     ListenSettings,
     MappingRequest,
+    Stirring,
     Tunnel,
     TunnelHealth,
     TunnelPlan,
@@ -268,6 +269,8 @@ class TunnelOptions(Struct, frozen=True):
     """Reads the secret when it is needed. Raises Misconfigured if it cannot be had."""
     namespace: bool = False
     """Whether the tunnel has a network namespace of its own."""
+    held: bool = False
+    """Whether a lock has the rules and the unreachable route, so that they are not the tunnel's to take away."""
 
 
 class TunnelBackend(Protocol):
@@ -308,6 +311,20 @@ class TunnelBackend(Protocol):
         """
         ...
 
+    async def watch(self, tunnel: Tunnel) -> Stirring:
+        """Wait, for days if need be, until the tunnel wants to be looked at before its time.
+
+        At once if its device is gone; after seconds if what asks for an answer gets none. Raises Failure.
+        """
+        ...
+
+    async def fit_mtu(self, tunnel: Tunnel) -> int:
+        """Find the largest packet that gets through whole, and set the device to it; returns its MTU in bytes.
+
+        Raises Unsupported if the MTU is not to be changed, NoAnswer if nobody in the tunnel answers.
+        """
+        ...
+
     async def down(self) -> None:
         """Undo all of `up`, also of an `up` of a process that was killed. Never raises for what is gone already."""
         ...
@@ -325,7 +342,11 @@ class Firewall(Protocol):
         ...
 
     async def remove(self) -> None:
-        """Take our table away, and nothing else. Never raises for what is gone already."""
+        """Take our rules away, and nothing else. Never raises for what is gone already."""
+        ...
+
+    async def watch(self) -> None:
+        """Wait, for days if need be, until somebody changed our rules; ours count too. Raises Unavailable."""
         ...
 
 

@@ -229,6 +229,15 @@ class TunnelHealth(Struct, frozen=True):
     within 16 s, also if a packet was lost or nobody behind it answers."""
 
 
+class Stirring(Struct, frozen=True):
+    """Why a tunnel wants to be looked at before its time."""
+
+    cause: str
+    """In a few words: "its device is gone", "the server does not answer"."""
+    silent_for: float = 0.0
+    """Seconds since the last sign of the server, if it is that; what was sent since then was asking for an answer."""
+
+
 # -- the lease ----------------------------------------------------------------------------------
 
 
@@ -302,6 +311,8 @@ class FirewallStage(StrEnum):
     CONNECTING = "connecting"
     CONNECTED = "connected"
     BLOCKED = "blocked"
+    LOCKED = "locked"
+    """No vpnpf runs, and nothing is to leave all the same: mode "lockdown"."""
 
 
 class FirewallPolicy(Struct, frozen=True):
@@ -312,6 +323,7 @@ class FirewallPolicy(Struct, frozen=True):
     inbound: PortPolicy
     """What may come in through the tunnel; only looked at in stage CONNECTED."""
     forwards: tuple[ForwardRule, ...] = ()
+    lock: LockMode = LockMode.ON
 
 
 class Hits(Struct, frozen=True):
@@ -448,5 +460,6 @@ class State(Struct, frozen=True):
     """The last transitions, oldest first."""
     servers: int = 1
     """How many servers the profile can go to."""
+    lock: LockMode = LockMode.ON
     exit_seen: str | None = None
     """The address that the internet was seen to see, if somebody was asked."""

@@ -11,13 +11,13 @@ import json
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
 from vpnpf.errors import Unavailable
+from vpnpf.io.whole_file import replace_file
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -92,16 +92,7 @@ class FileStore:
         text = json.dumps(dict(value))
         make_private(self._directory)
         try:
-            descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self._directory)
-            try:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(temporary).replace(path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            replace_file(path, text)
             self._sync()
         except OSError as error:
             hint = f"is {self._directory} writable, and is there room?"

@@ -271,6 +271,7 @@ class FakeFirewall:
         self.failure: Failure | None = None
         """Raised by `apply` and `read` as long as it is set."""
         self._tampered = ""
+        self._stirred = asyncio.Event()
         self._hits: dict[tuple[str, Protocol], Hits] = {}
 
     async def apply(self, policy: FirewallPolicy, now: float) -> FirewallReading:
@@ -292,9 +293,15 @@ class FakeFirewall:
         self.current = None
         self._hits.clear()
 
+    async def watch(self) -> None:
+        """Wait until somebody tampers; what happened since the last wait counts."""
+        await self._stirred.wait()
+        self._stirred.clear()
+
     def tamper(self, evidence: str = "somebody took a rule out") -> None:
         """Change the rules behind vpnpf's back."""
         self._tampered = evidence
+        self._stirred.set()
 
     def flush(self) -> None:
         """Take the whole table away behind vpnpf's back."""

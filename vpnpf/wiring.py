@@ -15,7 +15,7 @@ from typing import Self
 from vpnpf import plugins
 from vpnpf.config import load
 from vpnpf.core.state import initial
-from vpnpf.firewall.nft import Nft
+from vpnpf.firewall.lock import Lock
 from vpnpf.hub import Hub
 from vpnpf.interfaces import ClientOptions, Clock, TorrentClient, TunnelBackend, TunnelOptions
 from vpnpf.io.clock import BootClock
@@ -25,11 +25,15 @@ from vpnpf.io.process import find
 from vpnpf.io.sockets import KernelSockets
 from vpnpf.io.udp import TunnelIO
 from vpnpf.leases import from_store
+from vpnpf.model import LockMode
 from vpnpf.secrets import reader
 from vpnpf.settings import ClientSettings, ProfileSettings
 from vpnpf.store import FileStore, InstanceLock, make_private, runtime_directory, state_directory
 from vpnpf.supervisor import Supervisor
 from vpnpf.workers import NOBODY, Workers
+
+LOCKDOWN = "lockdown"
+"""Below the state directory: what is put up at boot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
         leases = f"leases-{name}"
         workers = Workers(
             backend=backend,
-            firewall=Nft(clock=clock.now),
+            firewall=Lock(state_directory() / LOCKDOWN, clock=clock.now),
             provider=provider,
             provider_io=lambda tunnel: TunnelIO(tunnel, clock),
             clients=clients,
@@ -89,6 +93,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             servers=max(1, len(settings.tunnel.configs)),
             announces=provider.manifest.announces,
             exit_check=settings.exit_check is not None,
+            watched=True,
         )
         return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all())
 
@@ -106,6 +111,7 @@ def backend_of(settings: ProfileSettings) -> TunnelBackend:
         username=tunnel.username,
         password=reader(tunnel.password),
         namespace=tunnel.namespace,
+        held=settings.spec.lock is not LockMode.OFF,
     )
     return plugins.tunnel(tunnel.type)(options)
 

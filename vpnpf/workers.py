@@ -21,10 +21,13 @@ from vpnpf.events import (
     FirewallApplied,
     FirewallRead,
     FirewallRemoved,
+    FirewallStirred,
+    FitMtu,
     LeaseGranted,
     LeaseReleased,
     LeasesSaved,
     Listen,
+    MtuFitted,
     Order,
     PlanTunnel,
     ReadClient,
@@ -42,7 +45,10 @@ from vpnpf.events import (
     TunnelPlanned,
     TunnelRekeyed,
     TunnelSeen,
+    TunnelStirred,
     TunnelStopped,
+    WatchFirewall,
+    WatchTunnel,
 )
 from vpnpf.interfaces import (
     Announcing,
@@ -120,6 +126,13 @@ class Workers:
                 return Announced(generation, heard.epoch, self.clock.now(), heard.rule)
             case CheckExit(tunnel=tunnel):
                 return ExitSeen(generation, await self.exit_check.address(tunnel))
+            case WatchTunnel(tunnel=tunnel):
+                return TunnelStirred(generation, await self.backend.watch(tunnel))
+            case FitMtu(tunnel=tunnel):
+                return MtuFitted(generation, await self.backend.fit_mtu(tunnel))
+            case WatchFirewall():
+                await self.firewall.watch()
+                return FirewallStirred(generation)
             case StopTunnel():
                 await self.backend.down()
                 return TunnelStopped(generation)

@@ -34,7 +34,7 @@ from mock_provider.topology import CLIENT, CLIENT6, EXIT, INTERNET, LAN_HOST, LA
 from tests.contract.tunnel_driver import CancelledThere, decode, encode
 from vpnpf.errors import LeaseLost, NoAnswer, Transient
 from vpnpf.interfaces import TunnelOptions
-from vpnpf.model import Tunnel, TunnelHealth, TunnelPlan
+from vpnpf.model import Stirring, Tunnel, TunnelHealth, TunnelPlan
 
 PORT = 7000
 ROOT = Path(__file__).parents[2]
@@ -102,6 +102,12 @@ class Remote:
 
     async def rekey(self, tunnel: Tunnel) -> TunnelHealth:
         return await self._call("rekey", tunnel)
+
+    async def watch(self, tunnel: Tunnel) -> Stirring:
+        return await self._call("watch", tunnel)
+
+    async def fit_mtu(self, tunnel: Tunnel) -> int:
+        return await self._call("fit_mtu", tunnel)
 
     async def down(self) -> None:
         await self._call("down")

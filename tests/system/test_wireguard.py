@@ -273,7 +273,7 @@ class TestIpv6(Fixtures):
         broken = self._ip_without_ipv6(tmp_path)
         (tmp_path / "proc").mkdir()
         before = await traces(host)
-        async with remote(wrap=broken, settings={"vpnpf.tunnels.routing:PROC": tmp_path / "proc"}) as backend:
+        async with remote(wrap=broken, settings={"vpnpf.io.ip:PROC": tmp_path / "proc"}) as backend:
             up = await backend.come_up()
             assert await source_seen(provider) == EXIT
             await backend.check(up)

@@ -18,6 +18,7 @@ from vpnpf.events import (
     ExitDiffers,
     GatewayReset,
     LeaseRenewed,
+    MtuLowered,
     Notice,
     PhaseChanged,
     PortAnnounced,
@@ -29,7 +30,7 @@ from vpnpf.events import (
     StopTunnel,
 )
 from vpnpf.hub import KEPT, Hub, Moment
-from vpnpf.model import BOTH, FailureKind, Lease, Phase, Problem, Remedy
+from vpnpf.model import BOTH, FailureKind, Lease, LockMode, Phase, Problem, Remedy
 from vpnpf.observers.log import talk, write_events, write_talk
 
 LEASE = Lease(40000, 40000, BOTH, START, 60.0, exit_address="198.51.100.7")
@@ -126,6 +127,18 @@ LINES = [
         ["torrent: shaking hands anew, in place (asking 10.2.0.1: no answer)"],
     ),
     (RemedyTaken(Remedy.NEXT_SERVER, "why"), ["going to the next server (why)"]),
+    (
+        PhaseChanged(Phase.READY, Phase.BLOCKED, "", LockMode.OFF),
+        ["the tunnel is lost: traffic goes its usual way until it is back (lock = off)"],
+    ),
+    (
+        PhaseChanged(Phase.STOPPING, Phase.STOPPED, "", LockMode.LOCKDOWN),
+        ["stopped, and locked: nothing leaves until vpnpf runs again, or `vpnpf unlock`"],
+    ),
+    (
+        MtuLowered(1420, 1280),
+        ["packets of more than 1280 bytes do not get through the tunnel: MTU 1280, not 1420"],
+    ),
     (
         GatewayReset("its epoch began anew"),
         ["the gateway lost its mappings, they are asked for again (its epoch began anew)"],

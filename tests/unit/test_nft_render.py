@@ -30,6 +30,7 @@ from vpnpf.model import (
     FirewallStage,
     ForwardRule,
     LanPrefix,
+    LockMode,
     PolicyMode,
     PortPolicy,
     PortRange,
@@ -105,8 +106,8 @@ counter drop"""
 IN_OPEN = f"""\
 iifname "lo" accept
 iifname != "wg0" ip daddr 10.2.0.2 counter drop
-iifname "wg0" ip daddr != 10.2.0.2 counter drop
 iifname != "wg0" ip6 daddr fd00:2::2 counter drop
+iifname "wg0" ip daddr != 10.2.0.2 counter drop
 iifname "wg0" ip6 daddr != fd00:2::2 counter drop
 iifname "wg0" ct state established,related counter accept
 %s\
@@ -446,3 +447,41 @@ def test_an_address_with_a_zone_is_refused():
         render(FirewallPolicy(FirewallStage.CONNECTED, plan, PortPolicy()))
     with pytest.raises(Misconfigured):
         render(FirewallPolicy(FirewallStage.CONNECTED, replace(PLAN, dns=("fe80::1%x",)), PortPolicy()))
+
+
+# -- modes of the lock ------------------------------------------------------------------------------
+
+
+def test_locked_lets_nothing_out_but_what_the_link_needs_not_even_the_tunnel():
+    locked = FirewallPolicy(FirewallStage.LOCKED, PLAN, PortPolicy(), lock=LockMode.LOCKDOWN)
+    blocked = replace(locked, stage=FirewallStage.BLOCKED)
+    for chain in ("output", "input", "forward"):
+        gone = set(lines(blocked, chain)) - set(lines(locked, chain))
+        assert all("198.51.100.10" in line for line in gone)
+        assert set(lines(locked, chain)) <= set(lines(blocked, chain))
+        assert lines(locked, chain)[-1] == "counter drop"
+    assert not any("198.51.100.10" in line for line in lines(locked, "output") + lines(locked, "input"))
+
+
+@pytest.mark.parametrize("stage", [FirewallStage.CONNECTING, FirewallStage.BLOCKED])
+def test_without_a_lock_nothing_is_judged_while_there_is_no_tunnel(stage):
+    ruleset = render(FirewallPolicy(stage, PLAN, PortPolicy(), (TORRENT,), LockMode.OFF))
+    assert all(chain.policy == "accept" and not chain.rules for chain in ruleset.chains)
+
+
+def test_without_a_lock_the_tunnel_has_its_port_policy_all_the_same():
+    off = FirewallPolicy(FirewallStage.CONNECTED, PLAN, PortPolicy(), (TORRENT,), LockMode.OFF)
+    on = replace(off, lock=LockMode.ON)
+    assert all(chain.policy == "accept" for chain in render(off).chains)
+    for chain in ("output", "input", "forward"):
+        mine = lines(off, chain)
+        assert all("wg0" in line or "dport 40000" in line or '"lo"' in line for line in mine)
+        if chain != "forward":
+            assert [line for line in lines(on, chain) if line in mine] == mine
+    assert lines(off, "forward")[-1] == 'iifname "wg0" counter drop'
+    assert render(off).sets == render(on).sets
+
+
+def test_without_a_lock_no_mark_is_needed():
+    plan = replace(PLAN, mark=0)
+    assert render(FirewallPolicy(FirewallStage.CONNECTED, plan, PortPolicy(), lock=LockMode.OFF)).chains

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from vpnpf.core import routes
 from vpnpf.model import Endpoint, LanPrefix, TunnelPlan
-from vpnpf.tunnels import routes
 
 PLAN = TunnelPlan(
     interface="vpf-home",
@@ -24,6 +24,11 @@ PLAN = TunnelPlan(
 # Printed by `ip -N -force -batch` of iproute2 6.1 for what `show` asks.
 LISTING4 = """\
 0:	from all lookup 255
+7080:	from all fwmark 0x76701b58 lookup 254 proto 118
+7090:	from all ipproto ipproto-6 dport 53 lookup 7000 proto 118
+7090:	from all ipproto ipproto-6 dport 853 lookup 7000 proto 118
+7090:	from all ipproto ipproto-17 dport 53 lookup 7000 proto 118
+7090:	from all ipproto ipproto-17 dport 853 lookup 7000 proto 118
 7100:	from all to 192.168.77.0/24 lookup 254 proto 118
 7110:	not from all fwmark 0x76701b58 lookup 7000 proto 118
 32766:	from all lookup 254
@@ -36,6 +41,11 @@ default dev vpf-home proto 118 scope 253 linkdown
 """
 LISTING6 = """\
 0:	from all lookup 255
+7080:	from all fwmark 0x76701b58 lookup 254 proto 118
+7090:	from all ipproto ipproto-6 dport 53 lookup 7000 proto 118
+7090:	from all ipproto ipproto-6 dport 853 lookup 7000 proto 118
+7090:	from all ipproto ipproto-17 dport 53 lookup 7000 proto 118
+7090:	from all ipproto ipproto-17 dport 853 lookup 7000 proto 118
 7100:	from all to fd77::/64 lookup 254 proto 118
 7110:	not from all fwmark 0x76701b58 lookup 7000 proto 118
 32766:	from all lookup 254
@@ -54,6 +64,11 @@ def test_ipv4_comes_up_with_its_rules_last():
         "addr replace 10.2.0.2/32 dev vpf-home noprefixroute",
         "route replace unreachable default metric 4278190080 table 7000 protocol 118",
         "route replace default dev vpf-home table 7000 protocol 118",
+        "rule add fwmark 0x76701b58 lookup main priority 7080 protocol 118",
+        "rule add ipproto 6 dport 53 lookup 7000 priority 7090 protocol 118",
+        "rule add ipproto 6 dport 853 lookup 7000 priority 7090 protocol 118",
+        "rule add ipproto 17 dport 53 lookup 7000 priority 7090 protocol 118",
+        "rule add ipproto 17 dport 853 lookup 7000 priority 7090 protocol 118",
         "rule add to 192.168.77.0/24 lookup main priority 7100 protocol 118",
         "rule add not fwmark 0x76701b58 lookup 7000 priority 7110 protocol 118",
     ]
@@ -64,6 +79,11 @@ def test_ipv6_comes_up_with_its_rules_last():
         "addr replace 2a07:b944::2:2/128 dev vpf-home noprefixroute nodad",
         "route replace unreachable default metric 4278190080 table 7000 protocol 118",
         "route replace default dev vpf-home table 7000 protocol 118",
+        "rule add fwmark 0x76701b58 lookup main priority 7080 protocol 118",
+        "rule add ipproto 6 dport 53 lookup 7000 priority 7090 protocol 118",
+        "rule add ipproto 6 dport 853 lookup 7000 priority 7090 protocol 118",
+        "rule add ipproto 17 dport 53 lookup 7000 priority 7090 protocol 118",
+        "rule add ipproto 17 dport 853 lookup 7000 priority 7090 protocol 118",
         "rule add to fd77::/64 lookup main priority 7100 protocol 118",
         "rule add not fwmark 0x76701b58 lookup 7000 priority 7110 protocol 118",
     ]
@@ -87,6 +107,39 @@ def test_rules_go_before_what_they_lead_to():
     assert routes.take_down(7000) == ["rule flush protocol 118", "route flush table 7000 protocol 118"]
 
 
+def test_the_lock_holds_by_the_same_lines_without_the_device():
+    lines = routes.hold(PLAN, "-4")
+    assert lines[0].startswith("route replace unreachable default")
+    assert [line for line in routes.bring_up(PLAN, "-4") if "vpf-home" not in line] == lines
+    assert routes.not_held(PLAN, "-4", LISTING4) == ""
+    assert routes.let_go(7000, "vpf-home") == ["route flush table 7000 protocol 118 dev vpf-home"]
+
+
+def test_without_a_lan_dns_needs_no_rule_of_its_own():
+    plan = structs.replace(PLAN, lan=())
+    assert [line for line in routes.hold(plan, "-4") if line.startswith("rule")] == [
+        "rule add not fwmark 0x76701b58 lookup 7000 priority 7110 protocol 118"
+    ]
+
+
+def test_rules_of_another_profile_are_strays_and_nobody_elses_are():
+    assert routes.strays(PLAN, "-4", LISTING4) == []
+    other = structs.replace(PLAN, table=7001, mark=0x76701B59, lan=(LanPrefix("eth0", "192.168.77.0/24"),))
+    assert routes.strays(other, "-4", LISTING4) == [
+        "rule del from all fwmark 0x76701b58 lookup 254 priority 7080 protocol 118",
+        "rule del from all ipproto 6 dport 53 lookup 7000 priority 7090 protocol 118",
+        "rule del from all ipproto 6 dport 853 lookup 7000 priority 7090 protocol 118",
+        "rule del from all ipproto 17 dport 53 lookup 7000 priority 7090 protocol 118",
+        "rule del from all ipproto 17 dport 853 lookup 7000 priority 7090 protocol 118",
+        "rule del not from all fwmark 0x76701b58 lookup 7000 priority 7110 protocol 118",
+    ]
+
+
+def test_all_of_ours_is_undone_and_nothing_where_there_is_nothing():
+    assert routes.undo(LISTING4) == ["rule flush protocol 118", "route flush table 7000 protocol 118"]
+    assert routes.undo("0:\tfrom all lookup 255\n32766:\tfrom all lookup 254 proto 3\n") == []
+
+
 def test_a_prefix_that_two_devices_have_gets_one_rule():
     plan = structs.replace(PLAN, lan=(*PLAN.lan, LanPrefix("wlan0", "192.168.77.0/24")))
     assert routes.bring_up(plan, "-4") == routes.bring_up(PLAN, "-4")
@@ -95,7 +148,7 @@ def test_a_prefix_that_two_devices_have_gets_one_rule():
 def test_many_lans_all_get_their_rule():
     lans = tuple(LanPrefix(f"br{number}", f"172.17.{number}.0/24") for number in range(100))
     lines = routes.bring_up(structs.replace(PLAN, lan=lans), "-4")
-    assert len([line for line in lines if "lookup main" in line]) == 100
+    assert len([line for line in lines if "lookup main priority 7100" in line]) == 100
 
 
 @pytest.mark.parametrize("family", routes.FAMILIES)
@@ -110,6 +163,8 @@ def test_nothing_is_missing_in_a_listing_of_what_was_set_up(family):
         ("-6", "7110:.*", "the rule that sends everything through the tunnel"),
         ("-4", "7100:.*", "the rule of the LAN 192.168.77.0/24"),
         ("-6", "7100:.*", "the rule of the LAN fd77::/64"),
+        ("-4", "7090:.*17 dport 53 .*", "the rule that keeps DNS away from the LAN"),
+        ("-6", "7080:.*", "the rule that keeps DNS away from the LAN"),
         ("-4", "7 default.*", "the route that catches what the tunnel lost"),
         ("-6", "7 default.*", "the route that catches what the tunnel lost"),
         ("-4", "default dev.*", "the route through the tunnel"),

@@ -62,7 +62,7 @@ def full(*arguments, **more):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-POINTS = ["tempfile.mkstemp", "os.fdopen", "os.fsync", "os.replace"]
+POINTS = ["os.open", "os.fdopen", "os.fsync", "os.replace"]
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -76,6 +76,7 @@ def test_after_a_crash_the_old_value_is_there(store, tmp_path, monkeypatch, poin
     assert FileStore(tmp_path / "state").load("a") == OLD
     store.save("a", NEW)
     assert FileStore(tmp_path / "state").load("a") == NEW
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["a.json"], "what the crash left is gone"
 
 
 def test_after_a_crash_behind_the_replacement_the_new_value_is_there(store, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from vpnpf.events import (
     ExitDiffers,
     GatewayReset,
     LeaseRenewed,
+    MtuLowered,
     Notice,
     PhaseChanged,
     PortAnnounced,
@@ -60,6 +61,7 @@ LINES = [
         RemedyTaken(Remedy.REKEY, "no handshake"),
         ("remedy", "the tunnel shakes hands anew", "no handshake", ""),
     ),
+    (MtuLowered(1420, 1280), ("mtu", "packets of more than 1280 bytes do not get through: MTU 1280, not 1420", "", "")),
     (
         GatewayReset("epoch went back"),
         ("gateway-reset", "the gateway lost its mappings, they are asked for again", "epoch went back", ""),
@@ -177,6 +179,7 @@ NOTICES = st.one_of(
     st.builds(PortLost, TEXTS, PORTS, TEXTS),
     st.builds(RemedyTaken, st.sampled_from(Remedy), TEXTS, TEXTS),
     st.builds(GatewayReset, TEXTS),
+    st.builds(MtuLowered, st.integers(1280, 9000), st.integers(576, 1420)),
     st.builds(ExitDiffers, TEXTS, TEXTS),
     st.builds(ProblemNoticed, PROBLEMS),
     st.builds(ProblemOver, PROBLEMS),

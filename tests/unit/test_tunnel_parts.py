@@ -114,7 +114,7 @@ async def test_a_part_of_down_that_fails_keeps_no_other_from_being_undone(tmp_pa
                 raise Unavailable(f"undoing {number}", "why")
             undone.append(number)
 
-        async def undo_and_wait(*arguments):
+        async def undo_and_wait(*arguments, **_options):
             undo(*arguments)
 
         return undo_and_wait if waits else undo

@@ -21,10 +21,13 @@ from vpnpf.events import (
     FirewallApplied,
     FirewallRead,
     FirewallRemoved,
+    FirewallStirred,
+    FitMtu,
     LeaseGranted,
     LeaseReleased,
     LeasesSaved,
     Listen,
+    MtuFitted,
     Order,
     PlanTunnel,
     ReadClient,
@@ -42,7 +45,10 @@ from vpnpf.events import (
     TunnelPlanned,
     TunnelRekeyed,
     TunnelSeen,
+    TunnelStirred,
     TunnelStopped,
+    WatchFirewall,
+    WatchTunnel,
     Work,
 )
 from vpnpf.model import (
@@ -57,6 +63,7 @@ from vpnpf.model import (
     MappingRequest,
     PortPolicy,
     Protocol,
+    Stirring,
     TunnelHealth,
 )
 from vpnpf.protocol.announcement import Announcement
@@ -109,6 +116,14 @@ class Everything:
         self.asked.append(("rekey", tunnel))
         return HEALTH
 
+    async def watch(self, *tunnel):
+        self.asked.append(("watch", *tunnel))
+        return STIRRING
+
+    async def fit_mtu(self, tunnel):
+        self.asked.append(("fit", tunnel))
+        return 1380
+
     async def address(self, tunnel):
         self.asked.append(("address", tunnel))
         return "198.51.100.11"
@@ -156,6 +171,7 @@ def workers(world):
     return Workers(world, world, world, world.io, {"torrent": world}, world, world, world, "leases-home", world)
 
 
+STIRRING = Stirring("its device is gone")
 TABLE = [
     (ApplyFirewall(POLICY), FirewallApplied(7, POLICY, READING), [("apply", POLICY, 1000.0)]),
     (ReadFirewall(), FirewallRead(7, READING), [("read",)]),
@@ -166,6 +182,9 @@ TABLE = [
     (Rekey(TUNNEL), TunnelRekeyed(7, HEALTH), [("rekey", TUNNEL)]),
     (Listen(TUNNEL), Announced(7, 77, 1000.0, EpochRule.PCP), [("io", TUNNEL), ("listen", "io", TUNNEL)]),
     (CheckExit(TUNNEL), ExitSeen(7, "198.51.100.11"), [("address", TUNNEL)]),
+    (WatchTunnel(TUNNEL), TunnelStirred(7, STIRRING), [("watch", TUNNEL)]),
+    (FitMtu(TUNNEL), MtuFitted(7, 1380), [("fit", TUNNEL)]),
+    (WatchFirewall(), FirewallStirred(7), [("watch",)]),
     (StopTunnel(), TunnelStopped(7), [("down",)]),
     (
         Acquire("torrent", TUNNEL, REQUEST),

@@ -23,10 +23,13 @@ from vpnpf.events import (
     FirewallApplied,
     FirewallRead,
     FirewallRemoved,
+    FirewallStirred,
     LeaseGranted,
     LeaseReleased,
     LeaseRenewed,
     LeasesSaved,
+    MtuFitted,
+    MtuLowered,
     PortGranted,
     ProblemOver,
     SocketsSeen,
@@ -36,14 +39,17 @@ from vpnpf.events import (
     TunnelPlanned,
     TunnelRekeyed,
     TunnelSeen,
+    TunnelStirred,
     TunnelStopped,
     WorkFailed,
 )
 from vpnpf.model import (
     FailureKind,
     FirewallReading,
+    FirewallStage,
     Proofs,
     Remedy,
+    Stirring,
 )
 from vpnpf.protocol.epoch import Epoch
 
@@ -84,6 +90,8 @@ class Absorber(Failing):
             case FirewallApplied(policy=policy, reading=reading):
                 self._set(applied=policy)
                 self._read(reading)
+                if policy.stage is FirewallStage.LOCKED:
+                    self._set(firewall_gone=True)
             case FirewallRead(reading=reading):
                 self._read(reading)
             case FirewallRemoved():
@@ -100,9 +108,16 @@ class Absorber(Failing):
                 if awake and dead(health) and not self.machine.rekey_due:
                     self._climb(Step(Remedy.REKEY, why_dead(health)))
             case TunnelRekeyed(health=health):
-                self._set(health=health, health_at=self.now, rekey_due=False)
+                self._rekeyed()
+                self._set(health=health, health_at=self.now, rekey_due=False, silent_since=None)
                 if dead(health):
                     self._restart("it shook hands anew and is dead all the same")
+            case TunnelStirred(stirring=stirring):
+                self._stirred(stirring)
+            case MtuFitted(mtu=mtu):
+                self._fitted(mtu)
+            case FirewallStirred():
+                self._set(firewall_stirred=True)
             case Announced(epoch=epoch, at=at, rule=rule):
                 self._set(heard_at=self.now)
                 self._epoch(Epoch(epoch, at), rule, "")
@@ -123,6 +138,29 @@ class Absorber(Failing):
                 self._set(saved=leases)
             case WorkFailed():  # handled apart
                 pass
+
+    def _stirred(self, stirring: Stirring) -> None:
+        """A tunnel without answers shakes hands anew at once: whoever restarted has forgotten the old keys."""
+        self._set(stirred_at=self.now)
+        if not stirring.silent_for:
+            self._set(tunnel_stirred=True)
+        elif self.machine.silent_since is None:
+            self._set(silent_since=self.now - stirring.silent_for)
+            self._climb(Step(Remedy.REKEY, stirring.cause))
+
+    def _rekeyed(self) -> None:
+        """A server that was silent may have restarted, and its gateway with it: whatever is held is asked for again."""
+        if self.machine.silent_since is not None:
+            for forward in self.machine.forwards:
+                if forward.lease is not None:
+                    self._forward(forward.spec.name, renew_at=self.now)
+
+    def _fitted(self, mtu: int) -> None:
+        tunnel = self.machine.tunnel
+        assert tunnel is not None
+        self._set(mtu_for=self.machine.tunnel_number)
+        if mtu < tunnel.plan.mtu:
+            self.notices.append(MtuLowered(tunnel.plan.mtu, mtu))
 
     def _granted(self, event: LeaseGranted) -> None:
         forward, lease = self._of(event.forward), event.lease

@@ -113,6 +113,7 @@ class Draft:
         }
         jobs = MappingProxyType({**self.machine.jobs, **ended_with_it})
         self._set(tunnel=None, health=None, planned=False, rekey_due=False, jobs=jobs)
+        self._set(silent_since=None, tunnel_stirred=False)
         for forward in self.machine.forwards:
             # What came in through that tunnel proves nothing of the next.
             proofs = replace(forward.proofs, reachable=Proof())
@@ -165,7 +166,7 @@ def dead(health: TunnelHealth) -> bool:
     return health.handshake_age is None or health.handshake_age > HANDSHAKE_DEAD or health.silent_for > SILENT
 
 
-_OF_THE_TUNNEL = ("announcements", "exit")
+_OF_THE_TUNNEL = ("announcements", "exit", "tunnel-watch", "mtu")
 """Keys of work that goes on through one tunnel and means nothing for the next."""
 
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from vpnpf.core.diagnosis import why_silent
 from vpnpf.core.draft import Draft, dead
-from vpnpf.core.remedies import HOPELESS, for_lease, for_tunnel
+from vpnpf.core.remedies import HOPELESS, Step, for_lease, for_tunnel
 from vpnpf.core.schedule import SOONEST_RETRY, backoff, retry_renewal
 from vpnpf.core.state import Job
 from vpnpf.events import (
@@ -19,6 +19,7 @@ from vpnpf.events import (
 from vpnpf.model import (
     FailureKind,
     Problem,
+    Remedy,
 )
 
 TUNNEL_LOOKS = 3
@@ -29,8 +30,13 @@ STOP_AGAIN = 1.0
 """Seconds between those tries, whatever the failure says: nobody waits minutes for an end."""
 LOOKS = frozenset({"PlanTunnel", "CheckTunnel", "ReadFirewall", "ReadClient", "ReadSockets", "Listen", "CheckExit"})
 """Work that changes nothing: its success says nothing about a change that failed under the same key."""
+UNMISSED = frozenset({"Listen", "WatchTunnel", "WatchFirewall", "FitMtu"})
+"""Work whose failure is nobody's problem: what it would tell is found out by the regular looks, a little later."""
 PATIENCE = 3600.0
 """Seconds; nobody is made to wait longer than that by asking for it again and again."""
+LEAVE, STAY = 12.0, 180.0
+"""Seconds of silence after which a server is left for the next; and, where there is none, until the device is made anew.
+Until then it is asked for a handshake again and again, in place: the sockets on the device live on."""
 LEASE_AGAIN, ANYTHING_AGAIN = 40.0, 60.0
 """Seconds, the longest wait between tries, less or more a tenth: a gateway that is well again gives the port within
 a minute, the try that was under way included."""
@@ -44,9 +50,10 @@ class Failing(Draft):
 
     def _failed(self, event: WorkFailed, job: Job) -> None:  # noqa: C901 - one flat table of what is lost
         failures = job.failures + 1 if job.failed == job.running else 1
-        if job.running == "Listen":
-            # Whoever cannot be heard is not missed: the next renewal tells the same.
+        if job.running in UNMISSED:
             self._set_job(event.key, replace(job, running="", failed="", not_before=self.now + AGAIN_LATER))
+            if job.running == "FitMtu":
+                self._set(mtu_for=self.machine.tunnel_number)
             return
         if event.silent and job.running == "Acquire" and (why := why_silent(self.machine)):
             event = replace(event, cause=f"{event.cause}; {why}")
@@ -84,7 +91,8 @@ class Failing(Draft):
             self._drop(self._of(name), event.cause)
         elif job.running == "StopTunnel" and failures >= enough:
             self._set(tunnel_gone=True)
-        elif job.running == "RemoveFirewall" and failures >= enough:
+        elif job.running in {"RemoveFirewall", "ApplyFirewall"} and self.machine.tunnel_gone and failures >= enough:
+            # Stopping is over then: what could not be undone, or locked, is said.
             self._set(firewall_gone=True)
         elif job.running == "CheckTunnel":
             gone = event.kind is FailureKind.LEASE_LOST
@@ -106,6 +114,8 @@ class Failing(Draft):
             return STOP_AGAIN
         if running == "CheckTunnel":
             return self.machine.timing.tunnel / TUNNEL_LOOKS
+        if running == "Rekey" and event.silent:
+            return SOONEST_RETRY
         if event.retry_after is not None:
             # Whoever asks for patience again and again, as after too many logins, gets more of it.
             longer = event.retry_after * 2.0 ** min(failures - 1, 5) if event.kind is FailureKind.TRANSIENT else 0.0
@@ -123,12 +133,20 @@ class Failing(Draft):
 
     def _not_rekeyed(self, event: WorkFailed) -> None:
         """A tunnel that cannot shake hands anew is dead; one of a kind that never can may be alive."""
-        health = self.machine.health
-        alive = health is not None and not dead(health)
+        machine, cause = self.machine, f"{event.doing}: {event.cause}"
+        alive = machine.health is not None and not dead(machine.health)
         if event.kind in HOPELESS and alive:
-            self._set(rekey_due=False)
+            self._set(rekey_due=False, silent_since=None)
+        elif not event.silent:
+            self._restart(cause)
         else:
-            self._restart(f"{event.doing}: {event.cause}")
+            since = machine.silent_since if machine.silent_since is not None else self.now
+            self._set(silent_since=since)
+            if machine.servers > 1 and self.now - since >= LEAVE:
+                self._set(rekey_due=False)
+                self._climb(Step(Remedy.NEXT_SERVER, cause))
+            elif self.now - since >= STAY:
+                self._restart(cause)
 
 
 def _gist(cause: str) -> str:

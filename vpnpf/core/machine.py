@@ -77,7 +77,7 @@ def settle(machine: Machine, now: float) -> tuple[Machine, tuple[Notice, ...]]:
     machine = replace(machine, forwards=tuple(settled))
     phase = _phase(machine, now)
     if phase is not machine.phase:
-        notices.append(PhaseChanged(machine.phase, phase, _cause(machine, phase, now)))
+        notices.append(PhaseChanged(machine.phase, phase, _cause(machine, phase, now), machine.spec.lock))
         machine = replace(machine, phase=phase, phase_since=now)
     return machine, tuple(notices)
 

@@ -21,6 +21,7 @@ from vpnpf.events import (
     ApplyFirewall,
     CheckExit,
     CheckTunnel,
+    FitMtu,
     Listen,
     Order,
     PlanTunnel,
@@ -34,11 +35,15 @@ from vpnpf.events import (
     SetClient,
     StartTunnel,
     StopTunnel,
+    WatchFirewall,
+    WatchTunnel,
     Work,
 )
-from vpnpf.model import FirewallStage, MappingRequest, Phase, Tunnel
+from vpnpf.model import FirewallStage, LockMode, MappingRequest, Phase, Tunnel
 
 NOW = -math.inf
+STIRRED_AGAIN = 1.0
+"""Seconds; what wants to be looked at all the time is left to the regular looks in between."""
 HEARD_AGAIN = 0.25
 """Seconds; whoever announces himself faster is not heard each time."""
 
@@ -75,6 +80,9 @@ class Planner:
             return
         if machine.rekey_due:
             self._order(Rekey(machine.tunnel))
+        elif machine.tunnel_stirred:
+            if self._order(CheckTunnel(machine.tunnel)):
+                self.machine = replace(self.machine, tunnel_stirred=False)
         else:
             self._order(CheckTunnel(machine.tunnel), machine.health_at + machine.timing.tunnel)
         self._greet()
@@ -89,6 +97,11 @@ class Planner:
         machine = self.machine
         if machine.announces:
             self._order(Listen(tunnel), machine.heard_at + HEARD_AGAIN)
+        if machine.watched:
+            if not machine.rekey_due:
+                self._order(WatchTunnel(tunnel), machine.stirred_at + STIRRED_AGAIN)
+            if machine.mtu_for != machine.tunnel_number and machine.phase is Phase.READY:
+                self._order(FitMtu(tunnel))
         if machine.exit_check and any(f.lease is not None and f.lease.exit_address for f in machine.forwards):
             self._order(CheckExit(tunnel), machine.exit_at + EXIT_AGAIN)
 
@@ -97,6 +110,12 @@ class Planner:
         wanted = policy_for(machine)
         if machine.applied != wanted or not intact(machine) or self._doubtful():
             self._order(ApplyFirewall(wanted))
+            return
+        if machine.watched:
+            self._order(WatchFirewall())
+        if machine.firewall_stirred:
+            if self._order(ReadFirewall()):
+                self.machine = replace(self.machine, firewall_stirred=False)
             return
         again = min(map(self._count_again, machine.forwards), default=machine.timing.firewall)
         self._order(ReadFirewall(), machine.reading_at + again)
@@ -188,27 +207,35 @@ class Planner:
         if not machine.tunnel_gone:
             self._order(StopTunnel(), instead=True)
             return
-        if not machine.firewall_gone:
+        if machine.firewall_gone:
+            return
+        if machine.spec.lock is LockMode.LOCKDOWN:
+            self._order(ApplyFirewall(policy_for(machine)), instead=True)
+        else:
             self._order(RemoveFirewall(), instead=True)
 
     # -- orders ---------------------------------------------------------------------------------
 
-    def _order(self, work: Work, after: float | None = NOW, *, instead: bool = False) -> None:
-        """Ask for work once `after` has come; None: never. `instead` displaces other work of the same key."""
+    def _order(self, work: Work, after: float | None = NOW, *, instead: bool = False) -> bool:
+        """Ask for work once `after` has come; None: never. `instead` displaces other work of the same key.
+
+        Says whether it was asked for just now.
+        """
         job = self.machine.job(work.key)
         kind = type(work).__name__
         if after is None or job.running == kind or (job.running and not instead):
-            return
+            return False
         due = max(after, job.not_before) if _again(work, job.last) else after
         if due > self.now:
             self._wake_at(due)
-            return
+            return False
         generation = self.machine.generation + 1
         jobs = MappingProxyType(
             {**self.machine.jobs, work.key: replace(job, generation=generation, running=kind, last=work)}
         )
         self.machine = replace(self.machine, generation=generation, jobs=jobs)
         self.orders.append(Order(work, generation))
+        return True
 
     def _wake_at(self, at: float) -> None:
         if at > self.now:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from vpnpf.core.state import ForwardState, Machine
-from vpnpf.model import FirewallPolicy, FirewallStage, ForwardRule, Lease, PolicyMode, PortPolicy, Protocol
+from vpnpf.model import FirewallPolicy, FirewallStage, ForwardRule, Lease, LockMode, PolicyMode, PortPolicy, Protocol
 
 
 def policy_for(machine: Machine) -> FirewallPolicy:
     """The rule set that should stand in this state."""
-    if machine.tunnel is None:
+    spec = machine.spec
+    rules: tuple[ForwardRule, ...] = ()
+    if machine.tunnel is not None:
+        stage = FirewallStage.CONNECTED
+        rules = tuple(rule for forward in machine.forwards for rule in rules_for(forward))
+    elif machine.stopping and machine.tunnel_gone and spec.lock is LockMode.LOCKDOWN:
+        stage = FirewallStage.LOCKED
+    else:
         stage = FirewallStage.BLOCKED if machine.tunnel_number else FirewallStage.CONNECTING
-        return FirewallPolicy(stage, machine.plan, machine.spec.policy)
-    rules = tuple(rule for forward in machine.forwards for rule in rules_for(forward))
-    return FirewallPolicy(FirewallStage.CONNECTED, machine.plan, machine.spec.policy, rules)
+    return FirewallPolicy(stage, machine.plan, spec.policy, rules, spec.lock)
 
 
 def rules_for(forward: ForwardState) -> tuple[ForwardRule, ...]:

@@ -64,6 +64,8 @@ def _tunnel(machine: Machine, now: float) -> Finding:
         return False, "the tunnel is down", now
     if machine.tunnel.plan.direct:
         return True, f"no tunnel: the router {machine.tunnel.gateway} on {machine.tunnel.interface}", machine.health_at
+    if machine.silent_since is not None and machine.job("tunnel").failed == "Rekey":
+        return False, f"no answer from {machine.plan.endpoint} for {now - machine.silent_since:.0f} s", now
     age = machine.health.handshake_age
     if age is None:
         return False, f"no handshake with {machine.plan.endpoint} yet", machine.health_at

@@ -11,6 +11,7 @@ from vpnpf.events import (
     ExitDiffers,
     GatewayReset,
     LeaseRenewed,
+    MtuLowered,
     Notice,
     PhaseChanged,
     PortAnnounced,
@@ -62,6 +63,7 @@ def state_json(state: State, offset: float) -> Json:
             "allow": [*(["forwarded"] if policy.forwarded else []), *map(str, policy.ranges)],
             "stage": str(state.firewall) if state.firewall else None,
         },
+        "lock": str(state.lock),
         "forwards": [_forward(forward, offset) for forward in state.forwards],
         "problems": [_problem(problem, offset) for problem in state.problems],
         "server": {"number": tunnel.plan.server + 1 if tunnel else None, "of": state.servers},
@@ -86,6 +88,8 @@ def notice_json(notice: Notice, offset: float) -> Json:  # noqa: C901, PLR0911 -
             return {"event": "port-lost", "forward": name, "external_port": port, "cause": cause}
         case RemedyTaken(remedy=remedy, cause=cause, forward=name):
             return {"event": "remedy", "remedy": str(remedy), "forward": name or None, "cause": cause}
+        case MtuLowered(before=before, after=after):
+            return {"event": "mtu", "before": before, "mtu": after}
         case GatewayReset(cause=cause):
             return {"event": "gateway-reset", "cause": cause}
         case ExitDiffers(gateway=gateway, seen=seen):

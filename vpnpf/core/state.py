@@ -125,6 +125,18 @@ class Machine(Struct, frozen=True):
     """How many there are."""
     rekey_due: bool = False
     """Whether the tunnel is to shake hands anew, in place."""
+    silent_since: float | None = None
+    """Since when the server has given no sign although it was asked for one; None: it answers, as far as is known."""
+    watched: bool = False
+    """Whether somebody tells when the tunnel or the rule set wants to be looked at before its time."""
+    tunnel_stirred: bool = False
+    """Whether the tunnel is to be looked at now."""
+    firewall_stirred: bool = False
+    """Whether the rule set is to be read now."""
+    stirred_at: float = -math.inf
+    """When it was told so last of the tunnel."""
+    mtu_for: int = 0
+    """Tunnel number for which the MTU was fitted, or that was tried."""
     taken: tuple[Taken, ...] = ()
     """The last rungs of the ladder, oldest first."""
     held: Mapping[str, Mapping[str, Lease]] = {}
@@ -177,6 +189,7 @@ def initial(
     servers: int = 1,
     announces: bool = False,
     exit_check: bool = False,
+    watched: bool = False,
 ) -> Machine:
     """Where a profile starts; `held` are the leases held before, by identity (the newest last) and forward."""
     known = held or {}
@@ -192,6 +205,7 @@ def initial(
         held=known,
         announces=announces,
         exit_check=exit_check,
+        watched=watched,
     )
 
 
@@ -242,6 +256,7 @@ def view(machine: Machine) -> State:
         ),
         timeline=machine.timeline,
         servers=machine.servers,
+        lock=machine.spec.lock,
         exit_seen=machine.exit_seen,
     )
 

@@ -14,6 +14,7 @@ from vpnpf.events import (
     ExitDiffers,
     GatewayReset,
     LeaseRenewed,
+    MtuLowered,
     Notice,
     PhaseChanged,
     PortAnnounced,
@@ -23,7 +24,7 @@ from vpnpf.events import (
     ProblemOver,
     RemedyTaken,
 )
-from vpnpf.model import Entry, Lease, Phase, Remedy
+from vpnpf.model import Entry, Lease, LockMode, Phase, Remedy
 
 KEPT = 100
 """Entries kept; the oldest go first."""
@@ -58,9 +59,8 @@ _REMEDIES = {
 def entry_of(notice: Notice, at: float) -> Entry | None:  # noqa: C901, PLR0911 - one line a notice
     """What is worth keeping of a notice made at `at`; None for a plain renewal."""
     match notice:
-        case PhaseChanged(before=before, after=after, cause=cause):
-            back = (before, after) == (Phase.READY, Phase.LEASING)
-            return _entry(at, "phase", "not ready for now" if back else _PHASES[after], cause)
+        case PhaseChanged(cause=cause):
+            return _entry(at, "phase", _phase(notice), cause)
         case PortGranted(forward=name, lease=lease, before=before):
             return _entry(at, "granted", _granted(lease, before), forward=name)
         case LeaseRenewed():
@@ -71,6 +71,10 @@ def entry_of(notice: Notice, at: float) -> Entry | None:  # noqa: C901, PLR0911 
             return _entry(at, "port-lost", f"port {port} is lost", cause, name)
         case RemedyTaken(remedy=remedy, cause=cause, forward=name):
             return _entry(at, "remedy", _REMEDIES[remedy], cause, name)
+        case MtuLowered(before=before, after=after):
+            return _entry(
+                at, "mtu", f"packets of more than {after} bytes do not get through: MTU {after}, not {before}"
+            )
         case GatewayReset(cause=cause):
             return _entry(at, "gateway-reset", "the gateway lost its mappings, they are asked for again", cause)
         case ExitDiffers(gateway=gateway, seen=seen):
@@ -79,6 +83,14 @@ def entry_of(notice: Notice, at: float) -> Entry | None:  # noqa: C901, PLR0911 
             return _entry(at, "problem", f"problem with {problem.doing}", problem.message)
         case ProblemOver(problem=problem):
             return _entry(at, "problem-over", f"no more problem with {problem.doing}", f"after {problem.times}")
+
+
+def _phase(notice: PhaseChanged) -> str:
+    if (notice.before, notice.after) == (Phase.READY, Phase.LEASING):
+        return "not ready for now"
+    if (notice.lock, notice.after) == (LockMode.OFF, Phase.BLOCKED):
+        return "the tunnel is lost, traffic goes its usual way"
+    return _PHASES[notice.after]
 
 
 def extended(timeline: tuple[Entry, ...], entries: Iterable[Entry]) -> tuple[Entry, ...]:

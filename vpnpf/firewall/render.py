@@ -4,6 +4,8 @@ A chain is read from the top, so the order is the promise: what must never happe
 anything wider is accepted (another's source address, DNS outside the tunnel, packets to the tunnel's
 address from elsewhere), and the last rule drops the rest. Output accepts nothing for being part of an
 established flow: a flow that was open before the tunnel must not go on beside it.
+
+Without a lock only the tunnel's own traffic is judged: the chains accept what no rule has to do with.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from vpnpf.model import (
     FirewallPolicy,
     FirewallStage,
     ForwardRule,
+    LockMode,
     PolicyMode,
     Protocol,
     TunnelPlan,
@@ -40,19 +43,45 @@ def render(policy: FirewallPolicy) -> Ruleset:
     """The rule set of a policy. Raises Misconfigured if the plan cannot be turned into safe rules."""
     if policy.plan.direct:
         return _direct(policy)
+    if policy.lock is LockMode.OFF:
+        return _unlocked(policy)
     link = _Link(policy.plan)
+    if link.mark <= 0:
+        raise Misconfigured(
+            DOING,
+            f"the tunnel {policy.plan.interface} has no firewall mark",
+            "set one (WireGuard: FwMark): without it any program could reach the server around the tunnel",
+        )
     connected = policy.stage is FirewallStage.CONNECTED
     forwards = policy.forwards if connected else ()
     open_ports = tuple(_open_ports(policy)) if connected else ()
     chains = [
-        Chain("output", "output", 0, (*_output(link, connected=connected), LAST)),
+        Chain("output", "output", 0, (*_output(link, policy.stage), LAST)),
         Chain("input", "input", 0, (*_input(link, policy, open_ports), LAST)),
         Chain("forward", "forward", 0, (*(_forward(link) if connected else ()), LAST)),
     ]
-    redirects = tuple(_redirects(link.device, policy)) if connected else ()
-    if redirects:
-        chains.append(Chain("portmap", "prerouting", -100, redirects, type="nat", policy="accept"))
-    return Ruleset(tuple(chains), open_ports, _counters(forwards))
+    redirects = _redirected(link.device, policy) if connected else ()
+    return Ruleset((*chains, *redirects), open_ports, _counters(forwards))
+
+
+def _unlocked(policy: FirewallPolicy) -> Ruleset:
+    """The port policy of the tunnel alone: everything else goes its usual way, and DNS goes where it is asked to."""
+    link = _Link(policy.plan)
+    connected = policy.stage is FirewallStage.CONNECTED
+    open_ports = tuple(_open_ports(policy)) if connected else ()
+    tunnel = f"iifname {link.device}"
+    outward = tuple(_addresses_out(link, connected=True)) if connected else ()
+    here = Rule('iifname "lo" accept', "this machine itself")
+    inward = (here, *_spoofed(link), *_tunnel_in(link, policy, open_ports), *_ports_elsewhere(policy))
+    answers = Rule(f"{tunnel} ct state established,related counter accept", "answers through the tunnel")
+    onward = (answers, Rule(f"{tunnel} counter drop", "anything else from the tunnel")) if connected else ()
+    chains = (
+        Chain("output", "output", 0, outward, policy="accept"),
+        Chain("input", "input", 0, inward if connected else (), policy="accept"),
+        Chain("forward", "forward", 0, onward, policy="accept"),
+    )
+    redirects = _redirected(link.device, policy) if connected else ()
+    return Ruleset((*chains, *redirects), open_ports, _counters(policy.forwards if connected else ()))
 
 
 def _direct(policy: FirewallPolicy) -> Ruleset:
@@ -71,11 +100,9 @@ def _direct(policy: FirewallPolicy) -> Ruleset:
     beyond = sorted(str(prefix) for prefix in lan if prefix.version == 4)  # noqa: PLR2004 - the version
     source = f"ip saddr != {_any_of(beyond)}" if beyond else _whole("ip")
     counted = tuple(_forwarded(f"iifname {device} {source}", open_ports))
-    chains = [Chain("input", "input", LATE, counted, policy="accept")]
-    redirects = tuple(_redirects(device, policy)) if forwards else ()
-    if redirects:
-        chains.append(Chain("portmap", "prerouting", -100, redirects, type="nat", policy="accept"))
-    return Ruleset(tuple(chains), open_ports, _counters(forwards))
+    counting = Chain("input", "input", LATE, counted, policy="accept")
+    redirects = _redirected(device, policy) if forwards else ()
+    return Ruleset((counting, *redirects), open_ports, _counters(forwards))
 
 
 def _counters(forwards: tuple[ForwardRule, ...]) -> tuple[str, ...]:
@@ -87,12 +114,6 @@ class _Link:
     """The plan's addresses and names, checked and sorted by address family."""
 
     def __init__(self, plan: TunnelPlan) -> None:
-        if plan.mark <= 0:
-            raise Misconfigured(
-                DOING,
-                f"the tunnel {plan.interface} has no firewall mark",
-                "set one (WireGuard: FwMark): without it any program could reach the server around the tunnel",
-            )
         self.device = _device(plan.interface)
         try:
             endpoint = plain(plan.endpoint.address)
@@ -109,19 +130,13 @@ class _Link:
         self.mark = plan.mark
 
 
-def _output(link: _Link, *, connected: bool) -> Iterator[Rule]:
+def _output(link: _Link, stage: FirewallStage) -> Iterator[Rule]:
+    connected = stage is FirewallStage.CONNECTED
     yield Rule('oifname "lo" accept', "this machine itself")
-    own_packets = f"meta mark {link.mark:#x} {link.address.format('daddr')} {link.transport} dport {link.port}"
-    yield Rule(f"{own_packets} counter accept", "the tunnel itself")
-    for family in FAMILIES:
-        own = link.own[family]
-        if own:
-            yield Rule(
-                f"oifname != {link.device} {family} saddr {_any_of(own)} counter drop", "tunnel address elsewhere"
-            )
-        if connected:
-            other = f"{family} saddr != {_any_of(own)}" if own else _whole(family)
-            yield Rule(f"oifname {link.device} {other} counter drop", "not the tunnel's address")
+    if stage is not FirewallStage.LOCKED:
+        own_packets = f"meta mark {link.mark:#x} {link.address.format('daddr')} {link.transport} dport {link.port}"
+        yield Rule(f"{own_packets} counter accept", "the tunnel itself")
+    yield from _addresses_out(link, connected=connected)
     if connected:
         yield from _resolvers(link, f"oifname {link.device}")
     yield Rule(f"{DNS} counter drop", "DNS elsewhere")
@@ -132,6 +147,19 @@ def _output(link: _Link, *, connected: bool) -> Iterator[Rule]:
     yield from _link_upkeep_out()
     for device, prefix in link.lan:
         yield Rule(f"oifname {device} {_family(prefix)} daddr {prefix} counter accept", "LAN")
+
+
+def _addresses_out(link: _Link, *, connected: bool) -> Iterator[Rule]:
+    """Each address by its own device."""
+    for family in FAMILIES:
+        own = link.own[family]
+        if own:
+            yield Rule(
+                f"oifname != {link.device} {family} saddr {_any_of(own)} counter drop", "tunnel address elsewhere"
+            )
+        if connected:
+            other = f"{family} saddr != {_any_of(own)}" if own else _whole(family)
+            yield Rule(f"oifname {link.device} {other} counter drop", "not the tunnel's address")
 
 
 def _link_upkeep_out() -> Iterator[Rule]:
@@ -150,35 +178,52 @@ def _link_upkeep_out() -> Iterator[Rule]:
 
 
 def _input(link: _Link, policy: FirewallPolicy, open_ports: tuple[PortSet, ...]) -> Iterator[Rule]:
-    connected = policy.stage is FirewallStage.CONNECTED
-    tunnel = f"iifname {link.device}"
     yield Rule('iifname "lo" accept', "this machine itself")
+    yield from _spoofed(link)
+    yield from _tunnel_in(link, policy, open_ports)
+    if policy.stage is not FirewallStage.LOCKED:
+        replies = f"{link.address.format('saddr')} {link.transport} sport {link.port} ct state established"
+        yield Rule(f"{replies} counter accept", "the tunnel itself")
+    yield from _link_upkeep_in()
+    yield from _ports_elsewhere(policy)
+    for device, prefix in link.lan:
+        yield Rule(f"iifname {device} {_family(prefix)} saddr {prefix} counter accept", "LAN")
+
+
+def _spoofed(link: _Link) -> Iterator[Rule]:
     for family in FAMILIES:
         own = link.own[family]
         if own:
             yield Rule(f"iifname != {link.device} {family} daddr {_any_of(own)} counter drop", "spoofed from elsewhere")
-        if connected and family == "ip" and link.gateway is not None:
+
+
+def _tunnel_in(link: _Link, policy: FirewallPolicy, open_ports: tuple[PortSet, ...]) -> Iterator[Rule]:
+    """What comes in through the tunnel; its last rule drops the rest of that."""
+    tunnel = f"iifname {link.device}"
+    if policy.stage is FirewallStage.CONNECTED:
+        if link.gateway is not None:
             # Its announcements (RFC 6886 section 3.2.1) go to everybody on the link.
             text = f"ip saddr {link.gateway} ip daddr 224.0.0.1 udp sport 5351 udp dport 5350"
             yield Rule(f"{tunnel} {text} counter accept", "the gateway to all")
-        if connected:
+        for family in FAMILIES:
+            own = link.own[family]
             other = f"{family} daddr != {_any_of(own)}" if own else _whole(family)
             yield Rule(f"{tunnel} {other} counter drop", "not the tunnel's address")
-    if connected:
         yield Rule(f"{tunnel} ct state established,related counter accept", "answers through the tunnel")
         yield from _inbound(tunnel, policy, open_ports)
     yield Rule(f"{tunnel} counter drop", "anything else from the tunnel")
-    replies = f"{link.address.format('saddr')} {link.transport} sport {link.port} ct state established"
-    yield Rule(f"{replies} counter accept", "the tunnel itself")
-    yield from _link_upkeep_in()
-    if connected:
-        for protocol in Protocol:
-            ports = sorted({rule.listen for rule in policy.forwards if protocol in rule.protocols})
-            if ports:
-                wanted = _any_of(map(str, ports))
-                yield Rule(f"{protocol} dport {wanted} ct state new counter drop", "forwarded port elsewhere")
-    for device, prefix in link.lan:
-        yield Rule(f"iifname {device} {_family(prefix)} saddr {prefix} counter accept", "LAN")
+
+
+def _ports_elsewhere(policy: FirewallPolicy) -> Iterator[Rule]:
+    """A forwarded port is open to the tunnel alone; not to the LAN."""
+    if policy.stage is not FirewallStage.CONNECTED:
+        return
+    for protocol in Protocol:
+        ports = sorted({rule.listen for rule in policy.forwards if protocol in rule.protocols})
+        if ports:
+            yield Rule(
+                f"{protocol} dport {_any_of(map(str, ports))} ct state new counter drop", "forwarded port elsewhere"
+            )
 
 
 def _inbound(tunnel: str, policy: FirewallPolicy, open_ports: tuple[PortSet, ...]) -> Iterator[Rule]:
@@ -260,6 +305,12 @@ def _open_ports(policy: FirewallPolicy) -> Iterator[PortSet]:
             elements[rule.arrives] = longest
     for name in sorted(ports):
         yield PortSet(name, tuple(sorted(ports[name].items())))
+
+
+def _redirected(device: str, policy: FirewallPolicy) -> tuple[Chain, ...]:
+    """The chain that brings packets to the listen port, where it differs from the one they arrive at."""
+    rules = tuple(_redirects(device, policy))
+    return (Chain("portmap", "prerouting", -100, rules, type="nat", policy="accept"),) if rules else ()
 
 
 def _redirects(device: str, policy: FirewallPolicy) -> Iterator[Rule]:

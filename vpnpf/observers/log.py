@@ -10,6 +10,7 @@ from vpnpf.events import (
     ExitDiffers,
     GatewayReset,
     LeaseRenewed,
+    MtuLowered,
     Notice,
     PhaseChanged,
     PortAnnounced,
@@ -21,7 +22,7 @@ from vpnpf.events import (
 )
 from vpnpf.hub import Hub
 from vpnpf.interfaces import Clock
-from vpnpf.model import Phase, Problem, Remedy, State
+from vpnpf.model import LockMode, Phase, Problem, Remedy, State
 
 Put = Callable[[str], None]
 
@@ -33,6 +34,11 @@ _PHASES = {
     Phase.FAILED: "FAILED: this needs you; the rules in force stay as they are",
     Phase.STOPPING: "stopping: giving the port back, taking the tunnel down",
     Phase.STOPPED: "stopped: everything is as it was before",
+}
+_PHASES_BY_LOCK = {
+    (LockMode.OFF, Phase.CONNECTING): "connecting: nothing is blocked meanwhile (lock = off)",
+    (LockMode.OFF, Phase.BLOCKED): "the tunnel is lost: traffic goes its usual way until it is back (lock = off)",
+    (LockMode.LOCKDOWN, Phase.STOPPED): "stopped, and locked: nothing leaves until vpnpf runs again, or `vpnpf unlock`",
 }
 _NO_LONGER_READY = "not READY for now"
 _LEFT_BEHIND = "stopped, but not everything could be put back"
@@ -98,6 +104,8 @@ def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: C901, 
             return [f"{name}: port {port} is lost: {cause}"]
         case RemedyTaken(remedy=remedy, cause=cause, forward=name):
             return [f"{name + ': ' if name else ''}{_REMEDIES[remedy]} ({cause})"]
+        case MtuLowered(before=before, after=after):
+            return [f"packets of more than {after} bytes do not get through the tunnel: MTU {after}, not {before}"]
         case GatewayReset(cause=cause):
             return [f"the gateway lost its mappings, they are asked for again ({cause})"]
         case ExitDiffers(gateway=gateway, seen=seen):
@@ -111,7 +119,7 @@ def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: C901, 
 
 
 def _phase(notice: PhaseChanged) -> str:
-    said = _PHASES.get(notice.after, str(notice.after))
+    said = _PHASES_BY_LOCK.get((notice.lock, notice.after)) or _PHASES.get(notice.after, str(notice.after))
     if (notice.before, notice.after) == (Phase.READY, Phase.LEASING):
         said = _NO_LONGER_READY
     elif notice.after is Phase.STOPPED and notice.cause:

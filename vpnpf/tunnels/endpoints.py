@@ -10,6 +10,7 @@ from typing import Any
 
 from vpnpf.errors import VpnpfError
 from vpnpf.io.resolver import resolve
+from vpnpf.io.whole_file import replace_file
 from vpnpf.tunnels.whole import in_thread
 
 _MOST = 64
@@ -49,9 +50,7 @@ class Endpoints:
         known.pop(host, None)
         newest = [*known.items(), (host, addresses)][-_MOST:]
         # In one step: a run that is killed must not take what is known of the other servers with it.
-        fresh = self._keep.with_suffix(".new")
-        fresh.write_text(json.dumps(dict(newest)))
-        fresh.replace(self._keep)
+        replace_file(self._keep, json.dumps(dict(newest)))
 
     def _all(self) -> dict[str, Any]:
         """Addresses by host, the newest last; what is not to be read is none."""

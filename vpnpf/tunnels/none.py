@@ -24,7 +24,9 @@ from vpnpf.api import (
     Unsupported,
 )
 from vpnpf.io import process
+from vpnpf.model import Stirring
 from vpnpf.tunnels import prerequisites
+from vpnpf.tunnels.watch import Watch
 
 LOOKING = "looking for the router"
 ELSEWHERE = "192.0.2.1"
@@ -126,6 +128,14 @@ class NoTunnel:
     async def rekey(self, tunnel: Tunnel) -> TunnelHealth:
         """Raise Unsupported."""
         raise Unsupported(f"shaking hands anew on {tunnel.interface}", "there is no tunnel")
+
+    async def watch(self, tunnel: Tunnel) -> Stirring:
+        """Wait until the link is taken down. Raises Unavailable if the kernel does not tell."""
+        return await Watch(tunnel.interface, asks=False).stirring(tunnel)
+
+    async def fit_mtu(self, tunnel: Tunnel) -> int:
+        """Raise Unsupported: the link is not ours."""
+        raise Unsupported("fitting the MTU", f"{tunnel.interface} is not ours")
 
     async def down(self) -> None:
         """Nothing: nothing was changed."""

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import ClassVar
 from zlib import crc32
 
+from msgspec.structs import replace
+
 from vpnpf.api import (
     Endpoint,
     LeaseLost,
@@ -28,15 +30,16 @@ from vpnpf.api import (
     TunnelOptions,
     TunnelPlan,
     Unavailable,
+    Unsupported,
 )
 from vpnpf.errors import ConfigError, Mistake, VpnpfError
 from vpnpf.io import process
 from vpnpf.io.clock import BootClock
 from vpnpf.io.lan import KernelLinks
 from vpnpf.io.resolver import SystemResolver
-from vpnpf.model import LanPrefix
-from vpnpf.protocol.wireguard_config import WireGuardConfig, parse
-from vpnpf.tunnels import prerequisites, routing
+from vpnpf.model import LanPrefix, Stirring
+from vpnpf.protocol.wireguard_config import MTU, WireGuardConfig, parse
+from vpnpf.tunnels import mtu, prerequisites, routing, watch
 from vpnpf.tunnels.config_file import read_text
 from vpnpf.tunnels.endpoints import Endpoints
 from vpnpf.tunnels.rp_filter import ReversePathFilter
@@ -48,6 +51,8 @@ PATIENCE = 15.0
 """Seconds for the first handshake."""
 REKEY_PATIENCE = 6.0
 """Seconds for a new one in place: the second try is 5 s after the first (REKEY_TIMEOUT of the protocol)."""
+KNOCK = 1.5
+"""Seconds after which a handshake that got no answer is begun anew; by itself WireGuard does so after 5 s."""
 _LONGEST_NAME = 15
 
 
@@ -76,7 +81,10 @@ class WireGuard:
         """What the device has."""
         self._failures: dict[int, int] = defaultdict(int)
         """By server, tries to come up that failed, ever: the address that worked last is the one to begin with."""
-        self._watch = Watch(1, 0.0)
+        self._health = Watch(1, 0.0)
+        self._watch: watch.Watch | None = None
+        self._mtu: int | None = None
+        """What the device was set to since it is up; None: what the plan says."""
 
     def check_config(self) -> None:
         """Read the provider's files. Raises ConfigError with every mistake."""
@@ -128,7 +136,7 @@ class WireGuard:
             raise Transient("reading the tunnel's file", "it holds another key or server than at the last plan")
         self._failures[plan.server] += 1
         await self.down()
-        self._running, self._watch = config, Watch(config.keepalive, self._clock.now())
+        self._running, self._health = config, Watch(config.keepalive, self._clock.now())
         try:
             backend = await self._device.create()
             await self._device.configure(config.setconf(plan.endpoint, plan.mark))
@@ -149,7 +157,7 @@ class WireGuard:
         """One look. Raises LeaseLost if the device is gone, Transient if it cannot be looked at."""
         # Side by side, since the first look stands between the tunnel and the port.
         handshake, transfer, _ = await together(
-            self._device.handshake(), self._device.transfer(), routing.heal(tunnel.plan)
+            self._device.handshake(), self._device.transfer(), routing.heal(self._fitted(tunnel.plan))
         )
         # Neither is worth a tunnel that works: the packet filter lets no DNS out beside it, and a filter that drops
         # the server's answers is seen by the age of the handshake.
@@ -158,7 +166,7 @@ class WireGuard:
         if tunnel.plan.dns:
             with contextlib.suppress(Unavailable):
                 await in_thread(self._resolver.take, tunnel.plan.dns)
-        return self._watch.look(self._clock.now(), self._clock.wall(), handshake, transfer)
+        return self._health.look(self._clock.now(), self._clock.wall(), handshake, transfer)
 
     async def rekey(self, tunnel: Tunnel) -> TunnelHealth:
         """Shake hands anew in place, with the endpoint of the tunnel's plan. Raises NoAnswer, LeaseLost, Transient.
@@ -166,16 +174,39 @@ class WireGuard:
         No name is looked up: the packet filter lets out what it was told of the plan, and nothing else. Whoever wants
         the same server at another address hands in a tunnel with that plan, when the filter stands for it.
         """
-        await to_the_end(self._put_back(tunnel.plan))
-        await self._hands_shaken(tunnel.plan, REKEY_PATIENCE)
-        return await self.check(tunnel)
+        until = time.monotonic() + REKEY_PATIENCE
+        while True:
+            await to_the_end(self._put_back(tunnel.plan))
+            try:
+                await self._hands_shaken(tunnel.plan, min(KNOCK, max(0.1, until - time.monotonic())))
+            except NoAnswer:
+                if time.monotonic() >= until:
+                    raise
+            else:
+                return await self.check(tunnel)
+
+    async def watch(self, tunnel: Tunnel) -> Stirring:
+        """Wait until the device is gone, or the server gives no answer. Raises Unavailable."""
+        if self._watch is None:
+            self._watch = watch.Watch(tunnel.interface)
+        return await self._watch.stirring(tunnel)
+
+    async def fit_mtu(self, tunnel: Tunnel) -> int:
+        """Set the device to the largest packet that gets through. Raises Unsupported, NoAnswer, Transient."""
+        if tunnel.plan.mtu != MTU:
+            raise Unsupported(mtu.DOING, f"the tunnel's file says {tunnel.plan.mtu}")
+        self._mtu = await mtu.fit(tunnel, self._fitted(tunnel.plan).mtu)
+        return self._mtu
 
     async def down(self) -> None:
         """Undo all of `up`, to the end though cancelled. Raises what could not be undone, after all the rest was."""
-        self._running = None
+        self._running = self._mtu = None
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         await to_the_end(
             all_of(
-                lambda: routing.clear(self._device.name, self._table),
+                lambda: routing.clear(self._device.name, self._table, held=self._options.held),
                 self._device.remove,
                 lambda: in_thread(self._rp_filter.restore),
                 lambda: in_thread(self._resolver.give_back),
@@ -187,7 +218,10 @@ class WireGuard:
             raise LeaseLost(f"shaking hands anew with {plan.endpoint}", "the tunnel is not up")
         counted = await self._device.transfer()
         await self._device.put_back(self._running.setconf(plan.endpoint, plan.mark))
-        self._watch.put_back(*counted)
+        self._health.put_back(*counted)
+
+    def _fitted(self, plan: TunnelPlan) -> TunnelPlan:
+        return plan if self._mtu is None else replace(plan, mtu=self._mtu)
 
     async def _hands_shaken(self, plan: TunnelPlan, patience: float) -> None:
         """Wait for the first handshake of a peer that is new on the device."""
@@ -199,7 +233,7 @@ class WireGuard:
             wait = min(0.2, wait * 1.3)
         raise NoAnswer(
             f"shaking hands with {plan.endpoint}",
-            f"no answer in {patience:g} s",
+            f"no answer in {patience:.3g} s",
             "is this machine online, is UDP let out, is its clock right, and is the key still valid at the provider?",
         )
 

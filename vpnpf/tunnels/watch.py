@@ -1,0 +1,118 @@
+"""Noticing at once that a tunnel's device is gone, and within seconds that what is sent through it gets no answer.
+
+The kernel tells of the device. Of the server nobody tells: once a second the device's counters are read, which costs
+nothing, and only when packets went out and none came in for a while is somebody in the tunnel asked for an answer.
+Whoever never answered such questions is not missed when he does not answer one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+from vpnpf.io import netlink
+from vpnpf.io.clock import BootClock
+from vpnpf.io.netlink import LINKS, ROUTE, Changes
+from vpnpf.model import Stirring, Tunnel
+from vpnpf.tunnels import questions
+
+PERIOD = 1.0
+"""Seconds between two looks at the counters."""
+QUIET = 2.0
+"""Seconds without a packet that came in, since one went out, before somebody is asked."""
+ASKING = 0.6
+"""Seconds for each answer."""
+TIMES = 3
+"""Questions without an answer, in a row, before it is said."""
+COUNTERS = Path("/proc/net/dev")
+_LINK = struct.Struct("=BxHiII")
+"""struct ifinfomsg of rtnetlink(7)."""
+
+
+class Counted(NamedTuple):
+    """Packets that a device has received and sent."""
+
+    received: int
+    sent: int
+
+
+class Quiet:
+    """For how long packets went out and none came in. Pure; `now` is in seconds."""
+
+    def __init__(self) -> None:
+        self._last: Counted | None = None
+        self._since: float | None = None
+        self._heard = 0.0
+
+    def look(self, counted: Counted, now: float) -> float:
+        """Seconds since the first packet that went out after the last that came in; 0: none went out."""
+        if self._last is None or counted.received != self._last.received or counted.sent < self._last.sent:
+            self._last, self._since = counted, None
+        elif self._since is None and counted.sent != self._last.sent:
+            self._since = now
+        return 0.0 if self._since is None else max(now - self._since, 0.001)
+
+
+class Watch:
+    """One tunnel, from when it is up to when it is down."""
+
+    def __init__(self, interface: str, *, asks: bool = True) -> None:
+        self._interface = interface
+        self._asks = asks
+        self._changes = Changes(ROUTE, (LINKS,), self._tells_of_us)
+        self._quiet = Quiet()
+        self._answers = False
+        """Whether anybody in this tunnel has ever answered a question."""
+        self._clock = BootClock()
+
+    async def stirring(self, tunnel: Tunnel) -> Stirring:
+        """Wait until the tunnel wants to be looked at. Raises Unavailable if the kernel does not tell of changes."""
+        self._changes.listen()
+        if self._asks and not self._answers:
+            self._answers = await questions.ask(tunnel, ASKING)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PERIOD):
+                    await self._changes.wait()
+                return Stirring("its device changed")
+            counted = read(self._interface)
+            if counted is None:
+                return Stirring("its device is gone")
+            quiet = self._quiet.look(counted, self._clock.now())
+            if quiet >= QUIET and self._answers and not await self._any_answer(tunnel):
+                silent = self._quiet.look(read(self._interface) or counted, self._clock.now())
+                if silent >= QUIET:
+                    return Stirring(f"the server has not answered for {silent:.0f} s", silent)
+
+    async def _any_answer(self, tunnel: Tunnel) -> bool:
+        for _ in range(TIMES):
+            if await questions.ask(tunnel, ASKING):
+                return True
+        return False
+
+    def close(self) -> None:
+        """The tunnel is down."""
+        self._changes.close()
+
+    def _tells_of_us(self, told: bytes) -> bool:
+        name = self._interface.encode() + b"\0"
+        for kind, payload in netlink.messages(told):
+            if name not in payload or len(payload) < _LINK.size:
+                continue
+            flags = _LINK.unpack_from(payload)[3]
+            if kind == netlink.DELLINK or (kind == netlink.NEWLINK and not flags & netlink.UP):
+                return True
+        return False
+
+
+def read(interface: str) -> Counted | None:
+    """The device's counters, in this network namespace; None: there is no such device."""
+    for line in COUNTERS.read_text().splitlines():
+        name, colon, numbers = line.partition(":")
+        if colon and name.strip() == interface:
+            fields = numbers.split()
+            return Counted(int(fields[1]), int(fields[9]))
+    return None
