@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self, cast
 
 from vpnpf.errors import Unavailable
-from vpnpf.io.whole_file import replace_file
+from vpnpf.whole_file import replace_file
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

@@ -75,7 +75,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
         leases = f"leases-{name}"
         workers = Workers(
             backend=backend,
-            firewall=Lock(state_directory() / LOCKDOWN, clock=clock.now),
+            firewall=make_lock(),
             provider=provider,
             provider_io=lambda tunnel: TunnelIO(tunnel, clock),
             clients=clients,
@@ -124,8 +124,16 @@ def _client(settings: ClientSettings) -> TorrentClient:
 def _locks(profile: str) -> tuple[InstanceLock, InstanceLock]:
     """One process for a profile, and one for a network namespace: it has one default route and one packet filter."""
     directory = make_private(runtime_directory())
+    return InstanceLock(directory, f"profile-{profile}", f"runs the profile {profile}"), alone()
+
+
+def alone() -> InstanceLock:
+    """Held by whoever has to do with the packet filter of this network namespace. Entering it raises Unavailable."""
     namespace = Path("/proc/self/ns/net").stat().st_ino
-    return (
-        InstanceLock(directory, f"profile-{profile}", f"runs the profile {profile}"),
-        InstanceLock(directory, f"namespace-{namespace}", "runs another profile in this network namespace"),
-    )
+    what = "runs another profile in this network namespace"
+    return InstanceLock(make_private(runtime_directory()), f"namespace-{namespace}", what)
+
+
+def make_lock() -> Lock:
+    """The packet filter and the routes of this network namespace."""
+    return Lock(state_directory() / LOCKDOWN)

@@ -112,7 +112,6 @@ def test_the_lock_holds_by_the_same_lines_without_the_device():
     assert lines[0].startswith("route replace unreachable default")
     assert [line for line in routes.bring_up(PLAN, "-4") if "vpf-home" not in line] == lines
     assert routes.not_held(PLAN, "-4", LISTING4) == ""
-    assert routes.let_go(7000, "vpf-home") == ["route flush table 7000 protocol 118 dev vpf-home"]
 
 
 def test_without_a_lan_dns_needs_no_rule_of_its_own():

@@ -19,6 +19,8 @@ COMMANDS = {
         "check_config",
         "Say what a configuration means, or all that is wrong with it.",
     ),
+    "lock": ("vpnpf.cli.lock", "lock", "Let nothing leave this machine, from now on and from boot on."),
+    "unlock": ("vpnpf.cli.lock", "unlock", "Give this machine its network back."),
     "status": ("vpnpf.cli.status", "status", "Say how a profile that runs stands."),
     "report": ("vpnpf.cli.report", "report", "Write what helps others to help you, without secrets."),
     "providers": ("vpnpf.cli.lists", "providers", "List the port-forwarding providers."),

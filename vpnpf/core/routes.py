@@ -63,11 +63,6 @@ def take_down(table: int) -> list[str]:
     return [f"rule flush protocol {PROTOCOL}", f"route flush table {table} protocol {PROTOCOL}"]
 
 
-def let_go(table: int, device: str) -> list[str]:
-    """The way through the device alone: what holds stays. With `-force`, since it may be gone with the device."""
-    return [f"route flush table {table} protocol {PROTOCOL} dev {device}"]
-
-
 def show(plan: TunnelPlan) -> list[str]:
     """What to list with `ip -N -force` for `missing`; each line may fail for what is not there."""
     return [*show_hold(plan), f"addr show dev {plan.interface}"]

@@ -10,8 +10,8 @@ from vpnpf.core import routes
 from vpnpf.errors import Unavailable
 from vpnpf.firewall.render import render
 from vpnpf.firewall.ruleset import script
-from vpnpf.io.whole_file import replace_file
 from vpnpf.model import FirewallPolicy, FirewallStage, LockMode
+from vpnpf.whole_file import replace_file
 
 RULES, ROUTES = "rules.nft", {"-4": "ip4.batch", "-6": "ip6.batch"}
 

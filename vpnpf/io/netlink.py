@@ -6,7 +6,6 @@ Nothing is asked and nothing decided here: whoever listens is woken, and looks f
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import socket
 import struct
@@ -24,6 +23,7 @@ NEWLINK, DELLINK, DELRULE = 16, 17, 33
 """RTM_*."""
 UP = 1
 """IFF_UP."""
+_DOING = "listening to the kernel's changes"
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _HEADER = struct.Struct("=IHHII")
 _LARGEST = 1 << 16
@@ -38,6 +38,7 @@ class Changes:
         self._matters = matters
         """Says of what one datagram holds whether it is worth a look."""
         self._socket: socket.socket | None = None
+        self._waiting: asyncio.Future[None] | None = None
 
     def listen(self) -> None:
         """Begin, if it was not begun. Raises Unavailable if the kernel does not let us."""
@@ -50,7 +51,7 @@ class Changes:
                 opened.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
         except OSError as error:
             opened.close()
-            raise Unavailable("listening to the kernel's changes", error.strerror or str(error)) from error
+            raise Unavailable(_DOING, error.strerror or str(error)) from error
         self._socket = opened
 
     def forget(self) -> bool:
@@ -74,21 +75,27 @@ class Changes:
             await self._readable()
 
     async def _readable(self) -> None:
-        assert self._socket is not None
-        loop = asyncio.get_running_loop()
-        readable: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self._socket, lambda: None if readable.done() else readable.set_result(None))
+        if self._socket is None:
+            raise Unavailable(_DOING, "it is over")
+        loop, opened = asyncio.get_running_loop(), self._socket
+        readable = self._waiting = loop.create_future()
+        loop.add_reader(opened, lambda: None if readable.done() else readable.set_result(None))
         try:
             await readable
         finally:
-            loop.remove_reader(self._socket)
+            # The number may be somebody else's descriptor as soon as it is closed.
+            if opened is self._socket:
+                loop.remove_reader(opened)
 
     def close(self) -> None:
-        """End it; a later use opens it anew."""
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.close()
-            self._socket = None
+        """End it, and whoever waits for it; a later use opens it anew."""
+        if self._socket is None:
+            return
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.get_loop().remove_reader(self._socket)
+            self._waiting.set_result(None)
+        self._socket.close()
+        self._socket = None
 
 
 def messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:

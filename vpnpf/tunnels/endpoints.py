@@ -10,8 +10,8 @@ from typing import Any
 
 from vpnpf.errors import VpnpfError
 from vpnpf.io.resolver import resolve
-from vpnpf.io.whole_file import replace_file
 from vpnpf.tunnels.whole import in_thread
+from vpnpf.whole_file import replace_file
 
 _MOST = 64
 """Hosts that are kept."""

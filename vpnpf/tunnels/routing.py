@@ -34,10 +34,10 @@ async def heal(plan: TunnelPlan) -> str:
     return found
 
 
-async def clear(interface: str, table: int, *, held: bool = False) -> None:
-    """Take our rules away, and our routes of that table; if they are `held` by the lock, only the way through the device."""
+async def clear(table: int) -> None:
+    """Take our rules away, and our routes of that table. Not where a lock holds them: they are the lock's then."""
     for family in await in_thread(ip.families):
-        await ip.force(family, routes.let_go(table, interface) if held else routes.take_down(table))
+        await ip.force(family, routes.take_down(table))
 
 
 async def _missing(plan: TunnelPlan, family: str, *, carried: bool) -> str:

@@ -206,12 +206,17 @@ class WireGuard:
             self._watch = None
         await to_the_end(
             all_of(
-                lambda: routing.clear(self._device.name, self._table, held=self._options.held),
+                self._let_go,
                 self._device.remove,
                 lambda: in_thread(self._rp_filter.restore),
                 lambda: in_thread(self._resolver.give_back),
             )
         )
+
+    async def _let_go(self) -> None:
+        """The routes through the device go with it; what the lock holds is not ours to take away."""
+        if not self._options.held:
+            await routing.clear(self._table)
 
     async def _put_back(self, plan: TunnelPlan) -> None:
         if self._running is None:

@@ -1,0 +1,197 @@
+"""The lock's modes and its two layers, with the real product and packets on the cable."""
+
+import asyncio
+import signal
+import sys
+
+import pytest
+
+from mock_provider.capture import leak
+from mock_provider.peer import Echo, Peer, Result
+from mock_provider.product import Product, traces, unique_profile
+from mock_provider.topology import CLIENT, EXIT, INTERNET
+from vpnpf.firewall.boot import ROUTES, RULES
+
+pytestmark = pytest.mark.system
+
+PORT = 7000
+SHORT = 0.3
+CONFIG = """\
+[profiles.{profile}]
+provider = "protonvpn"
+tunnel = {{ type = "wireguard", config = "proton.conf" }}
+lock = {{ mode = "{mode}" }}
+forwards.game = {{}}
+"""
+
+
+class World:
+    """A machine with a configuration."""
+
+    def __init__(self, provider, directory):
+        self.provider, self.directory, self.host = provider, directory, provider.lab.client
+        self.profile = unique_profile()
+        self.config = directory / "config.toml"
+
+    def product(self, mode):
+        self.provider.client_config(self.directory / "proton.conf")
+        self.config.write_text(CONFIG.format(profile=self.profile, mode=mode))
+        return Product(self.host, self.directory, self.config, self.profile)
+
+    async def command(self, *arguments):
+        env = {f"{name}_DIRECTORY": str(self.directory / name.lower()) for name in ("STATE", "RUNTIME")}
+        argv = (sys.executable, "-m", "vpnpf", *arguments)
+        process = await self.host.popen(argv, stdout=-1, stderr=-1, env={**env, "HOME": str(self.directory)})
+        _, said = await process.communicate()
+        return process.returncode, said.decode()
+
+    async def source(self):
+        """The address that a connection to the internet comes from; None: it does not get there."""
+        async with Echo(self.provider.lab.internet, INTERNET, PORT) as web:
+            await Peer(self.host).send_udp(INTERNET, PORT, deadline=SHORT)
+            return web.seen[0].source if web.seen else None
+
+    async def bound(self):
+        """As `source`, by a socket that is bound to the uplink."""
+        script = (
+            "import socket,sys; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
+            f"s.setsockopt(1, 25, b'eth0'); s.sendto(b'x', ('{INTERNET}', {PORT}))"
+        )
+        async with Echo(self.provider.lab.internet, INTERNET, PORT) as web:
+            process = await self.host.popen((sys.executable, "-c", script), stderr=-1)
+            await process.communicate()
+            return web.seen[0].source if web.seen else None
+
+
+@pytest.fixture
+def world(provider, tmp_path):
+    return World(provider, tmp_path)
+
+
+def ready(state):
+    return state["phase"] == "ready"
+
+
+async def test_on_unlocks_at_a_clean_stop_and_holds_after_a_kill(world):
+    before = await traces(world.host)
+    async with world.product("on") as product:
+        await product.until(ready)
+        assert await world.source() == EXIT
+        assert await product.stop() == 0
+    assert await world.source() == CLIENT
+    assert await traces(world.host) == before
+    async with world.product("on") as product:
+        state = await product.until(ready)
+        product.signal(signal.SIGKILL)
+        await product.ended()
+    await world.host.must(("ip", "link", "del", state["tunnel"]["interface"]))
+    async with world.provider.lab.capture(leak()) as leaked:
+        assert await world.source() is None
+        assert await world.bound() is None
+        # One layer at a time: either holds without the other.
+        await world.host.must(("nft", "flush", "ruleset"))
+        assert await world.source() is None
+        assert await leaked.count() == 0
+    status, said = await world.command("unlock", "--config", str(world.config))
+    assert (status, said) == (0, "unlocked: everything goes its usual way\n")
+    assert await world.source() == CLIENT
+    assert await traces(world.host) == before
+
+
+async def test_lockdown_blocks_when_stopped_and_from_boot_on_until_it_is_unlocked(world):
+    before = await traces(world.host)
+    async with world.product("lockdown") as product:
+        await product.until(ready)
+        assert await product.stop() == 0
+        assert "unlock" in product.talk
+    async with world.provider.lab.capture(leak()) as leaked:
+        assert await world.source() is None
+        assert await world.bound() is None
+        boot = world.directory / "state" / "lockdown"
+        # As after a boot: the rules and routes are gone, and the unit puts them up again.
+        await world.host.must(("nft", "flush", "ruleset"))
+        for family in ROUTES:
+            await world.host.must(("ip", family, "rule", "flush", "protocol", "118"))
+        assert await leaked.count() == 0
+        assert await world.bound() == CLIENT, "the control"
+    async with world.provider.lab.capture(leak()) as leaked:
+        await world.host.must(("nft", "-f", str(boot / RULES)))
+        for family, name in ROUTES.items():
+            await world.host.must(("ip", family, "-force", "-batch", str(boot / name)))
+        assert await world.source() is None
+        assert await world.bound() is None
+        # It comes up out of that, and nothing goes beside the tunnel.
+        async with world.product("lockdown") as product:
+            await product.until(ready)
+            assert await world.source() == EXIT
+            refused, said = await world.command("unlock")
+            assert refused == 69
+            assert "end it first" in said
+            assert await product.stop() == 0
+        assert await leaked.count() == 0
+    assert (await world.command("unlock", "--config", str(world.config)))[0] == 0
+    assert not boot.exists()
+    assert await world.source() == CLIENT
+    assert await traces(world.host) == before
+
+
+async def test_lock_puts_it_up_without_a_tunnel(world):
+    before = await traces(world.host)
+    world.product("lockdown")
+    status, said = await world.command("lock", "--config", str(world.config))
+    assert (status, "locked" in said) == (0, True)
+    assert await world.source() is None
+    assert await world.bound() is None
+    assert (await world.command("unlock", "--config", str(world.config)))[0] == 0
+    assert await traces(world.host) == before
+    world.product("on")
+    status, said = await world.command("lock", "--config", str(world.config))
+    assert status == 64
+    assert 'mode = "lockdown"' in said
+
+
+async def test_off_blocks_nothing_but_what_comes_in_through_the_tunnel(world):
+    before = await traces(world.host)
+    async with world.product("off") as product:
+        state = await product.until(ready)
+        assert await world.source() == EXIT
+        port = product.forward("game")["external_port"]
+        assert (await world.provider.peer.connect_tcp(EXIT, port, deadline=SHORT)).result is not Result.TIMED_OUT
+        await world.provider.server.mute()
+        await world.host.must(("ip", "link", "del", state["tunnel"]["interface"]))
+        await product.until(lambda state: state["phase"] == "blocked")
+        assert "usual way" in product.talk
+        async with asyncio.timeout(5):
+            while await world.source() != CLIENT:
+                pass
+        await world.provider.server.unmute()
+        await product.until(ready, deadline=40)
+        assert await product.stop() == 0
+    assert await traces(world.host) == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "nft flush ruleset",
+        "nft delete table inet vpnpf",
+        "nft flush chain inet vpnpf output",
+        "ip rule flush protocol 118",
+        "ip -6 rule flush protocol 118",
+    ],
+)
+async def test_what_somebody_takes_away_is_back_within_a_second(world, damage):
+    async with world.product("on") as product:
+        await product.until(ready)
+        rules = ("nft", "-s", "list", "table", "inet", "vpnpf")
+        chains = (await world.host.must(rules)).count("chain ")
+        both = [("ip", family, "rule") for family in ("-4", "-6")]
+        before = [await world.host.must(argv) for argv in both]
+        await world.host.must(tuple(damage.split()))
+        async with asyncio.timeout(1):
+            while True:
+                done = await world.host.run(rules)
+                same = [await world.host.must(argv) for argv in both] == before
+                if same and done.stdout.count("counter drop") > 3 and done.stdout.count("chain ") == chains:
+                    break
+        assert await product.stop() == 0
