@@ -227,6 +227,8 @@ class TunnelHealth(Struct, frozen=True):
     silent_for: float = 0.0
     """Seconds for which bytes were sent and none came back; 0 when idle. With WireGuard a server that lives ends it
     within 16 s, also if a packet was lost or nobody behind it answers."""
+    handshakes: bool = True
+    """Whether this kind of tunnel tells of handshakes; otherwise that it is there is all that is known."""
 
 
 class Stirring(Struct, frozen=True):

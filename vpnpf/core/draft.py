@@ -163,11 +163,15 @@ class Draft:
 
 def dead(health: TunnelHealth) -> bool:
     """Whether a tunnel accepts nothing more, or its server has been silent for too long."""
-    return health.handshake_age is None or health.handshake_age > HANDSHAKE_DEAD or health.silent_for > SILENT
+    return _too_old(health) or health.silent_for > SILENT
 
 
 _OF_THE_TUNNEL = ("announcements", "exit", "tunnel-watch", "mtu")
 """Keys of work that goes on through one tunnel and means nothing for the next."""
+
+
+def _too_old(health: TunnelHealth) -> bool:
+    return health.handshakes and (health.handshake_age is None or health.handshake_age > HANDSHAKE_DEAD)
 
 
 def why_dead(health: TunnelHealth) -> str:

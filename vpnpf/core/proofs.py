@@ -66,10 +66,12 @@ def _tunnel(machine: Machine, now: float) -> Finding:
         return True, f"no tunnel: the router {machine.tunnel.gateway} on {machine.tunnel.interface}", machine.health_at
     if machine.silent_since is not None and machine.job("tunnel").failed == "Rekey":
         return False, f"no answer from {machine.plan.endpoint} for {now - machine.silent_since:.0f} s", now
+    received = f", {machine.health.rx} bytes in" if machine.health.rx else ""
+    if not machine.health.handshakes:
+        return True, f"{machine.tunnel.interface} is up{received}", machine.health_at
     age = machine.health.handshake_age
     if age is None:
         return False, f"no handshake with {machine.plan.endpoint} yet", machine.health_at
-    received = f", {machine.health.rx} bytes in" if machine.health.rx else ""
     evidence = f"handshake with {machine.plan.endpoint} {age:.0f} s old{received}"
     return age <= HANDSHAKE_DEAD, evidence, machine.health_at
 

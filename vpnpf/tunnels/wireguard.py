@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import re
 import time
 from collections import defaultdict
@@ -37,9 +36,10 @@ from vpnpf.io import process
 from vpnpf.io.clock import BootClock
 from vpnpf.io.lan import KernelLinks
 from vpnpf.io.resolver import SystemResolver
-from vpnpf.model import LanPrefix, Stirring
+from vpnpf.model import Stirring
 from vpnpf.protocol.wireguard_config import MTU, WireGuardConfig, parse
 from vpnpf.tunnels import mtu, prerequisites, routing, watch
+from vpnpf.tunnels.addresses import beside, gateway_of
 from vpnpf.tunnels.config_file import read_text
 from vpnpf.tunnels.endpoints import Endpoints
 from vpnpf.tunnels.rp_filter import ReversePathFilter
@@ -112,7 +112,7 @@ class WireGuard:
         addresses = await self._endpoints.addresses(config.host, config.port)
         # After a failure the next address has its turn.
         address = addresses[self._failures[server] % len(addresses)]
-        gateway = _gateway(ipaddress.ip_interface(config.addresses[0]), config.dns)
+        gateway = gateway_of(config.addresses[0], config.dns)
         lan = await KernelLinks().prefixes(self._device.name) if self._options.lan else ()
         return TunnelPlan(
             interface=self._device.name,
@@ -123,7 +123,7 @@ class WireGuard:
             table=self._table,
             mtu=config.mtu,
             gateway=gateway,
-            lan=_beside((*config.addresses, *config.dns, gateway), lan),
+            lan=beside((*config.addresses, *config.dns, gateway), lan),
             notes=config.notes,
             server=server,
             identity=_identity(config),
@@ -261,21 +261,3 @@ def interface_name(profile: str) -> str:
     if len(name) <= _LONGEST_NAME and re.fullmatch(r"[A-Za-z0-9_-]+", name):
         return name
     return f"vpf-{crc32(profile.encode()):08x}"
-
-
-def _gateway(own: ipaddress.IPv4Interface | ipaddress.IPv6Interface, dns: tuple[str, ...]) -> str:
-    """Where providers have their gateway: the resolver in the tunnel's own /24 if there is one, else its first host."""
-    around = ipaddress.ip_network(f"{own.ip}/{min(24, own.network.prefixlen)}", strict=False)
-    for server in dns:
-        if ipaddress.ip_address(server) in around:
-            return server
-    return str(around.network_address + 1)
-
-
-def _beside(tunnel: tuple[str, ...], lan: tuple[LanPrefix, ...]) -> tuple[LanPrefix, ...]:
-    """The LANs that hold none of the tunnel's addresses: where both have the same, the tunnel's are meant.
-
-    Else a hostile LAN could pose as the provider's resolver or gateway by choosing its prefix.
-    """
-    ours = [ipaddress.ip_interface(address).ip for address in tunnel]
-    return tuple(each for each in lan if not any(address in ipaddress.ip_network(each.prefix) for address in ours))
