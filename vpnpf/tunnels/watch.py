@@ -71,6 +71,8 @@ class Watch:
     async def stirring(self, tunnel: Tunnel) -> Stirring:
         """Wait until the tunnel wants to be looked at. Raises Unavailable if the kernel does not tell of changes."""
         self._changes.listen()
+        if read(self._interface) is None:
+            return Stirring("its device is gone")  # before anybody listened
         if self._asks and not self._answers:
             self._answers = await questions.ask(tunnel, ASKING)
         while True:
