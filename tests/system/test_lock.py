@@ -1,6 +1,7 @@
 """The lock's modes and its two layers, with the real product and packets on the cable."""
 
 import asyncio
+import re
 import signal
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 from mock_provider.capture import leak
 from mock_provider.peer import Echo, Peer, Result
 from mock_provider.product import Product, traces, unique_profile
-from mock_provider.topology import CLIENT, EXIT, INTERNET
+from mock_provider.topology import CLIENT, EXIT, INTERNET, SERVER
 from vpnpf.firewall.boot import ROUTES, RULES
 
 pytestmark = pytest.mark.system
@@ -50,6 +51,18 @@ class World:
         async with Echo(self.provider.lab.internet, INTERNET, PORT) as web:
             await Peer(self.host).send_udp(INTERNET, PORT, deadline=SHORT)
             return web.seen[0].source if web.seen else None
+
+    async def marked(self):
+        """Send a packet with the tunnel's mark to the server; how many packets of any kind left."""
+        (mark,) = set(re.findall(r"not from all fwmark (0x[0-9a-f]+) ", await self.host.must(("ip", "rule"))))
+        script = (
+            "import socket; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
+            f"s.setsockopt(1, 36, {mark}); s.sendto(b'x', ('{SERVER}', 51820))"
+        )
+        async with self.provider.lab.capture(leak(endpoint="nobody")) as left:
+            process = await self.host.popen((sys.executable, "-c", script), stderr=-1)
+            await process.communicate()
+            return await left.count()
 
     async def bound(self):
         """As `source`, by a socket that is bound to the uplink."""
@@ -102,8 +115,10 @@ async def test_lockdown_blocks_when_stopped_and_from_boot_on_until_it_is_unlocke
     before = await traces(world.host)
     async with world.product("lockdown") as product:
         await product.until(ready)
+        assert await world.marked() > 0, "the control"
         assert await product.stop() == 0
         assert "unlock" in product.talk
+    assert await world.marked() == 0
     async with world.provider.lab.capture(leak()) as leaked:
         assert await world.source() is None
         assert await world.bound() is None

@@ -18,7 +18,7 @@ from mock_provider.product import traces, unique_profile
 from mock_provider.provider import ENDPOINT_NAME, MockProvider
 from mock_provider.topology import CLIENT, EXIT, INTERNET, INTERNET6, ROUTER6, SERVER, SERVER6
 from tests.contract.tunnels import PORT, SHORT, TunnelFixtures, TunnelSuite, source_seen, until
-from vpnpf.errors import LeaseLost, Transient, Unavailable
+from vpnpf.errors import LeaseLost, NoAnswer, Transient, Unavailable, Unsupported
 from vpnpf.io.process import find
 from vpnpf.tunnels.wireguard import WireGuard
 from vpnpf.tunnels.wireguard_device import SOCKETS
@@ -400,3 +400,50 @@ class TestFile(Fixtures):
             await tunnel.down()
             await Peer(host).send_udp(INTERNET, PORT)
             assert web.seen[-1].source == CLIENT
+
+    async def test_a_look_keeps_the_mtu_that_was_found_to_fit(self, provider, host, tunnel):
+        up = await tunnel.come_up()
+        table = "add table inet small; add chain inet small f { type filter hook forward priority 0; }"
+        await provider.lab.router.must(("nft", f"{table}; add rule inet small f meta length > 1400 drop"))
+        assert await tunnel.fit_mtu(up) == 1320
+        await host.must(("ip", "addr", "flush", "dev", up.interface))
+        await tunnel.check(up)
+        shown = await host.must(("ip", "addr", "show", up.interface))
+        assert " mtu 1320 " in shown
+        assert "10.2.0.2" in shown
+        await provider.lab.router.must(("nft", "add rule inet small f meta length > 100 drop"))
+        with pytest.raises(NoAnswer):
+            await tunnel.fit_mtu(up)
+
+    async def test_an_mtu_of_the_file_is_not_changed(self, config, tunnel):
+        edit(config, "[Peer]", "MTU = 1300\n[Peer]")
+        with pytest.raises(Unsupported, match="1300"):
+            await tunnel.fit_mtu(await tunnel.come_up())
+
+
+class TestWatch(Fixtures):
+    async def test_a_device_that_goes_is_told_at_once(self, host, tunnel):
+        up = await tunnel.come_up()
+        watching = asyncio.create_task(tunnel.watch(up))
+        await asyncio.sleep(0.2)
+        assert not watching.done()
+        await host.must(("ip", "link", "set", up.interface, "down"))
+        assert "device" in (await asyncio.wait_for(watching, 0.5)).cause
+        await host.must(("ip", "link", "del", up.interface))
+        assert "device" in (await asyncio.wait_for(tunnel.watch(up), 0.5)).cause
+
+    async def test_a_server_without_answers_is_told_in_seconds_and_one_that_is_only_idle_is_not(
+        self, provider, host, tunnel
+    ):
+        up = await tunnel.come_up()
+        watching = asyncio.create_task(tunnel.watch(up))
+        # Packets to somebody who does not answer: the server is asked, and does.
+        for _ in range(8):
+            await Peer(host).send_udp(INTERNET, PORT, deadline=SHORT)
+        await asyncio.sleep(1)
+        assert not watching.done()
+        await provider.server.mute()
+        await Peer(host).send_udp(INTERNET, PORT, deadline=SHORT)
+        stirring = await asyncio.wait_for(watching, 8)
+        assert 2 <= stirring.silent_for < 8
+        assert "answered" in stirring.cause

@@ -71,7 +71,7 @@ class Watch:
     async def stirring(self, tunnel: Tunnel) -> Stirring:
         """Wait until the tunnel wants to be looked at. Raises Unavailable if the kernel does not tell of changes."""
         self._changes.listen()
-        if read(self._interface) is None:
+        if await self._counted() is None:
             return Stirring("its device is gone")  # before anybody listened
         if self._asks and not self._answers:
             self._answers = await questions.ask(tunnel, ASKING)
@@ -80,12 +80,12 @@ class Watch:
                 async with asyncio.timeout(PERIOD):
                     await self._changes.wait()
                 return Stirring("its device changed")
-            counted = read(self._interface)
+            counted = await self._counted()
             if counted is None:
                 return Stirring("its device is gone")
             quiet = self._quiet.look(counted, self._clock.now())
             if quiet >= QUIET and self._answers and not await self._any_answer(tunnel):
-                silent = self._quiet.look(read(self._interface) or counted, self._clock.now())
+                silent = self._quiet.look(await self._counted() or counted, self._clock.now())
                 if silent >= QUIET:
                     return Stirring(f"the server has not answered for {silent:.0f} s", silent)
 
@@ -94,6 +94,9 @@ class Watch:
             if await questions.ask(tunnel, ASKING):
                 return True
         return False
+
+    async def _counted(self) -> Counted | None:
+        return await asyncio.to_thread(read, self._interface)
 
     def close(self) -> None:
         """The tunnel is down."""
