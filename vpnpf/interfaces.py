@@ -260,6 +260,8 @@ class TunnelOptions(Struct, frozen=True):
     """Absolute path of a directory (0700) for what must outlive the process but not a reboot."""
     lan: bool = True
     """Whether private prefixes on directly connected links stay reachable outside the tunnel."""
+    state: str = ""
+    """As `runtime`, for what must outlive a reboot; empty: the same directory."""
     interface: str = ""
     """Device of somebody else's making that is to be adopted."""
     gateway: str = ""

@@ -105,6 +105,7 @@ def backend_of(settings: ProfileSettings) -> TunnelBackend:
         profile=name,
         configs=tuple(map(str, tunnel.configs)),
         runtime=str(runtime_directory() / f"profile-{name}"),
+        state=str(state_directory() / f"profile-{name}"),
         lan=settings.spec.lan,
         interface=tunnel.interface,
         gateway=tunnel.gateway,

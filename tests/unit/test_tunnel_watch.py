@@ -1,0 +1,118 @@
+"""Watching a tunnel: when silence is worth a question, what is asked, and what the kernel tells of a device."""
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vpnpf.core.routes import PROTOCOL
+from vpnpf.firewall import stir
+from vpnpf.io import netlink
+from vpnpf.tunnels import watch
+from vpnpf.tunnels.questions import query
+from vpnpf.tunnels.watch import Counted, Quiet
+
+
+def quiet(*looks):
+    """What each look says; a look is (seconds, packets received, packets sent)."""
+    made = Quiet()
+    return [made.look(Counted(received, sent), at) for at, received, sent in looks]
+
+
+def test_an_idle_tunnel_is_not_quiet():
+    assert quiet((0, 5, 5), (1, 5, 5), (100, 5, 5)) == [0, 0, 0]
+
+
+def test_what_is_answered_is_not_quiet():
+    assert quiet((0, 5, 5), (1, 6, 9), (2, 7, 20), (3, 8, 30)) == [0, 0, 0, 0]
+
+
+def test_it_is_quiet_since_the_look_that_saw_packets_go_without_an_answer():
+    assert quiet((0, 5, 5), (1, 5, 6), (3, 5, 6), (4, 5, 90), (5, 6, 90), (6, 6, 91)) == [0, 0.001, 2, 3, 0, 0.001]
+
+
+def test_a_device_made_anew_begins_anew():
+    assert quiet((0, 5, 500), (1, 5, 501), (2, 5, 0), (3, 5, 0)) == [0, 0.001, 0, 0]
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=30))
+def test_it_is_never_quiet_for_longer_than_it_was_looked_at(looks):
+    said = quiet(*((at, *counted) for at, counted in enumerate(looks)))
+    assert all(0 <= seconds <= at + 0.001 for at, seconds in enumerate(said))
+
+
+@pytest.mark.parametrize("size", [0, 100, 512, 1252, 1392])
+def test_a_question_has_the_size_that_was_asked_for_and_is_well_formed(size):
+    data = query(size)
+    assert not size or len(data) == size
+    counts = struct.unpack_from("!HHHHH", data, 2)
+    assert counts == (0x0100, 1, 0, 0, 1)
+    assert data[12:17] == b"\0\0\x02\0\x01"
+    kind, _, _, length = struct.unpack_from("!HHIH", data, 18)
+    assert kind == 41
+    assert length == len(data) - 28
+
+
+def test_counters_are_those_of_the_device(tmp_path, monkeypatch):
+    table = tmp_path / "dev"
+    table.write_text(
+        "Inter-|   Receive  |  Transmit\n face |bytes packets|bytes packets\n"
+        "    lo: 1 2 0 0 0 0 0 0 3 4 0 0 0 0 0 0\n"
+        "vpf-home:10 20 0 0 0 0 0 0 30 40 0 0 0 0 0 0\nvpf-home2: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n"
+    )
+    monkeypatch.setattr(watch, "COUNTERS", table)
+    assert watch.read("vpf-home") == Counted(20, 40)
+    assert watch.read("vpf-hom") is None
+
+
+# -- what the kernel tells --------------------------------------------------------------------------
+
+
+def message(kind, payload):
+    return struct.pack("=IHHII", 16 + len(payload), kind, 0, 0, 0) + payload + bytes(-len(payload) % 4)
+
+
+def link(kind, name, flags):
+    return message(
+        kind, struct.pack("=BxHiII", 0, 1, 7, flags, 0) + struct.pack("=HH", 5 + len(name), 3) + name + b"\0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "matters"),
+    [
+        (link(netlink.DELLINK, b"vpf-home", 1), True),
+        (link(netlink.NEWLINK, b"vpf-home", 0), True),
+        (link(netlink.NEWLINK, b"vpf-home", netlink.UP), False),
+        (link(netlink.DELLINK, b"vpf-home2", 1), False),
+        (link(netlink.NEWLINK, b"eth0", 0) + link(netlink.DELLINK, b"vpf-home", 1), True),
+        (b"", False),
+        (b"\xff" * 40, False),
+    ],
+)
+def test_only_the_end_of_our_device_matters(told, matters):
+    assert watch.Watch("vpf-home")._tells_of_us(told) is matters
+
+
+def rule(kind, protocol):
+    return message(kind, bytes(12) + struct.pack("=HHB3x", 5, 21, protocol))
+
+
+@pytest.mark.parametrize(
+    ("told", "matters"),
+    [
+        (rule(netlink.DELRULE, PROTOCOL), True),
+        (rule(netlink.DELRULE, 3), False),
+        (rule(32, PROTOCOL), False),
+        (rule(netlink.DELRULE, 3) + rule(netlink.DELRULE, PROTOCOL), True),
+    ],
+)
+def test_only_the_end_of_our_rules_matters(told, matters):
+    assert stir._is_our_rule_gone(told) is matters
+
+
+@given(st.binary(max_size=200))
+def test_whatever_is_told_is_read_without_a_crash(told):
+    list(netlink.messages(told))
+    watch.Watch("vpf-home")._tells_of_us(told)
