@@ -8,6 +8,7 @@
     `-- Failure                a plug-in could not do its work; the type says what to do next
         |-- Transient          back off, keep what is held
         |   |-- NoAnswer       nothing came back in time
+        |   |   `-- Offline    nothing could: this machine has no way out now
         |   |-- Refused        the far side said, by ICMP or reset, that nothing listens
         |   `-- WishRefused    what was wished for is not to be had; something else may be
         |-- LeaseLost          what was held is gone: acquire again from nothing
@@ -114,6 +115,10 @@ class Transient(Failure):
 
 class NoAnswer(Transient):
     """Nothing came back in time."""
+
+
+class Offline(NoAnswer):
+    """Nothing could come back: this machine itself has no way out now, so the far side is not to be blamed."""
 
 
 class Refused(Transient):

@@ -400,6 +400,8 @@ class WorkFailed(Struct, frozen=True):
     retry_after: float | None = None
     silent: bool = False
     """Whether it failed because nothing came back."""
+    offline: bool = False
+    """Whether that is because this machine has no way out."""
 
 
 Answer = (

@@ -22,6 +22,7 @@ from vpnpf.errors import (
     LeaseLost,
     Misconfigured,
     NoAnswer,
+    Offline,
     PermissionDenied,
     Transient,
     Unavailable,
@@ -248,6 +249,7 @@ def _failed(order: Order, error: VpnpfError) -> WorkFailed:
         error.hint,
         retry_after,
         silent=isinstance(error, NoAnswer),
+        offline=isinstance(error, Offline),
     )
 
 

@@ -18,7 +18,7 @@ from mock_provider.product import traces, unique_profile
 from mock_provider.provider import ENDPOINT_NAME, MockProvider
 from mock_provider.topology import CLIENT, EXIT, INTERNET, INTERNET6, ROUTER6, SERVER, SERVER6
 from tests.contract.tunnels import PORT, SHORT, TunnelFixtures, TunnelSuite, source_seen, until
-from vpnpf.errors import LeaseLost, NoAnswer, Transient, Unavailable, Unsupported
+from vpnpf.errors import LeaseLost, NoAnswer, Offline, Transient, Unavailable, Unsupported
 from vpnpf.io.process import find
 from vpnpf.tunnels.wireguard import WireGuard
 from vpnpf.tunnels.wireguard_device import SOCKETS
@@ -447,3 +447,15 @@ class TestWatch(Fixtures):
         stirring = await asyncio.wait_for(watching, 8)
         assert 2 <= stirring.silent_for < 8
         assert "answered" in stirring.cause
+
+    async def test_a_cable_that_is_out_is_not_the_servers_fault(self, provider, host, remote):
+        async with remote(settings={"vpnpf.tunnels.wireguard:REKEY_PATIENCE": 0.5, self.patience: 0.5}) as backend:
+            up = await backend.come_up()
+            await provider.lab.router.must(("ip", "link", "set", "p-client", "down"))
+            with pytest.raises(Offline, match="the link eth0 is down"):
+                await backend.rekey(up)
+            await host.must(("ip", "link", "set", "eth0", "down"))
+            with pytest.raises(Offline, match="no route"):
+                await backend.rekey(up)
+            with pytest.raises(Offline):
+                await backend.up(up.plan)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vpnpf.core.routes import PROTOCOL
 from vpnpf.firewall import stir
 from vpnpf.io import netlink
-from vpnpf.tunnels import watch
+from vpnpf.tunnels import uplink, watch
 from vpnpf.tunnels.questions import query
 from vpnpf.tunnels.watch import Counted, Quiet
 
@@ -116,3 +116,34 @@ def test_only_the_end_of_our_rules_matters(told, matters):
 def test_whatever_is_told_is_read_without_a_crash(told):
     list(netlink.messages(told))
     watch.Watch("vpf-home")._tells_of_us(told)
+
+
+# -- the way out ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("printed", "device"),
+    [
+        ('[{"dst":"198.51.100.10","gateway":"192.168.77.1","dev":"eth0","prefsrc":"192.168.77.2"}]', "eth0"),
+        ('[{"type":"unreachable","dst":"198.51.100.10","dev":"lo"}]', ""),
+        ("", ""),
+        ("[]", ""),
+        ("{", ""),
+        ("[3]", ""),
+    ],
+)
+def test_the_device_on_the_way_to_a_server(printed, device):
+    assert uplink.device_of(printed) == device
+
+
+@pytest.mark.parametrize(
+    ("printed", "carried"),
+    [
+        ('[{"ifname":"eth0","flags":["BROADCAST","UP","LOWER_UP"]}]', True),
+        ('[{"ifname":"eth0","flags":["NO-CARRIER","BROADCAST","UP"]}]', False),
+        ('[{"ifname":"eth0","flags":["BROADCAST"]}]', False),
+        ("", False),
+    ],
+)
+def test_a_link_without_carrier_carries_nothing(printed, carried):
+    assert uplink.carries(printed) is carried

@@ -49,10 +49,11 @@ def silence(world, seconds=4.0):
     return tell(world, lambda number: TunnelStirred(number, stirring), WatchTunnel)
 
 
-def no_answer(world):
+def no_answer(world, *, offline=False):
     order = world.waiting(Rekey)
     world.pending.remove(order)
-    world.take(WorkFailed(order.generation, "tunnel", FailureKind.TRANSIENT, "shaking hands", "no answer", silent=True))
+    kind = FailureKind.TRANSIENT
+    world.take(WorkFailed(order.generation, "tunnel", kind, "shaking hands", "why", silent=True, offline=offline))
 
 
 # -- the rule set -----------------------------------------------------------------------------------
@@ -151,6 +152,39 @@ def test_with_another_server_it_is_left_soon():
         assert made.now - begun < 2 * LEAVE
     made.until(lambda: made.phase is Phase.READY, 5)
     assert made.machine.server == 1
+
+
+def test_without_a_way_out_no_server_is_blamed():
+    made = world(servers=2)
+    made.plans = (PLAN, replace(MOVED, server=1, identity="other"))
+    made.ready()
+    made.held.add(Rekey)
+    silence(made)
+    for _ in range(20):
+        no_answer(made, offline=True)
+        made.wait(6)
+    assert made.machine.server == 0
+    assert len(made.ordered(StartTunnel)) == 1
+    made.held.discard(Rekey)
+    made.settle()
+    made.wait(2)
+    assert made.phase is Phase.READY
+
+
+def test_a_tunnel_that_does_not_start_offline_is_tried_soon_again_with_the_same_server():
+    made = world(servers=2)
+    made.plans = (PLAN, replace(MOVED, server=1, identity="other"))
+    made.held.add(StartTunnel)
+    made.begin()
+    for _ in range(10):
+        order = made.waiting(StartTunnel)
+        made.pending.remove(order)
+        made.take(replace(made.failure(order, FailureKind.TRANSIENT), silent=True, offline=True))
+        made.wait(3)
+    assert made.machine.server == 0
+    made.held.discard(StartTunnel)
+    made.settle()
+    made.until(lambda: made.phase is Phase.READY, 5)
 
 
 def test_a_watch_that_fails_is_nobodys_problem():

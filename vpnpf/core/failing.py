@@ -34,6 +34,8 @@ UNMISSED = frozenset({"Listen", "WatchTunnel", "WatchFirewall", "FitMtu"})
 """Work whose failure is nobody's problem: what it would tell is found out by the regular looks, a little later."""
 PATIENCE = 3600.0
 """Seconds; nobody is made to wait longer than that by asking for it again and again."""
+ONLINE_AGAIN = 2.0
+"""Seconds until a machine without a way out is looked at again."""
 LEAVE, STAY = 12.0, 180.0
 """Seconds of silence after which a server is left for the next; and, where there is none, until the device is made anew.
 Until then it is asked for a handshake again and again, in place: the sockets on the device live on."""
@@ -100,6 +102,8 @@ class Failing(Draft):
                 self._tunnel_lost()
         elif job.running == "Rekey":
             self._not_rekeyed(event)
+        elif kind == "tunnel" and event.offline:
+            self._set(planned=False)
         elif kind == "tunnel" and not self.machine.stopping:
             # The server may have moved, or another of its addresses has its turn.
             self._set(planned=False)
@@ -116,6 +120,8 @@ class Failing(Draft):
             return self.machine.timing.tunnel / TUNNEL_LOOKS
         if running == "Rekey" and event.silent:
             return SOONEST_RETRY
+        if event.offline:
+            return ONLINE_AGAIN
         if event.retry_after is not None:
             # Whoever asks for patience again and again, as after too many logins, gets more of it.
             longer = event.retry_after * 2.0 ** min(failures - 1, 5) if event.kind is FailureKind.TRANSIENT else 0.0
@@ -142,6 +148,8 @@ class Failing(Draft):
         else:
             since = machine.silent_since if machine.silent_since is not None else self.now
             self._set(silent_since=since)
+            if event.offline:
+                return  # no other server, and no other device, would be better off
             if machine.servers > 1 and self.now - since >= LEAVE:
                 self._set(rekey_due=False)
                 self._climb(Step(Remedy.NEXT_SERVER, cause))

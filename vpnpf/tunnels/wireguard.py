@@ -23,6 +23,7 @@ from vpnpf.api import (
     LeaseLost,
     Manifest,
     NoAnswer,
+    Offline,
     Transient,
     Tunnel,
     TunnelHealth,
@@ -38,7 +39,7 @@ from vpnpf.io.lan import KernelLinks
 from vpnpf.io.resolver import SystemResolver
 from vpnpf.model import Stirring
 from vpnpf.protocol.wireguard_config import MTU, WireGuardConfig, parse
-from vpnpf.tunnels import mtu, prerequisites, routing, watch
+from vpnpf.tunnels import mtu, prerequisites, routing, uplink, watch
 from vpnpf.tunnels.addresses import beside, gateway_of
 from vpnpf.tunnels.config_file import read_text
 from vpnpf.tunnels.endpoints import Endpoints
@@ -144,7 +145,8 @@ class WireGuard:
             await routing.set_up(plan)
             if plan.dns:
                 await in_thread(self._resolver.take, plan.dns)
-            await self._hands_shaken(plan, PATIENCE)
+            if not await self._hands_shaken(PATIENCE):
+                raise await self._no_answer(plan, PATIENCE)
         except BaseException:
             # What went wrong first is told; what cannot be undone is tried again by the next `up` or `down`, and told then.
             with contextlib.suppress(VpnpfError):
@@ -177,13 +179,11 @@ class WireGuard:
         until = time.monotonic() + REKEY_PATIENCE
         while True:
             await to_the_end(self._put_back(tunnel.plan))
-            try:
-                await self._hands_shaken(tunnel.plan, min(KNOCK, max(0.1, until - time.monotonic())))
-            except NoAnswer:
-                if time.monotonic() >= until:
-                    raise
-            else:
+            left = until - time.monotonic()
+            if await self._hands_shaken(min(KNOCK, max(0.1, left))):
                 return await self.check(tunnel)
+            if left <= KNOCK:
+                raise await self._no_answer(tunnel.plan, REKEY_PATIENCE)
 
     async def watch(self, tunnel: Tunnel) -> Stirring:
         """Wait until the device is gone, or the server gives no answer. Raises Unavailable."""
@@ -228,17 +228,23 @@ class WireGuard:
     def _fitted(self, plan: TunnelPlan) -> TunnelPlan:
         return plan if self._mtu is None else replace(plan, mtu=self._mtu)
 
-    async def _hands_shaken(self, plan: TunnelPlan, patience: float) -> None:
-        """Wait for the first handshake of a peer that is new on the device."""
+    async def _hands_shaken(self, patience: float) -> bool:
+        """Wait for the first handshake of a peer that is new on the device; say whether it came."""
         until, wait = time.monotonic() + patience, 0.01
         while time.monotonic() < until:
             if await self._device.handshake():
-                return
+                return True
             await asyncio.sleep(wait)
             wait = min(0.2, wait * 1.3)
-        raise NoAnswer(
-            f"shaking hands with {plan.endpoint}",
-            f"no answer in {patience:.3g} s",
+        return False
+
+    async def _no_answer(self, plan: TunnelPlan, patience: float) -> NoAnswer:
+        doing = f"shaking hands with {plan.endpoint}"
+        if why := await uplink.is_down(plan.endpoint.address, plan.mark):
+            return Offline(doing, why, "plug the cable in, or join the network; it goes on by itself then")
+        return NoAnswer(
+            doing,
+            f"no answer in {patience:g} s",
             "is this machine online, is UDP let out, is its clock right, and is the key still valid at the provider?",
         )
 
