@@ -76,7 +76,7 @@ def _parts(name: str, lines: tuple[str, ...]) -> list[tuple[str, list[str]]]:
             if inside is not None:
                 break
             inside = begun[1]
-            found.append((inside, []))
+            found.append((begun[1], []))
         elif inside is not None and line == f"-----END {inside}-----":
             inside = None
         elif inside is not None and line:
