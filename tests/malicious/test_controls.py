@@ -1,0 +1,125 @@
+"""The controls of the corpus: the programs that people give such files to do run them, and do write the files.
+
+In network namespaces of their own, with nothing to connect to.
+"""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.malicious import corpus
+from vpnpf.errors import ConfigError
+from vpnpf.model import Endpoint
+from vpnpf.protocol import openvpn_config
+
+pytestmark = pytest.mark.system
+PATIENCE = 20.0
+PLUGIN = "openvpn/plugins/openvpn-plugin-down-root.so"
+"""Of OpenVPN itself: runs its argument when the device goes down."""
+
+
+@pytest.fixture(scope="module")
+def good():
+    """The corpus's good file with a real key, so that OpenVPN starts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "nobody")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return corpus.ovpn(certificate.public_bytes(pem).decode(), private.decode())
+
+
+@pytest.fixture
+def mark(tmp_path):
+    """What the bad thing makes; MARK.sh and MARK.ovpn, which make it, are there."""
+    made = tmp_path / "mark"
+    script = made.with_suffix(".sh")
+    script.write_text(f"#!/bin/sh\nexec /usr/bin/touch {made}\n")
+    script.chmod(0o755)
+    made.with_suffix(".ovpn").write_text(f"script-security 2\nup {script}\n")
+    return made
+
+
+def plugin():
+    found = [path for root in ("/usr/lib", "/usr/lib64") for path in Path(root).glob(f"**/{PLUGIN}")]
+    assert found, "OpenVPN's own plug-ins are missing"
+    return found[0]
+
+
+def appears(path, process):
+    """Whether the file comes to be before the program ends or the patience does."""
+    until = time.monotonic() + PATIENCE
+    while not path.exists() and time.monotonic() < until:
+        try:
+            process.wait(0.01)
+        except subprocess.TimeoutExpired:
+            continue
+        break
+    return path.exists()
+
+
+def openvpn(file):
+    """The program on a file, in a namespace without links."""
+    command = ("unshare", "--net", "openvpn", "--config", file)
+    return subprocess.Popen(command, cwd=file.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def ended(process):
+    process.terminate()
+    return process.communicate(timeout=PATIENCE)[0]
+
+
+@pytest.mark.parametrize("name", {**corpus.RUNS, **corpus.WRITES})
+def test_openvpn_runs_or_writes_what_is_refused_here(name, good, mark):
+    data = corpus.OVPN_CASES[name].data(good, mark, plugin())
+    with pytest.raises(ConfigError):
+        openvpn_config.parse(data, "a.ovpn")
+    file = mark.with_name("a.ovpn")
+    file.write_bytes(data)
+    process = openvpn(file)
+    try:
+        found = appears(mark, process)
+    finally:
+        said = ended(process)
+    assert found, said
+
+
+def test_openvpn_takes_what_is_written_anew_and_makes_nothing(good, mark):
+    config = openvpn_config.parse(good, "a.ovpn")
+    file = mark.with_name("a.ovpn")
+    file.write_text(openvpn_config.render(config, Endpoint("127.0.0.1", 9)))
+    process = openvpn(file)
+    try:
+        assert any("link remote: [AF_INET]127.0.0.1:9" in line for line in process.stdout)
+    finally:
+        ended(process)
+    assert sorted(path.name for path in mark.parent.iterdir()) == ["a.ovpn", "mark.ovpn", "mark.sh"]
+
+
+@pytest.mark.parametrize("name", corpus.WIREGUARD_RUNS)
+def test_wg_quick_runs_what_is_refused_here(name, mark):
+    file = mark.with_name("vpf-attack.conf")
+    file.write_bytes(corpus.WIREGUARD_CASES[name].data(corpus.WIREGUARD.encode(), mark))
+    file.chmod(0o600)
+    both = 'wg-quick up "$0"; wg-quick down "$0"'
+    command = ("unshare", "--net", "--mount", "sh", "-c", f"mount -t tmpfs tmpfs /run; {both}", file)
+    said = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
+    assert mark.exists(), said.stderr
