@@ -203,8 +203,12 @@ ELSEWHERE = {
     "no certificate in a block": Case(b"<crl-verify>\nup MARK.sh\n</crl-verify>\n"),
     "directives in a block": Case(b"<tls-crypt>\nup MARK.sh\n</tls-crypt>\n"),
     "a private key among certificates": Case(b"<extra-certs>\n" + pem("PRIVATE KEY").encode() + b"</extra-certs>\n"),
-    "a certificate that is no base64": Case(b"<extra-certs>\n" + pem("CERTIFICATE", "</ca>").encode() + b"</extra-certs>\n"),
-    "a static key too short": Case(b"<tls-auth>\n" + pem("OpenVPN Static key V1", "ab" * 8).encode() + b"</tls-auth>\n"),
+    "a certificate that is no base64": Case(
+        b"<extra-certs>\n" + pem("CERTIFICATE", "</ca>").encode() + b"</extra-certs>\n"
+    ),
+    "a static key too short": Case(
+        b"<tls-auth>\n" + pem("OpenVPN Static key V1", "ab" * 8).encode() + b"</tls-auth>\n"
+    ),
     "up in <connection>": Case(b"<connection>\nremote 192.0.2.1 9\nup MARK.sh\n</connection>\n", 3),
     "a block in <connection>": Case(b"<connection>\n<ca>\nx\n</ca>\n</connection>\n", 2),
     "<connection> in itself": Case(b"<connection>\n<connection>\nup MARK.sh\n</connection>\n</connection>\n", 2),

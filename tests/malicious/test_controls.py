@@ -5,7 +5,7 @@ In network namespaces of their own, with nothing to connect to.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import subprocess
 import time
 from pathlib import Path
@@ -31,15 +31,15 @@ def good():
     """The corpus's good file with a real key, so that OpenVPN starts."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "nobody")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
@@ -64,27 +64,38 @@ def plugin():
     return found[0]
 
 
-def appears(path, process):
-    """Whether the file comes to be before the program ends or the patience does."""
+def holds(true, process):
+    """Whether it becomes true before the program ends or the patience does."""
     until = time.monotonic() + PATIENCE
-    while not path.exists() and time.monotonic() < until:
+    while not true() and time.monotonic() < until:
         try:
             process.wait(0.01)
         except subprocess.TimeoutExpired:
             continue
         break
-    return path.exists()
+    return true()
 
 
 def openvpn(file):
     """The program on a file, in a namespace without links."""
     command = ("unshare", "--net", "openvpn", "--config", file)
-    return subprocess.Popen(command, cwd=file.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with said_in(file).open("w") as said:
+        return subprocess.Popen(command, cwd=file.parent, stdout=said, stderr=said)
+
+
+def said_in(file):
+    """Where its output goes: no pipe, since a plug-in's own process would hold it open."""
+    return file.with_suffix(".txt")
 
 
 def ended(process):
     process.terminate()
-    return process.communicate(timeout=PATIENCE)[0]
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
 
 
 @pytest.mark.parametrize("name", {**corpus.RUNS, **corpus.WRITES})
@@ -96,10 +107,10 @@ def test_openvpn_runs_or_writes_what_is_refused_here(name, good, mark):
     file.write_bytes(data)
     process = openvpn(file)
     try:
-        found = appears(mark, process)
+        found = holds(mark.exists, process)
     finally:
-        said = ended(process)
-    assert found, said
+        ended(process)
+    assert found, said_in(file).read_text()
 
 
 def test_openvpn_takes_what_is_written_anew_and_makes_nothing(good, mark):
@@ -108,10 +119,11 @@ def test_openvpn_takes_what_is_written_anew_and_makes_nothing(good, mark):
     file.write_text(openvpn_config.render(config, Endpoint("127.0.0.1", 9)))
     process = openvpn(file)
     try:
-        assert any("link remote: [AF_INET]127.0.0.1:9" in line for line in process.stdout)
+        started = holds(lambda: "link remote: [AF_INET]127.0.0.1:9" in said_in(file).read_text(), process)
     finally:
         ended(process)
-    assert sorted(path.name for path in mark.parent.iterdir()) == ["a.ovpn", "mark.ovpn", "mark.sh"]
+    assert started, said_in(file).read_text()
+    assert sorted(path.name for path in mark.parent.iterdir()) == ["a.ovpn", "a.txt", "mark.ovpn", "mark.sh"]
 
 
 @pytest.mark.parametrize("name", corpus.WIREGUARD_RUNS)

@@ -531,7 +531,6 @@ def test_any_bytes_are_read_or_refused(data):
     for text in (data, PIA.encode() + data, data + PIA.encode()):
         try:
             config = parse(text, "a.ovpn")
-        except ConfigError as error:
-            assert error.mistakes
+        except ConfigError:
             continue
         assert parse(render(config, HERE).encode(), "b").options == config.options

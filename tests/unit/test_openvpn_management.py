@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 
 from vpnpf.protocol import openvpn_lexer as lexer
 from vpnpf.protocol import openvpn_management as management
@@ -102,7 +103,7 @@ def test_what_openvpn_says(line, message):
         ">BYTECOUNT:\u0661,2",
         ">PASSWORD:Need 'Auth",
         ">PASSWORD:",
-        ">LOG:1",
+        ">LOG:",
         ">LOG:1,XYZ,text",
         ">LOG:1,,PUSH: Received control message: 'PUSH_REPLY,ifconfig 10.8.0",
         ">LOG:1,,PUSH: Received control message: 'PUSH_REPLY'x",
@@ -146,6 +147,12 @@ def test_a_line_too_long_is_dropped_and_the_next_is_read():
     assert [type(each) for each in (*begun, *more, *end)] == [management.Unreadable, management.Hold]
     whole = talk.receive(b"A" * (management.LONGEST_LINE + 1) + b"\n>HOLD:x:3\n")
     assert [type(each) for each in whole] == [management.Unreadable, management.Hold]
+
+
+def test_the_log_of_our_own_commands_is_left_out():
+    talk = Management()
+    assert talk.receive(log("MANAGEMENT: CMD 'username \"Auth\" hunter2'", "D")) == ()
+    assert talk.receive(log("MANAGEMENT: >STATE:1,EXITING,SIGTERM,,,,,")) == ()
 
 
 def test_texts_are_cut():
@@ -243,7 +250,9 @@ def test_what_cannot_be_read_is_left_out_and_named(option, name):
     assert found == Pushed(topology="subnet", wrong=(name,))
 
 
-@pytest.mark.parametrize("option", ["up x", "plugin x", "route 0.0.0.0 0.0.0.0 net_gateway", 'x "', "", "dhcp-option WINS x"])
+@pytest.mark.parametrize(
+    "option", ["up x", "plugin x", "route 0.0.0.0 0.0.0.0 net_gateway", 'x "', "", "dhcp-option WINS x"]
+)
 def test_other_options_are_nothing_to_us(option):
     assert push.parse_reply(f"PUSH_REPLY,{option}") == Pushed()
 
@@ -306,4 +315,5 @@ def test_any_bytes_in_any_pieces_say_the_same(lines, draw):
     whole, pieces = Management(), Management()
     said = whole.receive(data)
     assert said == pieces.receive(data[:at]) + pieces.receive(data[at:])
-    assert all(repr(each).isprintable() for each in said)
+    texts = [text for each in said for text in asdict(each).values() if isinstance(text, str)]
+    assert all(text.isprintable() for text in texts)

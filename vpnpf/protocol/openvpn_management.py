@@ -22,8 +22,7 @@ LONGEST_TEXT = 500
 """Characters of a text that is shown."""
 LONGEST_WORD = 255
 """Bytes of a user name or password that OpenVPN's parser takes in one word."""
-_LONGEST_ENVIRONMENT = 1000
-"""Variables."""
+_MOST_VARIABLES = 1000
 _REPLY = re.compile(r"(?:PUSH: Received control message: )'(PUSH_REPLY.*)'", re.DOTALL)
 _FAILED = re.compile(r"AUTH: Received control message: AUTH_FAILED(?:,(.*))?", re.DOTALL)
 
@@ -309,6 +308,9 @@ class Management:
         at, flags, said = _fields(text, 3)
         if _whole(at) is None or not re.fullmatch(r"[IFNWD]*", flags):
             return [Unreadable("a line of the log without time and flags")]
+        if said.startswith("MANAGEMENT: "):
+            # What was said here, once more: our commands with the user name, and its notifications.
+            return []
         if found := _REPLY.fullmatch(said):
             return self._reply(found[1])
         if failed := _FAILED.fullmatch(said):
@@ -338,7 +340,7 @@ class Management:
             self._environment = None
             return [UpDown(up, read_environment(variables))]
         name, _, value = variable.partition("=")
-        if len(variables) < _LONGEST_ENVIRONMENT:
+        if len(variables) < _MOST_VARIABLES and len(value) <= LONGEST_TEXT:
             variables[name] = value
         return []
 
