@@ -151,6 +151,7 @@ ELSEWHERE = {
     "quotes in a name": Case(b'verify-x509-name "a\\" b" name\n'),
     "a space in a cipher": Case(b'cipher "AES-256-GCM up"\n'),
     "a newline for a space": Case(b"cipher AES-256-GCM\\\nup MARK.sh\n"),
+    "a list for a cipher": Case(b"cipher AES-256-GCM:AES-128-GCM\n"),
     "cipher none": Case(b"cipher none\n"),
     "data-ciphers with none": Case(b"data-ciphers AES-256-GCM:none\n"),
     "auth none": Case(b"auth none\n"),

@@ -65,6 +65,7 @@ def test_it_is_refused_by_its_line(parse, good, case, tmp_path, touched):
     assert touched == []
     assert list(tmp_path.iterdir()) == []
     assert mistakes[0].where == f"a.conf:{case.number(good)}"
+    assert parse is wireguard or all(each.hint for each in mistakes)
     for said in map(str, mistakes):
         assert said.isprintable()
         assert "hunter2" not in said

@@ -49,3 +49,30 @@ def test_it_reads_the_words_that_openvpn_reads(tmp_path):
             compared, refused = compared + 1, refused + (theirs is None)
         rest = rest[len(said) :]
     assert (compared, refused > 20) == (len(lines()), True)
+
+
+PARTS = [
+    *("echo msg%d", "--echo msg%d # x", '"echo" msg%d', "\techo\tmsg%d\r", "# echo msg%d", "; <dh>", "", " ", "verb 3"),
+    *("<dh>", "<dh> # x", '"<dh>"', "--<dh>", "\t<dh>\r", "<dh", "dh>", "<dh> x", "# <dh>"),
+    *("</dh>", "  </dh>", "\t</dh>\r", "x</dh>", "</dh", "</DH>", "# </dh>", "</ca>"),
+]
+
+
+def test_it_sees_the_blocks_that_openvpn_sees(tmp_path):
+    dice, compared, blocks = random.Random(5), 0, 0
+    for _ in range(300):
+        lines = [part % number if "%" in part else part for number, part in enumerate(dice.choices(PARTS, k=12))]
+        data = "\n".join(["\ufeff" * dice.randrange(2) + "echo msg", *lines, "</dh>", "echo msg", ""]).encode()
+        seen = list(lexer.file_lines(data))
+        if any(line.mistake for line in seen) or any(line.words[:1] in {("<dh",), ("dh>",)} for line in seen):
+            continue
+        if any(line.words and line.words[0] not in {"echo", "verb", "</dh>"} for line in seen):
+            continue
+        upto = next((at for at, line in enumerate(seen) if line.words[:1] == ("</dh>",)), len(seen))
+        ours = [line.words[1] for line in seen[:upto] if line.words[:1] == ("echo",)]
+        file = tmp_path / "a.ovpn"
+        file.write_bytes(data)
+        done = subprocess.run(("openvpn", "--config", file), check=False, capture_output=True, text=True)
+        assert re.findall(r"ECHO:(\S+)$", done.stdout, re.MULTILINE) == ours, data
+        compared, blocks = compared + 1, blocks + any(line.block for line in seen)
+    assert (compared > 20, blocks > 10) == (True, True), (compared, blocks)

@@ -168,20 +168,19 @@ class _Reader:
         )
 
     def _missing(self) -> list[tuple[str, str]]:
-        anew = "download the file anew from your provider"
         blocks, found = self._blocks.keys(), []
         if not self._seen.keys() & {"client", "tls-client"}:
             found.append(("client is missing", "use a file for clients with certificates"))
         if "dev" not in self._seen:
             found.append(("dev is missing", "write dev tun"))
         if not self._remotes:
-            found.append(("remote is missing", anew))
+            found.append(("remote is missing", _ANEW))
         if "ca" not in blocks and "peer-fingerprint" not in self._options:
-            found.append(("<ca> is missing: anybody could pose as the server", anew))
+            found.append(("<ca> is missing: anybody could pose as the server", _ANEW))
         if ("cert" in blocks) != ("key" in blocks):
-            found.append(("one of <cert> and <key> is missing", anew))
+            found.append(("one of <cert> and <key> is missing", _ANEW))
         if "key" not in blocks and "auth-user-pass" not in self._seen:
-            found.append(("neither <key> nor auth-user-pass: there is no way to log in", anew))
+            found.append(("neither <key> nor auth-user-pass: there is no way to log in", _ANEW))
         if len(blocks & {"tls-auth", "tls-crypt", "tls-crypt-v2"}) > 1:
             found.append(("more than one of <tls-auth>, <tls-crypt> and <tls-crypt-v2>", "keep one of them"))
         return found
@@ -337,7 +336,8 @@ class _Reader:
             )
 
     def _wrong(self, number: int, what: str, hint: str = "") -> None:
-        self._mistakes.append((number, Mistake(f"{self._name}:{number}", what, hint)))
+        self._mistakes.append((number, Mistake(f"{self._name}:{number}", what, hint or _ANEW)))
 
 
+_ANEW = "download the file anew from your provider"
 _PASSWORD_HINT = "write auth-user-pass alone, and set tunnel.username and tunnel.password in vpnpf's configuration"  # noqa: S105

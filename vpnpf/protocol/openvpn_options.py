@@ -54,8 +54,9 @@ def numbers(name: str, *bounds: tuple[int, int], optional: int = 0) -> Reader:
     return read
 
 
-def _ciphers(name: str) -> Reader:
-    read = pattern(name, rf"\??{_ALGORITHM}(?::\??{_ALGORITHM})*", what="a list of ciphers")
+def _ciphers(name: str, *, several: bool) -> Reader:
+    expression = rf"\??{_ALGORITHM}(?::\??{_ALGORITHM})*" if several else _ALGORITHM
+    read = pattern(name, expression, what="a list of ciphers" if several else "a cipher such as AES-256-GCM")
 
     def strict(words: tuple[str, ...]) -> tuple[str, ...]:
         found = read(words)
@@ -167,10 +168,10 @@ def _nobody(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 _KEPT: dict[str, Reader] = {
-    "data-ciphers": _ciphers("data-ciphers"),
-    "ncp-ciphers": _ciphers("data-ciphers"),
-    "data-ciphers-fallback": _ciphers("data-ciphers-fallback"),
-    "cipher": _ciphers("cipher"),
+    "data-ciphers": _ciphers("data-ciphers", several=True),
+    "ncp-ciphers": _ciphers("data-ciphers", several=True),
+    "data-ciphers-fallback": _ciphers("data-ciphers-fallback", several=False),
+    "cipher": _ciphers("cipher", several=False),
     "auth": _digest,
     "compat-mode": pattern("compat-mode", r"2\.[0-9]\.[0-9]{1,2}", what="a version such as 2.4.0"),
     "tls-version-min": _least_tls,
@@ -190,7 +191,7 @@ _KEPT: dict[str, Reader] = {
     "hand-window": numbers("hand-window", (1, 3600)),
     "tran-window": numbers("tran-window", (1, 604_800)),
     "tls-timeout": numbers("tls-timeout", (1, 600)),
-    "replay-window": numbers("replay-window", (0, 65_536), (0, 600), optional=1),
+    "replay-window": numbers("replay-window", (1, 65_536), (0, 600), optional=1),
     "topology": pattern("topology", r"subnet|net30|p2p", what="subnet, net30 or p2p"),
     "tun-mtu": numbers("tun-mtu", (576, 9000)),
     "mssfix": pattern("mssfix", r"0|[1-9][0-9]{2,3}", r"mtu|fixed", optional=2, what="0 or 100 to 9999"),
