@@ -89,13 +89,9 @@ def said_in(file):
 
 
 def ended(process):
-    process.terminate()
-    try:
-        process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        raise
+    """Killed: OpenVPN forgets a SIGTERM that comes while it starts, and namespace and device go with it."""
+    process.kill()
+    process.wait()
 
 
 @pytest.mark.parametrize("name", {**corpus.RUNS, **corpus.WRITES})
