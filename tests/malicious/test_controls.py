@@ -77,8 +77,8 @@ def holds(true, process):
 
 
 def openvpn(file):
-    """The program on a file, in a namespace without links."""
-    command = ("unshare", "--net", "openvpn", "--config", file)
+    """The program on a file, in namespaces of its own: without links, and with nothing left when it is killed."""
+    command = ("unshare", "--net", "--pid", "--fork", "--kill-child", "openvpn", "--config", file)
     with said_in(file).open("w") as said:
         return subprocess.Popen(command, cwd=file.parent, stdout=said, stderr=said)
 
@@ -89,7 +89,7 @@ def said_in(file):
 
 
 def ended(process):
-    """Killed: OpenVPN forgets a SIGTERM that comes while it starts, and namespace and device go with it."""
+    """Killed: OpenVPN forgets a SIGTERM that comes while it starts, and namespaces and device go with it."""
     process.kill()
     process.wait()
 
@@ -128,6 +128,17 @@ def test_wg_quick_runs_what_is_refused_here(name, mark):
     file.write_bytes(corpus.WIREGUARD_CASES[name].data(corpus.WIREGUARD.encode(), mark))
     file.chmod(0o600)
     both = 'wg-quick up "$0"; wg-quick down "$0"'
-    command = ("unshare", "--net", "--mount", "sh", "-c", f"mount -t tmpfs tmpfs /run; {both}", file)
+    command = (
+        "unshare",
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "sh",
+        "-c",
+        f"mount -t tmpfs tmpfs /run; {both}",
+        file,
+    )
     said = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
     assert mark.exists(), said.stderr
