@@ -40,8 +40,8 @@ bench: ready ## time to READY, start-up, memory and 1,000 leases, beside what pe
 soak: ready ## a month with all faults and a day of loss, in virtual time
 	@$(PY) -m tests.soak.loss; loss=$$?; $(PY) -m tests.soak.months && exit $$loss
 
-fuzz: ready ## a million mutated datagrams against the parsers
-	@$(PY) -m tests.fuzz.datagrams
+fuzz: ready ## a million mutated datagrams and 200,000 configuration files against the parsers
+	@$(PY) -m tests.fuzz.datagrams; datagrams=$$?; $(PY) -m tests.fuzz.configs && exit $$datagrams
 
 picture: ready ## docs/demo.svg from a real run
 	@$(PY) -m mock_provider demo --picture docs/demo.svg
