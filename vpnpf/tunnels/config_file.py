@@ -27,7 +27,8 @@ def read_text(path: str) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise _mistake(path, "it is not UTF-8 text", "download it anew") from error
+        line = data[: error.start].count(b"\n") + 1
+        raise _mistake(f"{path}:{line}", "it is not UTF-8 text", "download it anew") from error
 
 
 def _mistake(path: str, what: str, hint: str) -> ConfigError:
