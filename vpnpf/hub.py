@@ -81,11 +81,14 @@ class Hub:
 
     def __init__(self) -> None:
         self.state: State | None = None
+        self.turns = 0
+        """How often the engine has published, anything new or not: whether it still turns."""
         self._readers: set[Subscription] = set()
         self._closed = False
 
     def publish(self, state: State, moments: tuple[Moment, ...]) -> None:
         """Hand out a state if it is new, and notices. Never waits."""
+        self.turns += 1
         if state == self.state and not moments:
             return
         self.state = state

@@ -16,6 +16,7 @@ from vpnpf.events import StopRequested
 from vpnpf.io.lines import LineWriter
 from vpnpf.observers.log import write_events, write_talk
 from vpnpf.observers.status_file import keep_status
+from vpnpf.observers.systemd import tell_systemd
 from vpnpf.store import runtime_directory
 from vpnpf.wiring import Run, prepare
 
@@ -55,6 +56,7 @@ async def _run(profile: str | None, config: Path | None, *, events: bool, verbos
             observers = [_observe("talk", write_talk(prepared.hub, prepared.clock, talk.put, verbose=verbose), talk)]
             status = keep_status(prepared.hub, prepared.clock, runtime_directory(), talk.put)
             observers.append(_observe("status file", status, talk))
+            observers.append(_observe("word to systemd", tell_systemd(prepared.hub), talk))
             if data is not None:
                 observers.append(_observe("events", write_events(prepared.hub, prepared.clock, data.put), talk))
             # Tasks start in the order they were made: the observers hear the engine's first word.

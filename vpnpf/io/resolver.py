@@ -145,6 +145,8 @@ class SystemResolver:
                 _put(self._path, ours, 0o644, (0, 0))
         except OSError as error:
             hint = "remove the DNS line from the tunnel's file if this machine's resolver is to stay as it is"
+            if error.errno in _NO_NEW_FILES:
+                hint = f"let this user write to it (deploy/systemd/resolver lends it to a service), or {hint}"
             raise Unavailable(f"writing {self._path}", error.strerror or str(error), hint) from error
 
     def give_back(self) -> None:

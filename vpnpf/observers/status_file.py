@@ -7,10 +7,9 @@ and "version". A clean end removes it; one that is left over tells what was last
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from vpnpf import __version__
@@ -19,6 +18,7 @@ from vpnpf.errors import Unavailable
 from vpnpf.hub import Hub
 from vpnpf.interfaces import Clock
 from vpnpf.model import Phase, State
+from vpnpf.observers.beat import beating
 from vpnpf.store import FileStore
 
 Put = Callable[[str], None]
@@ -113,7 +113,7 @@ async def keep_status(hub: Hub, clock: Clock, directory: Path, say: Put, beat: f
             writer.put(last, clock.now(), clock.wall() - clock.now())
 
     try:
-        with hub.subscribe() as reader, _again(write, beat):
+        with hub.subscribe() as reader, beating(write, beat):
             async for update in reader.updates():
                 last = update.state
                 write()
@@ -121,17 +121,3 @@ async def keep_status(hub: Hub, clock: Clock, directory: Path, say: Put, beat: f
         clean = last is not None and last.phase is Phase.STOPPED and not last.problems
         writer.close(remove=clean)
     await asyncio.to_thread(writer.join)
-
-
-@contextlib.contextmanager
-def _again(write: Callable[[], None], every: float) -> Iterator[None]:
-    async def beating() -> None:
-        while True:
-            await asyncio.sleep(every)
-            write()
-
-    task = asyncio.create_task(beating(), name="status-beat")
-    try:
-        yield
-    finally:
-        task.cancel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import stat
@@ -11,6 +10,7 @@ from pathlib import Path
 from vpnpf.errors import PermissionDenied, Unavailable
 
 TUN = Path("/dev/net/tun")
+MODULES = Path("/lib/modules")
 _TUN_NUMBER = (10, 200)
 """Documentation/admin-guide/devices.txt of the kernel."""
 _CAP_NET_ADMIN = 12
@@ -20,11 +20,12 @@ def need_the_privilege() -> None:
     """See that we may change the network. Raises PermissionDenied."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapEff:") and not int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1:
-            raise PermissionDenied("starting", "changing the network needs root", "run it with sudo")
+            hint = "run it with sudo, or as a service with the capability CAP_NET_ADMIN (docs/systemd.md)"
+            raise PermissionDenied("starting", "changing the network needs root", hint)
 
 
 def need_tun(path: Path = TUN) -> None:
-    """See that there is a TUN device. Raises Unavailable."""
+    """See that there is a TUN device that we may use. Raises Unavailable, PermissionDenied."""
     doing, hint = f"looking for {path}", "modprobe tun; in a container: --device /dev/net/tun"
     try:
         found = path.stat()
@@ -32,15 +33,31 @@ def need_tun(path: Path = TUN) -> None:
         raise Unavailable(doing, error.strerror or str(error), hint) from error
     if not stat.S_ISCHR(found.st_mode) or (os.major(found.st_rdev), os.minor(found.st_rdev)) != _TUN_NUMBER:
         raise Unavailable(doing, "it is not the TUN device", hint)
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise PermissionDenied(f"opening {path}", "this user may not", f"chmod 0666 {path}, as udev makes it")
 
 
-def kernel_has_wireguard() -> bool:
-    """Whether the kernel has WireGuard, or a module with it."""
+def need_directory(path: Path) -> None:
+    """See that we may put a socket into a directory, or make it. Raises PermissionDenied."""
+    there = path if path.exists() else path.parent
+    if not os.access(there, os.W_OK | os.X_OK):
+        hint = f"let it belong to the user that runs vpnpf (RuntimeDirectory={path.name} in a unit), or use sudo"
+        raise PermissionDenied(f"looking at {path}", "this user may not write to it", hint)
+
+
+def kernel_has_wireguard(modules: Path = MODULES) -> bool:
+    """Whether the kernel has WireGuard, or a module with it; yes, where the modules are hidden from us.
+
+    The kernel loads what `ip link add` asks for, also for a service that may not see it (ProtectKernelModules=).
+    """
     if Path("/sys/module/wireguard").exists():
         return True
-    modules = Path("/lib/modules", platform.release())
     for name in ("modules.dep", "modules.builtin"):
-        with contextlib.suppress(OSError):
-            if "/wireguard.ko" in Path(modules, name).read_text():
+        try:
+            if "/wireguard.ko" in Path(modules, platform.release(), name).read_text():
                 return True
+        except PermissionError:
+            return True
+        except OSError:
+            continue
     return False

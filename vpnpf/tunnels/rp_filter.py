@@ -30,9 +30,13 @@ class ReversePathFilter:
                 return
             self._keep.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._keep.write_text(_read(self._all))
-            self._all.write_text(LOOSE)
+            try:
+                self._all.write_text(LOOSE)
+            except OSError:
+                self._keep.unlink()  # else what a person sets now would be taken for ours
+                raise
         except OSError as error:
-            hint = "make /proc/sys writable, or set net.ipv4.conf.all.rp_filter = 2 yourself"
+            hint = "set it yourself: sysctl net.ipv4.conf.all.rp_filter=2 (deploy/systemd/sysctl.conf does at boot)"
             raise Unavailable(f"writing {self._all}", error.strerror or str(error), hint) from error
 
     def restore(self) -> None:

@@ -45,7 +45,7 @@ from vpnpf.tunnels.config_file import read_text
 from vpnpf.tunnels.endpoints import Endpoints
 from vpnpf.tunnels.rp_filter import ReversePathFilter
 from vpnpf.tunnels.whole import all_of, in_thread, to_the_end, together
-from vpnpf.tunnels.wireguard_device import Device
+from vpnpf.tunnels.wireguard_device import SOCKETS, Device
 from vpnpf.tunnels.wireguard_health import Watch
 
 PATIENCE = 15.0
@@ -106,6 +106,7 @@ class WireGuard:
         if not prerequisites.kernel_has_wireguard():
             process.find("wireguard-go")
             prerequisites.need_tun()
+            prerequisites.need_directory(SOCKETS)
 
     async def plan(self, server: int = 0) -> TunnelPlan:
         """Read a server's file and look it up. Raises ConfigError, Transient, Misconfigured."""
