@@ -36,7 +36,7 @@ class ReversePathFilter:
                 self._keep.unlink()  # else what a person sets now would be taken for ours
                 raise
         except OSError as error:
-            hint = "set it yourself: sysctl net.ipv4.conf.all.rp_filter=2 (deploy/systemd/sysctl.conf does at boot)"
+            hint = "set net.ipv4.conf.all.rp_filter = 2 yourself (deploy/systemd/sysctl.conf does it at boot)"
             raise Unavailable(f"writing {self._all}", error.strerror or str(error), hint) from error
 
     def restore(self) -> None:
