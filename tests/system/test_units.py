@@ -1,12 +1,20 @@
 """deploy/systemd as it stands, run by a real systemd: all of its restrictions are in force."""
 
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from pathlib import Path
+
 import pytest
 
 from mock_provider.capture import leak
 from mock_provider.product import traces, unique_profile
 from mock_provider.qbittorrent import QBittorrent
-from mock_provider.topology import EXIT
+from mock_provider.topology import EXIT, INTERNET
 from tests.system.systemd_lab import Systemd
+from vpnpf.errors import VpnpfError
 
 pytestmark = pytest.mark.system
 
@@ -60,17 +68,191 @@ def unit(profile):
     return f"vpnpf@{profile}.service"
 
 
-async def test_the_main_job(provider, systemd, profile, unit):
+def fields(systemd, pid):
+    """What /proc says of a process."""
+    lines = Path("/proc", str(pid), "status").read_text().splitlines()
+    return {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+
+
+async def started(systemd, profile, unit):
+    """Start the unit and wait until the profile is READY; returns its port."""
+    await systemd.ctl("start", unit)
+    return await ready(systemd, profile)
+
+
+async def ready(systemd, profile, without=0):
+    """Wait until a run, another than that of the process `without`, is READY; returns its port."""
+
+    def status():
+        found = systemd.status(profile)
+        return found if found.get("phase") == "ready" and found["pid"] != without else None
+
+    return (await systemd.until(status))["forwards"][0]["external_port"]
+
+
+@contextlib.asynccontextmanager
+async def probes(host):
+    """Packets for the internet, some bound to the uplink, as fast as the loop turns; yields a function that counts them."""
+    sent = 0
+
+    async def send():
+        nonlocal sent
+        with host.socket(type=socket.SOCK_DGRAM) as free, host.socket(type=socket.SOCK_DGRAM) as bound:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+            while True:
+                for each in (free, bound):
+                    with contextlib.suppress(OSError):
+                        each.sendto(b"probe", (INTERNET, 9999))
+                sent += 2
+                await asyncio.sleep(0.001)
+
+    task = asyncio.create_task(send())
+    yield lambda: sent
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_main_job_under_all_restrictions(provider, systemd, profile, unit):
     before, resolver = await traces(provider.lab.client), systemd.read("/etc/resolv.conf")
     async with provider.lab.capture(leak()) as leaked:
-        await systemd.ctl("start", unit)
-        await systemd.until(lambda: systemd.status(profile).get("phase") == "ready")
-        state = systemd.status(profile)
-        assert not state["problems"]
-        port = state["forwards"][0]["external_port"]
+        port = await started(systemd, profile, unit)
+        assert not systemd.status(profile)["problems"]
         assert (await provider.peer.connect_tcp(EXIT, port)).connected
+        assert "written by vpnpf" in systemd.read("/etc/resolv.conf")
         assert await leaked.count() == 0
+
+    assert f"torrent {port}" in await systemd.show(unit, "StatusText")
+    main = fields(systemd, await systemd.main_pid(unit))
+    assert {int(main[name][0], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd")} == {NET_ADMIN}
+    assert main["NoNewPrivs"] == ["1"]
+    assert main["Seccomp"] == ["2"]
+    assert main["Uid"] != ["0"] * 4
+
     await systemd.ctl("stop", unit)
     assert await systemd.show(unit, "Result") == "success"
     assert systemd.read("/etc/resolv.conf") == resolver
+    assert systemd.path("/etc/resolv.conf").stat().st_uid == 0
+    assert not provider.gateway.mappings
     assert await traces(provider.lab.client) == before
+
+
+async def test_no_system_call_is_made_that_the_unit_refuses(systemd, profile, unit):
+    # Killed by the first instead of being told no.
+    systemd.drop_in("vpnpf@.service", "kill", "[Service]\nSystemCallErrorNumber=kill\nRestart=no\n")
+    await systemd.ctl("daemon-reload")
+    await started(systemd, profile, unit)
+    await systemd.ctl("stop", unit)
+    assert await systemd.show(unit, "Result") == "success"
+
+
+async def test_a_restart_lets_nothing_out(provider, systemd, profile, unit):
+    port = await started(systemd, profile, unit)
+    first = systemd.status(profile)["pid"]
+    async with provider.lab.capture(leak()) as leaked, probes(provider.lab.client) as sent:
+        await systemd.ctl("restart", unit)
+        assert await ready(systemd, profile, first) == port
+        assert sent() > 100
+        assert await leaked.count() == 0
+
+
+async def test_the_control_a_restart_by_sigterm_unlocks_in_between(provider, systemd, profile, unit):
+    systemd.drop_in("vpnpf@.service", "term", "[Service]\nRestartKillSignal=SIGTERM\n")
+    await systemd.ctl("daemon-reload")
+    await started(systemd, profile, unit)
+    first = systemd.status(profile)["pid"]
+    async with provider.lab.capture(leak()) as leaked, probes(provider.lab.client):
+        await systemd.ctl("restart", unit)
+        await ready(systemd, profile, first)
+        assert await leaked.count() > 0
+
+
+async def test_killed_it_is_started_again_and_nothing_gets_out(provider, systemd, profile, unit):
+    port = await started(systemd, profile, unit)
+    first = systemd.status(profile)["pid"]
+    async with provider.lab.capture(leak()) as leaked, probes(provider.lab.client) as sent:
+        os.kill(await systemd.main_pid(unit), signal.SIGKILL)
+        assert await ready(systemd, profile, first) == port
+        assert sent() > 100
+        assert await leaked.count() == 0
+    assert await systemd.show(unit, "NRestarts") == "1"
+    assert (await provider.peer.connect_tcp(EXIT, port)).connected
+
+
+async def test_one_that_hangs_is_started_again(provider, systemd, profile, unit):
+    # With so short a lease the engine takes a step every second or two.
+    provider.gateway.lifetime = 4
+    systemd.drop_in("vpnpf@.service", "watchdog", "[Service]\nWatchdogSec=8\n")
+    await systemd.ctl("daemon-reload")
+    await started(systemd, profile, unit)
+    first = systemd.status(profile)["pid"]
+    heard = await systemd.show(unit, "WatchdogTimestampMonotonic")
+    while await systemd.show(unit, "WatchdogTimestampMonotonic") == heard:
+        await asyncio.sleep(0.1)
+    os.kill(await systemd.main_pid(unit), signal.SIGSTOP)
+    await ready(systemd, profile, first)
+    assert await systemd.show(unit, "NRestarts") == "1"
+
+
+async def test_a_wrong_configuration_is_not_tried_again(systemd, unit):
+    systemd.put("/etc/vpnpf/config.toml", "profiles = 1\n", 0o640)
+    with pytest.raises(VpnpfError):
+        await systemd.ctl("start", unit)
+    assert await systemd.show(unit, "ExecMainStatus") == "78"
+    assert await systemd.show(unit, "ActiveState") == "failed"
+    assert await systemd.show(unit, "NRestarts") == "0"
+
+
+async def test_the_status_for_root_and_for_others(systemd, profile, unit):
+    await started(systemd, profile, unit)
+    status, said = await systemd.run("/usr/local/bin/vpnpf", "status", profile)
+    assert (status, "ready" in said.lower()) == (0, True), said
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    status, said = await systemd.run(*nobody, "/usr/local/bin/vpnpf", "status", profile)
+    assert status == 77, said
+    assert "hint: run it as root" in said
+
+
+async def test_a_resolver_that_is_a_link_is_lent_and_comes_back(systemd, profile, unit):
+    systemd.put("/run/resolved/stub.conf", "nameserver 127.0.0.53\n")
+    link = systemd.path("/etc/resolv.conf")
+    link.unlink()
+    link.symlink_to("../run/resolved/stub.conf")
+    await started(systemd, profile, unit)
+    assert "written by vpnpf" in systemd.read("/etc/resolv.conf")
+    assert systemd.read("/run/resolved/stub.conf") == "nameserver 127.0.0.53\n"
+    os.kill(await systemd.main_pid(unit), signal.SIGKILL)
+    await ready(systemd, profile, systemd.status(profile)["pid"])
+    await systemd.ctl("stop", unit)
+    assert os.readlink(link) == "../run/resolved/stub.conf"
+    assert {path.name for path in link.parent.glob("resolv.conf*")} == {"resolv.conf"}
+
+
+LOCKED = """\
+add table inet vpnpf
+flush table inet vpnpf
+table inet vpnpf {
+    chain output { type filter hook output priority 0; policy drop; oifname "lo" accept; counter drop; }
+}
+"""
+
+
+async def test_the_lockdown_unit_closes_what_was_open(provider, systemd):
+    unit = "vpnpf-lockdown.service"
+    async with provider.lab.capture(leak()) as leaked, probes(provider.lab.client) as sent:
+        await systemd.ctl("start", unit)
+        assert await systemd.show(unit, "ConditionResult") == "no"
+        await systemd.until(lambda: sent() > 50)
+        assert await leaked.count() > 0  # the control: without a saved lockdown nothing is closed
+
+    systemd.put("/var/lib/vpnpf/lockdown/rules.nft", LOCKED, 0o644)
+    for family, default in (("4", "unreachable default metric 4096"), ("6", "unreachable default metric 4096")):
+        systemd.put(f"/var/lib/vpnpf/lockdown/ip{family}.batch", f"route add {default} table 7001\n", 0o644)
+    await systemd.run("chown", "-R", "vpnpf:vpnpf", "/var/lib/vpnpf")
+    await systemd.ctl("start", unit)
+    assert await systemd.show(unit, "ActiveState") == "active"
+    for family in ("-4", "-6"):
+        routes = await provider.lab.client.must(("ip", family, "route", "show", "table", "7001"))
+        assert "unreachable default" in routes
+    async with provider.lab.capture(leak()) as leaked, probes(provider.lab.client) as sent:
+        await systemd.until(lambda: sent() > 50)
+        assert await leaked.count() == 0
