@@ -42,7 +42,7 @@ mount --make-rprivate /
 mount -t proc proc /proc
 mount -t tmpfs -o mode=0755 tmpfs /mnt
 mkdir /mnt/etc /mnt/local /mnt/netns
-cp -a /etc/. /mnt/etc
+cp -a /etc/. /mnt/etc 2>/dev/null || : # what goes away meanwhile is another lab's
 mount --bind /run/netns /mnt/netns
 mount --bind /usr/local /mnt/local
 for each in /run /opt /var/lib /usr/local; do mount -t tmpfs -o mode=0755 tmpfs $each; done
@@ -131,9 +131,10 @@ class Systemd:
     def _is_up(self):
         if self._process.returncode is not None:
             raise VpnpfError("starting systemd", f"it ended: {self.said}")
-        here = self._process.pid
-        children = Path("/proc", str(here), "task", str(here), "children").read_text().split()
-        self.pid = int(children[0]) if children else 0
+        here = str(self._process.pid)
+        with contextlib.suppress(OSError):  # it ended just now
+            children = Path("/proc", here, "task", here, "children").read_text().split()
+            self.pid = int(children[0]) if children else 0
         return self.pid and self.path("/run/systemd/private").exists()
 
     def _group_away(self):

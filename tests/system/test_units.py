@@ -181,7 +181,7 @@ async def test_killed_it_is_started_again_and_nothing_gets_out(provider, systemd
 async def test_one_that_hangs_is_started_again(provider, systemd, profile, unit):
     # With so short a lease the engine takes a step every second or two.
     provider.gateway.lifetime = 4
-    systemd.drop_in("vpnpf@.service", "watchdog", "[Service]\nWatchdogSec=8\n")
+    systemd.drop_in("vpnpf@.service", "watchdog", "[Service]\nWatchdogSec=5\n")
     await systemd.ctl("daemon-reload")
     await started(systemd, profile, unit)
     first = systemd.status(profile)["pid"]
