@@ -129,7 +129,7 @@ def test_a_link_becomes_a_file_and_a_link_again(file, tmp_path, there):
     assert file.read_text().startswith("# written by vpnpf")  # after a crash it is still held
     file.write_text("nameserver 127.0.0.53\n")
     resolver(file, "take-back")
-    assert os.readlink(file) == "stub.conf"
+    assert file.readlink() == Path("stub.conf")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["resolv.conf"] + ["stub.conf"] * there
 
 
@@ -144,7 +144,7 @@ def test_a_link_that_somebody_made_meanwhile_stays(file, tmp_path):
     file.unlink()
     file.symlink_to("other.conf")
     assert resolver(file, "take-back").returncode == 0
-    assert os.readlink(file) == "other.conf"
+    assert file.readlink() == Path("other.conf")
     assert [path.name for path in tmp_path.iterdir()] == ["resolv.conf"]
 
 

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from inspect import isawaitable
 from pathlib import Path
 
 from vpnpf.errors import VpnpfError
@@ -43,6 +44,8 @@ mount -t proc proc /proc
 mount -t tmpfs -o mode=0755 tmpfs /mnt
 mkdir /mnt/etc /mnt/local /mnt/netns
 cp -a /etc/. /mnt/etc 2>/dev/null || : # what goes away meanwhile is another lab's
+rm -f /mnt/etc/resolv.conf
+echo "nameserver 192.168.77.1" >/mnt/etc/resolv.conf
 mount --bind /run/netns /mnt/netns
 mount --bind /usr/local /mnt/local
 for each in /run /opt /var/lib /usr/local; do mount -t tmpfs -o mode=0755 tmpfs $each; done
@@ -145,7 +148,7 @@ class Systemd:
     async def until(self, condition, deadline=20.0):
         """Wait until something is the case; raises VpnpfError with all that was said if it is not in time."""
         end = time.monotonic() + deadline
-        while not (answer := condition()):
+        while not (answer := await answer if isawaitable(answer := condition()) else answer):
             if time.monotonic() > end:
                 log = self.read(LOG) if self.path(LOG).exists() else ""
                 raise VpnpfError("waiting for systemd", f"not in {deadline:g} s; {self.said}\n{log}")
@@ -194,14 +197,15 @@ class Systemd:
     async def main_pid(self, unit):
         """The unit's main process, as we see it."""
         inside = int(await self.show(unit, "MainPID"))
-        for path in Path("/proc").glob("[0-9]*/status"):
-            with contextlib.suppress(OSError):
-                fields = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
-                numbers = fields["NSpid"].split()
-                ours = path.parent.joinpath("ns/pid").stat().st_ino == self.path("/proc/1/ns/pid").stat().st_ino
-                if ours and numbers[-1] == str(inside):
-                    return int(numbers[0])
-        raise VpnpfError("looking for the main process", f"there is none of {unit}")
+        return next(pid for pid in self._processes() if _inner(pid) == inside)
+
+    def _processes(self):
+        """All processes of this systemd, as we see them."""
+        ours = Path("/proc", str(self.pid), "ns/pid").readlink()
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):  # it ended just now
+                if entry.name.isdigit() and (entry / "ns/pid").readlink() == ours:
+                    yield int(entry.name)
 
     def status(self, profile):
         """The profile's status file, or {}."""
@@ -209,8 +213,11 @@ class Systemd:
             return json.loads(self.read(f"/run/vpnpf/status-{profile}.json"))
         return {}
 
-    def kill(self, pid, number=signal.SIGKILL):
-        os.kill(pid, number)
+
+def _inner(pid):
+    """A process's number in its own namespace."""
+    status = Path("/proc", str(pid), "status").read_text()
+    return int(status.partition("NSpid:")[2].partition("\n")[0].split()[-1])
 
 
 def _cgroup2():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -335,7 +336,7 @@ def only_the_file(request, monkeypatch):
     if request.param in {errno.EBUSY, errno.EXDEV}:
         monkeypatch.setattr(Path, "replace", refuse)
     else:
-        monkeypatch.setattr(tempfile, "mkstemp", refuse)
+        monkeypatch.setattr(resolver, "_make", refuse)
 
 
 @pytest.mark.parametrize("variant", [plain, empty, binary, long])
@@ -390,6 +391,41 @@ def test_killed_while_it_is_taken_it_can_be_given_back(etc, only_the_file, monke
     assert state(path) == before
 
 
+@pytest.mark.parametrize("variant", [plain, stub])
+def test_killed_before_the_file_is_replaced_nothing_is_left_for_ever(etc, monkeypatch, variant):
+    variant(etc)
+    path = etc / "resolv.conf"
+    before = state(path)
+
+    def killed(*_arguments):
+        raise KeyboardInterrupt
+
+    for each in (SystemResolver(path).give_back, lambda: SystemResolver(path).take(SERVERS)):
+        SystemResolver(path).take(SERVERS)
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "replace", killed)
+            patched.setattr(Path, "unlink", lambda _path, missing_ok=True: None)
+            with contextlib.suppress(KeyboardInterrupt):
+                each()
+        SystemResolver(path).give_back()
+        assert state(path) == before
+        assert [entry.name for entry in etc.iterdir()] == ["resolv.conf"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_without_the_right_to_write_it_the_way_out_is_told(etc, monkeypatch, number):
+    plain(etc)
+
+    def refuse(*_arguments, **_named):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(resolver, "_make", refuse)
+    monkeypatch.setattr(resolver, "_write_into", refuse)
+    with pytest.raises(Unavailable, match="writing") as raised:
+        SystemResolver(etc / "resolv.conf").take(SERVERS)
+    assert "deploy/systemd/resolver" in raised.value.hint
+
+
 def test_a_disk_that_is_full_changes_nothing_and_is_told(etc, monkeypatch):
     plain(etc)
     path = etc / "resolv.conf"
@@ -398,7 +434,7 @@ def test_a_disk_that_is_full_changes_nothing_and_is_told(etc, monkeypatch):
     def full(*_arguments, **_named):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(tempfile, "mkstemp", full)
+    monkeypatch.setattr(resolver, "_make", full)
     with pytest.raises(Unavailable, match="No space left on device") as raised:
         SystemResolver(path).take(SERVERS)
     assert "DNS line" in raised.value.hint

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
+import platform
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -312,6 +315,25 @@ def test_a_filter_that_cannot_be_changed_is_told(filters, tmp_path):
     assert filters.all.read_text() == "0\n"
 
 
+def test_a_filter_that_may_not_be_changed_is_told_and_what_a_person_sets_then_stays(filters, tmp_path, monkeypatch):
+    made = filters(all=0, eth0=1)
+    write = Path.write_text
+
+    def read_only(path, text):
+        if path == filters.all:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return write(path, text)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", read_only)
+        with pytest.raises(Unavailable, match="Read-only file system") as raised:
+            made.loosen()
+    assert "deploy/systemd/sysctl.conf" in raised.value.hint
+    filters(all=2)
+    made.restore()
+    assert filters.all.read_text() == "2\n"
+
+
 # -- the machine -----------------------------------------------------------------------------------
 
 
@@ -323,6 +345,38 @@ def test_a_tun_device_is_needed(tmp_path):
     for path in ("/dev/null", str(tmp_path)):
         with pytest.raises(Unavailable, match="it is not the TUN device"):
             prerequisites.need_tun(prerequisites.Path(path))
+
+
+def test_a_tun_device_must_be_ours_to_open(monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_arguments: False)
+    with pytest.raises(PermissionDenied, match="this user may not") as raised:
+        prerequisites.need_tun()
+    assert "chmod 0666" in raised.value.hint
+
+
+def test_the_directory_of_the_sockets_must_be_ours_to_write(monkeypatch, tmp_path):
+    prerequisites.need_directory(tmp_path)
+    prerequisites.need_directory(tmp_path / "wireguard")
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != tmp_path)
+    for path in (tmp_path, tmp_path / "wireguard"):
+        with pytest.raises(PermissionDenied, match="may not write") as raised:
+            prerequisites.need_directory(path)
+        assert f"RuntimeDirectory={path.name}" in raised.value.hint
+
+
+def test_modules_that_are_hidden_may_be_there(monkeypatch, tmp_path):
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    assert not prerequisites.kernel_has_wireguard(tmp_path)
+    directory = tmp_path / platform.release()
+    directory.mkdir()
+    (directory / "modules.dep").write_text("kernel/drivers/net/wireguard/wireguard.ko.xz: kernel/net/ipv4/udp.ko\n")
+    assert prerequisites.kernel_has_wireguard(tmp_path)
+
+    def hidden(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "read_text", hidden)
+    assert prerequisites.kernel_has_wireguard(tmp_path)
 
 
 @pytest.mark.parametrize(

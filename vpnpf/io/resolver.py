@@ -9,7 +9,6 @@ import ipaddress
 import json
 import os
 import socket
-import tempfile
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -152,6 +151,8 @@ class SystemResolver:
     def give_back(self) -> None:
         """Put the file back as it was; what somebody else wrote meanwhile stays. Raises Unavailable."""
         try:
+            with contextlib.suppress(OSError):  # what a killed run left
+                _beside(self._path).unlink()
             if self._path.is_symlink() or not self._path.is_file():
                 return
             before = _Before.kept_in(_Before.look(self._path).text or "")
@@ -168,11 +169,23 @@ class SystemResolver:
             raise Unavailable(f"putting {self._path} back", error.strerror or str(error), hint) from error
 
 
+def _beside(path: Path) -> Path:
+    """Where the new file is made: always the same place, so that one that a killed run left is found and goes."""
+    return path.with_name(f".{path.name}.vpnpf")
+
+
+def _make(path: Path) -> int:
+    """A new file that only we can read, open for writing; what was there is gone."""
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
 def _put(path: Path, text: str, mode: int, owner: tuple[int, int]) -> None:
     """Replace a file in one step; where only the file itself may be written, as in containers, write into it."""
     data = text.encode("utf-8", errors="surrogateescape")
+    temporary = _beside(path)
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        descriptor = _make(temporary)
     except OSError as error:
         if error.errno not in _NO_NEW_FILES:
             raise
@@ -185,13 +198,13 @@ def _put(path: Path, text: str, mode: int, owner: tuple[int, int]) -> None:
             with contextlib.suppress(PermissionError):  # it is ours then, and as readable as it was
                 os.fchown(descriptor, *owner)
         try:
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except OSError as error:
             if error.errno not in _NO_REPLACING:
                 raise
             _write_into(path, data)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _write_into(path: Path, data: bytes) -> None:
@@ -205,7 +218,7 @@ def _write_into(path: Path, data: bytes) -> None:
 
 
 def _link(path: Path, target: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _beside(path)
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     temporary.replace(path)
