@@ -56,6 +56,9 @@ def make_private(directory: Path) -> Path:
         found = directory.lstat()
     except OSError as error:
         raise Unavailable(doing, error.strerror or str(error), "set STATE_DIRECTORY and RUNTIME_DIRECTORY") from error
+    if stat.S_ISDIR(found.st_mode) and os.geteuid() == 0 != found.st_uid:
+        hint = "run it as that user, or start its service: systemctl start vpnpf@PROFILE"
+        raise Unavailable(doing, f"it belongs to the user {found.st_uid}, who runs vpnpf", hint)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {0, os.geteuid()}:
         raise Unavailable(doing, "it is not a directory of ours", "remove it, or set another one")
     if found.st_mode & 0o022:

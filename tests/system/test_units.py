@@ -231,32 +231,73 @@ async def test_a_resolver_that_is_a_link_is_lent_and_comes_back(systemd, profile
     assert {path.name for path in link.parent.glob("resolv.conf*")} == {"resolv.conf"}
 
 
-LOCKED = """\
-add table inet vpnpf
-flush table inet vpnpf
-table inet vpnpf {
-    chain output { type filter hook output priority 0; policy drop; oifname "lo" accept; counter drop; }
-}
-"""
-
-
-async def test_the_lockdown_unit_closes_what_was_open(provider, systemd):
-    unit = "vpnpf-lockdown.service"
-    async with provider.lab.capture(leak()) as leaked, probes(provider.lab.client) as sent:
-        await systemd.ctl("start", unit)
-        assert await systemd.show(unit, "ConditionResult") == "no"
-        await systemd.until(lambda: sent() > 50)
-        assert await leaked.count() > 0  # the control: without a saved lockdown nothing is closed
-
-    systemd.put("/var/lib/vpnpf/lockdown/rules.nft", LOCKED, 0o644)
-    for family, default in (("4", "unreachable default metric 4096"), ("6", "unreachable default metric 4096")):
-        systemd.put(f"/var/lib/vpnpf/lockdown/ip{family}.batch", f"route add {default} table 7001\n", 0o644)
-    await systemd.run("chown", "-R", "vpnpf:vpnpf", "/var/lib/vpnpf")
-    await systemd.ctl("start", unit)
-    assert await systemd.show(unit, "ActiveState") == "active"
+async def rebooted(host):
+    """Take away what a reboot takes: all rules and routes of ours."""
+    await host.must(("nft", "delete", "table", "inet", "vpnpf"))
     for family in ("-4", "-6"):
-        routes = await provider.lab.client.must(("ip", family, "route", "show", "table", "7001"))
-        assert "unreachable default" in routes
+        await host.must(("ip", family, "rule", "flush", "protocol", "118"))
+        await host.must(("ip", family, "route", "flush", "table", "all", "proto", "118"))
+
+
+async def gets_out(provider, systemd):
+    """Whether anything of many packets leaves the machine beside a tunnel."""
     async with provider.lab.capture(leak()) as leaked, probes(provider.lab.client) as sent:
         await systemd.until(lambda: sent() > 50)
-        assert await leaked.count() == 0
+        return await leaked.count() > 0
+
+
+async def test_locked_down_it_is_closed_from_boot_on_until_it_is_unlocked(provider, systemd, profile, unit):
+    host, boot = provider.lab.client, "vpnpf-lockdown.service"
+    before = await traces(host)
+    config = systemd.read("/etc/vpnpf/config.toml")
+    systemd.put("/etc/vpnpf/config.toml", f'{config}[profiles.{profile}.lock]\nmode = "lockdown"\n', 0o640)
+    await systemd.ctl("start", boot)
+    assert await systemd.show(boot, "ConditionResult") == "no"
+    await started(systemd, profile, unit)
+    await systemd.ctl("stop", unit)
+    assert not await gets_out(provider, systemd)
+
+    await rebooted(host)
+    assert await gets_out(provider, systemd)  # the control: without the unit the machine is open now
+    await systemd.ctl("start", boot)
+    assert await systemd.show(boot, "ActiveState") == "active"
+    assert not await gets_out(provider, systemd)
+    await host.must(("nft", "flush", "ruleset"))
+    assert (await host.run(("ip", "route", "get", INTERNET))).status != 0  # the second layer
+
+    await started(systemd, profile, unit)
+    await systemd.ctl("stop", unit)
+    assert not await gets_out(provider, systemd)
+    status, said = await systemd.run("/usr/local/bin/vpnpf", "unlock")
+    assert status == 0, said
+    assert await traces(host) == before
+    await systemd.ctl("restart", boot)
+    assert await systemd.show(boot, "ConditionResult") == "no"
+
+
+async def test_root_unlocks_what_the_service_left_and_the_service_starts_again(provider, systemd, profile, unit):
+    before = await traces(provider.lab.client)
+    systemd.drop_in("vpnpf@.service", "once", "[Service]\nRestart=no\n")
+    await systemd.ctl("daemon-reload")
+    await started(systemd, profile, unit)
+    os.kill(await systemd.main_pid(unit), signal.SIGKILL)
+
+    async def ended():
+        return await systemd.show(unit, "ActiveState") == "failed"
+
+    await systemd.until(ended)
+    assert not await gets_out(provider, systemd)
+    status, said = await systemd.run("/usr/local/bin/vpnpf", "unlock")
+    assert status == 0, said
+    assert "unlocked" in said
+    assert await traces(provider.lab.client) == before
+    first = systemd.status(profile)["pid"]
+    await systemd.ctl("start", unit)
+    await ready(systemd, profile, first)
+
+
+async def test_root_is_sent_to_the_service(systemd, profile, unit):
+    await systemd.ctl("start", unit)
+    status, said = await systemd.run("/usr/local/bin/vpnpf", "run", profile)
+    assert status == 69, said
+    assert "systemctl start vpnpf@PROFILE" in said

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from vpnpf.cli.owner import as_the_owner
 from vpnpf.config import load
 from vpnpf.errors import ConfigError, UsageError, VpnpfError
 from vpnpf.model import FirewallPolicy, FirewallStage, LockMode
@@ -27,6 +28,7 @@ def lock(profile: str | None, config: Path | None) -> None:
 
     For a PROFILE with [profiles.NAME.lock] mode = "lockdown". It may be left out if the configuration has only one.
     """
+    as_the_owner()
     asyncio.run(_lock(load(config).profile(profile)))
     click.echo("locked: nothing leaves but to the LAN, until vpnpf runs or `vpnpf unlock`", err=True)
 
@@ -50,6 +52,7 @@ def unlock(config: Path | None) -> None:
 
     Takes away the block, also the one at boot, and what a killed run left of its tunnel. Refused while vpnpf runs.
     """
+    as_the_owner()
     profiles: Iterable[ProfileSettings] = ()
     try:
         profiles = load(config).profiles.values()
