@@ -162,7 +162,7 @@ def test_one_that_others_may_look_into_will_do(tmp_path):
 def test_a_directory_of_somebody_else_is_refused(tmp_path):
     (tmp_path / "state").mkdir(mode=0o700)
     os.chown(tmp_path / "state", 12345, 12345)
-    with pytest.raises(Unavailable, match="not a directory of ours"):
+    with pytest.raises(Unavailable, match="it belongs to the user 12345"):
         make_private(tmp_path / "state")
 
 
