@@ -42,18 +42,16 @@ set -e
 mount --make-rprivate /
 mount -t proc proc /proc
 mount -t tmpfs -o mode=0755 tmpfs /mnt
-mkdir /mnt/etc /mnt/local /mnt/netns
+mkdir /mnt/etc /mnt/local
 cp -a /etc/. /mnt/etc 2>/dev/null || : # what goes away meanwhile is another lab's
 rm -f /mnt/etc/resolv.conf
 echo "nameserver 192.168.77.1" >/mnt/etc/resolv.conf
-mount --bind /run/netns /mnt/netns
 mount --bind /usr/local /mnt/local
 for each in /run /opt /var/lib /usr/local; do mount -t tmpfs -o mode=0755 tmpfs $each; done
 for each in /mnt/local/*; do ln -s "$each" /usr/local; done
 rm -f /usr/local/bin /usr/local/lib
-mkdir -p /usr/local/bin /usr/local/lib/vpnpf /opt/source /opt/python /opt/packages /run/units /run/netns
+mkdir -p /usr/local/bin /usr/local/lib/vpnpf /opt/source /opt/python /opt/packages /run/units
 for each in /mnt/local/bin/* /mnt/local/lib/*; do [ ! -e "$each" ] || ln -s "$each" "/usr/local/${each#/mnt/local/}"; done
-mount --rbind /mnt/netns /run/netns
 mount --bind "$SOURCE" /opt/source
 mount --bind "$PYTHON" /opt/python
 mount --bind "$PACKAGES" /opt/packages
