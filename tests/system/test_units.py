@@ -145,6 +145,43 @@ async def test_no_system_call_is_made_that_the_unit_refuses(systemd, profile, un
     assert await systemd.show(unit, "Result") == "success"
 
 
+async def test_the_control_a_refused_system_call_would_be_noticed(systemd, profile, unit):
+    # Where the limits differ wireguard-go begins with setrlimit, which is of @resources.
+    settings = "SystemCallErrorNumber=kill\nRestart=no\nLimitNOFILE=1024:4096\n"
+    systemd.drop_in("vpnpf@.service", "kill", f"[Service]\n{settings}")
+    await systemd.ctl("daemon-reload")
+    await systemd.ctl("start", unit)
+    problem = (await systemd.until(lambda: systemd.status(profile).get("problems")))[0]
+    assert "wireguard-go" in problem["doing"]
+
+
+async def test_it_counts_as_started_when_the_rules_stand_though_there_is_no_port(provider, systemd, profile, unit):
+    provider.gateway.refuse = True
+    # The provider's file may be root's alone as well, and come as a credential.
+    config = systemd.read("/etc/vpnpf/config.toml")
+    there = f"/run/credentials/{unit}/proton.conf"
+    systemd.put("/etc/vpnpf/config.toml", config.replace('"proton.conf"', f'"{there}"'), 0o640)
+    systemd.path("/etc/vpnpf/proton.conf").rename(systemd.path("/etc/proton.conf"))
+    systemd.path("/etc/proton.conf").chmod(0o600)
+    systemd.drop_in("vpnpf@.service", "key", "[Service]\nLoadCredential=proton.conf:/etc/proton.conf\n")
+    await systemd.ctl("daemon-reload")
+    async with provider.lab.capture(leak()) as leaked, probes(provider.lab.client) as sent:
+        await systemd.ctl("start", unit)
+        already = sent()
+        await systemd.until(lambda: sent() > already + 50)
+        before = await leaked.count()
+        await systemd.until(lambda: sent() > already + 100)
+        assert await leaked.count() == before  # some got out before it was started, none since
+
+    async def told():
+        return (
+            await systemd.show(unit, "StatusText") == "failed: torrent without a port; `vpnpf status` has the problems"
+        )
+
+    await systemd.until(told)
+    assert await systemd.show(unit, "ActiveState") == "active"
+
+
 async def test_a_restart_lets_nothing_out(provider, systemd, profile, unit):
     port = await started(systemd, profile, unit)
     first = systemd.status(profile)["pid"]
