@@ -4,8 +4,8 @@
         systemd.put("/etc/vpnpf/config.toml", text)
         await systemd.ctl("start", "vpnpf@home")
 
-It sees the machine's files with its own /etc, /run, /opt, /usr/local and /var/lib, laid out as docs/systemd.md says; the
-program is this checkout's. What it changes there is gone with it.
+It sees the machine's files with its own /etc, /run, /opt, /usr/local, /var/lib, /tmp and /var/tmp, laid out as
+docs/systemd.md says; the program is this checkout's. What it changes there is gone with it.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ chmod 755 /usr/local/bin/vpnpf
 for each in $TARGETS; do echo '[Unit]' >"/run/units/$each.target"; done
 systemd-sysusers "$SOURCE"/deploy/systemd/sysusers.conf
 systemd-tmpfiles --create "$SOURCE"/deploy/systemd/tmpfiles.conf
+for each in /tmp /var/tmp; do mount -t tmpfs -o mode=1777 tmpfs $each; done
 mknod -m 0666 /mnt/tun c 10 200
 mount --bind /mnt/tun /dev/net/tun
 umount -R /sys/fs/cgroup
