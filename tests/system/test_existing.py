@@ -73,8 +73,8 @@ async def test_it_waits_for_one_that_is_gone_and_takes_it_up_again(world):
     async with world.adopted() as product:
         await product.until(ready)
         await world.quick("down")
-        await product.until(lambda state: state["phase"] == "blocked")
-        assert "belongs to another program" in product.talk or "no such device" in product.talk
+        said = ("belongs to another program", "no such device")
+        await product.until(lambda state: state["phase"] == "blocked" and any(each in product.talk for each in said))
         await world.quick("up")
         async with asyncio.timeout(30):
             await product.until(ready, deadline=30)
