@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 from dataclasses import asdict, dataclass
+from hashlib import blake2s
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +20,8 @@ from vpnpf.errors import Misconfigured, Transient, Unavailable
 RESOLV_CONF = Path("/etc/resolv.conf")
 MARK = "# written by vpnpf; the file as it was, kept in the next line, comes back when it stops\n"
 _BEFORE = "# before: "
+_NOTHING_MORE = b"\n# vpnpf: nothing more "
+"""With a digest of the text, follows one that is shorter than the one before, until the file is cut there."""
 _DEADLINE = 6.0
 _PERMISSIONS = 0o777
 _NO_NEW_FILES = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -137,6 +140,7 @@ class SystemResolver:
     def take(self, servers: tuple[str, ...]) -> None:
         """Let this machine ask these servers alone. Raises Unavailable; then nothing has changed."""
         try:
+            _cut(self._path)
             now = _Before.look(self._path)
             before = _Before.kept_in(now.text or "") or now
             ours = MARK + before.line() + "".join(f"nameserver {server}\n" for server in servers)
@@ -151,6 +155,7 @@ class SystemResolver:
     def give_back(self) -> None:
         """Put the file back as it was; what somebody else wrote meanwhile stays. Raises Unavailable."""
         try:
+            _cut(self._path)
             with contextlib.suppress(OSError):  # what a killed run left
                 _beside(self._path).unlink()
             if self._path.is_symlink() or not self._path.is_file():
@@ -170,8 +175,11 @@ class SystemResolver:
 
 
 def _beside(path: Path) -> Path:
-    """Where the new file is made: always the same place, so that one that a killed run left is found and goes."""
-    return path.with_name(f".{path.name}.vpnpf")
+    """Where the new file is made: always the same place, so that one that a killed run left is found and goes.
+
+    One for each network namespace: they may share the directory though each has a file of its own mounted over.
+    """
+    return path.with_name(f".{path.name}.vpnpf-{Path('/proc/self/ns/net').stat().st_ino}")
 
 
 def _make(path: Path) -> int:
@@ -211,10 +219,26 @@ def _write_into(path: Path, data: bytes) -> None:
     """Overwrite, then cut what is too long: whenever it stops, a whole file is there. Never through a link."""
     descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.write(descriptor, data.ljust(os.fstat(descriptor).st_size, b"\n"))
+        room = os.fstat(descriptor).st_size - len(data)
+        rest = _end_of(data) if room >= len(_end_of(data)) else b""
+        os.write(descriptor, (data + rest).ljust(len(data) + max(0, room), b"\n"))
         os.ftruncate(descriptor, len(data))
     finally:
         os.close(descriptor)
+
+
+def _cut(path: Path) -> None:
+    """Finish what a killed run was about to do: cut off what it had overwritten with nothing."""
+    if path.is_symlink() or not path.is_file():
+        return
+    data = path.read_bytes()
+    text, found, _ = data.rpartition(_NOTHING_MORE)
+    if found and data[len(text) :].startswith(_end_of(text)):
+        os.truncate(path, len(text))
+
+
+def _end_of(text: bytes) -> bytes:
+    return _NOTHING_MORE + blake2s(text, digest_size=6).hexdigest().encode() + b"\n"
 
 
 def _link(path: Path, target: str) -> None:
