@@ -12,11 +12,12 @@ import asyncio
 import sys
 import time
 
-from tests.attack import crash
+from tests.attack import crash, lan
 from tests.attack.attack import Attack, Result, run
 
 ATTACKS: tuple[Attack, ...] = (
     *crash.ATTACKS,
+    *lan.ATTACKS,
 )
 LINE = "{:5} {:34} {:>8} {:>6} {:32} {:>7} {:>5}  {}"
 
