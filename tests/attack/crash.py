@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import time
 
@@ -18,6 +17,7 @@ from tests.attack.world import (
     switched,
     tables,
     under_probes,
+    until,
     wg_quick,
 )
 from vpnpf.firewall.nft import Nft
@@ -153,13 +153,11 @@ async def flushed_and_bound(made: Side) -> Score:
         await made.client.must(("nft", "flush", "ruleset"))
         note = ""
         if made.guarded:
-            async with asyncio.timeout(20):
-                while "inet vpnpf" not in await tables(made.client):
-                    await asyncio.sleep(0.005)
+            await until(lambda: tables(made.client), lambda names: "inet vpnpf" in names, deadline=30)
             gap = time.monotonic() - flushed
             note = f"rules back after {gap:.2f} s"
         in_the_gap = await capture.count()
-        await tally.more(100)
+        await tally.more(300)
     leaked = await capture.count()
     if made.guarded:
         return Score(tally.sent, leaked - in_the_gap, note=f"{note}, {in_the_gap} until then")
@@ -168,12 +166,15 @@ async def flushed_and_bound(made: Side) -> Score:
 
 ATTACKS = (
     Attack(
-        "T1a", "kill -9 of the tunnel program", "wg-quick, no kill switch", tunnel_killed, wg_quick, before=with_container
+        "T1a",
+        "kill -9 of the tunnel program",
+        "wg-quick, no kill switch",
+        tunnel_killed,
+        wg_quick,
+        before=with_container,
     ),
     Attack("T1b", "kill -9 of the daemon", "rules owned by a process", daemon_killed, owned_rules),
-    Attack(
-        "T1c", "kill -9 of both", "rules owned by a process", both_killed, owned_rules, before=with_container
-    ),
+    Attack("T1c", "kill -9 of both", "rules owned by a process", both_killed, owned_rules, before=with_container),
     Attack("T2a", "rules swapped under load", "delete and make anew", rules_swapped, None, guard=None),
     Attack("T2b", "crash and start, 3 times", "wg-quick down, up", cycles, wg_quick),
     Attack(

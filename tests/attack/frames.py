@@ -78,7 +78,9 @@ def router_advertisement(by: bytes, *, prefix: str = "", routes: Sequence[str] =
     message = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0x08, 1800, 0, 0) + bytes((1, 1)) + by
     if prefix:
         network = ipaddress.IPv6Network(prefix)
-        message += struct.pack("!BBBBIII", 3, 4, network.prefixlen, 0xC0, 3600, 3600, 0) + network.network_address.packed
+        message += (
+            struct.pack("!BBBBIII", 3, 4, network.prefixlen, 0xC0, 3600, 3600, 0) + network.network_address.packed
+        )
     for route in routes:
         network = ipaddress.IPv6Network(route)
         message += struct.pack("!BBBBI", 24, 3, network.prefixlen, 0x08, 1800) + network.network_address.packed

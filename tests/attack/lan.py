@@ -26,6 +26,7 @@ from tests.attack.world import (
     product,
     switched,
     under_probes,
+    until,
     wg_quick,
 )
 
@@ -49,7 +50,7 @@ done
 async def site_answers(made: Side) -> bool:
     """Whether a site on the internet is reached: by the tunnel, if nothing leaks."""
     async with Echo(made.provider.lab.internet, INTERNET, 80):
-        return (await Peer(made.client).connect_tcp(INTERNET, 80, send=b"hello")).connected
+        return (await Peer(made.client).connect_tcp(INTERNET, 80, send=b"hello", deadline=5)).connected
 
 
 # -- T4: routes ------------------------------------------------------------------------------------
@@ -97,31 +98,29 @@ async def no_ipv6_yet(made: Side) -> None:
     await ip(made.client, "addr flush dev eth0 scope global\nroute flush default\n", "-6")
 
 
-async def advertise(made: Side, *, prefix: str = "", routes: tuple[str, ...] = (), until: tuple[str, str]) -> None:
+async def advertise(made: Side, *, prefix: str = "", routes: tuple[str, ...] = (), shown: tuple[str, str]) -> None:
     """A router advertisement to the LAN, until `ip -6 KIND` on the machine says what it should lead to."""
     by = await frames.hardware_address(made.attacker)
     message = frames.router_advertisement(by, prefix=prefix, routes=routes)
-    kind, wanted = until
+    kind, wanted = shown
     with made.attacker.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sender:
         sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
         with made.attacker.inside():
             index = socket.if_nametoindex("eth0")
         sender.sendto(message, ("ff02::1", 0, 0, index))
-        async with asyncio.timeout(5):
-            while wanted not in await made.client.must(("ip", "-6", kind)):
-                await asyncio.sleep(0.005)
+        await until(lambda: made.client.must(("ip", "-6", kind)), lambda listing: wanted in listing)
 
 
 async def router_routes(made: Side) -> Score:
     async def act(_tally: Tally) -> None:
-        await advertise(made, routes=(BAD_ROUTE,), until=("route", BAD_ROUTE))
+        await advertise(made, routes=(BAD_ROUTE,), shown=("route", BAD_ROUTE))
 
     return await under_probes(made, (UDP6, TCP6), act)
 
 
 async def ipv6_comes_up(made: Side) -> Score:
     async def act(_tally: Tally) -> None:
-        await advertise(made, prefix=BAD_PREFIX, until=("addr", BAD_PREFIX.removesuffix("::/64")))
+        await advertise(made, prefix=BAD_PREFIX, shown=("addr", BAD_PREFIX.removesuffix("::/64")))
 
     return await under_probes(made, (UDP6, TCP6, bound(UDP6)), act)
 
@@ -177,7 +176,9 @@ async def spoof_name(made: Side) -> None:
 
 async def product_at_the_wrong_server(made: Side) -> None:
     await product(made, named=True, wait=lambda state: state["phase"] == "connecting")
-    handshakes = made.provider.lab.capture(lambda packet: (packet.destination, packet.destination_port) == (INTERNET, PORT))
+    handshakes = made.provider.lab.capture(
+        lambda packet: (packet.destination, packet.destination_port) == (INTERNET, PORT)
+    )
     async with handshakes:
         await handshakes.seen()
 
@@ -241,8 +242,23 @@ ATTACKS = (
     Attack("T4b", "route in a router advertisement", "wg-quick", router_routes, wg_quick, before=listen_to_routers),
     Attack("T4c", "ICMP redirect of the tunnel itself", "wg-quick", redirected, wg_quick),
     Attack("T4d", "TunnelCrack LocalNet: public LAN", "wg-quick", local_net, wg_quick, before=public_lan),
-    Attack("T5", "TunnelCrack ServerIP: spoofed name", "host route to the server", server_ip, half_routes, guard=product_at_the_wrong_server, before=spoof_name),
+    Attack(
+        "T5",
+        "TunnelCrack ServerIP: spoofed name",
+        "host route to the server",
+        server_ip,
+        half_routes,
+        guard=product_at_the_wrong_server,
+        before=spoof_name,
+    ),
     Attack("T7a", "CVE-2019-14899: SYN|ACK scan", "routes alone", syn_ack_scan, half_routes),
     Attack("T7b", "ARP for the tunnel's address", "routes alone", arp_scan, half_routes),
-    Attack("T9b", "IPv6 appears: rogue router", "kill switch in table ip", ipv6_comes_up, switched(half_routes, ipv4_only), before=no_ipv6_yet),
+    Attack(
+        "T9b",
+        "IPv6 appears: rogue router",
+        "kill switch in table ip",
+        ipv6_comes_up,
+        switched(half_routes, ipv4_only),
+        before=no_ipv6_yet,
+    ),
 )

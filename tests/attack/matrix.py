@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - it talks to a person
 """The attack matrix: every attack against vpnpf, and against what others do in the same run.
 
     make attack                                   # as root
@@ -12,12 +13,15 @@ import asyncio
 import sys
 import time
 
-from tests.attack import crash, lan
+from tests.attack import crash, customers, hostile, lan, machine
 from tests.attack.attack import Attack, Result, run
 
 ATTACKS: tuple[Attack, ...] = (
     *crash.ATTACKS,
     *lan.ATTACKS,
+    *machine.ATTACKS,
+    *customers.ATTACKS,
+    *hostile.ATTACKS,
 )
 LINE = "{:5} {:34} {:>8} {:>6} {:32} {:>7} {:>5}  {}"
 

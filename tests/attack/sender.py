@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - who started it reads this
 """Sends probes until its standard input ends; then says how many of each. Run as `python -c` in a network namespace.
 
     python -c SOURCE '[{"name": ..., "protocol": "udp", "target": ..., "port": ..., "device": ..., "mark": ...}]' RATE

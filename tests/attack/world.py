@@ -16,13 +16,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as changed
 from pathlib import Path
+from typing import TypeVar
 
 from mock_provider.capture import Packet, Predicate, leak
 from mock_provider.host import Host
+from mock_provider.peer import Peer
 from mock_provider.product import Product, unique_profile
 from mock_provider.provider import ENDPOINT_NAME, MockProvider
 from mock_provider.topology import SERVER
-from mock_provider.wireguard import PORT, Client, unique_name
+from mock_provider.wireguard import GATEWAY, PORT, Client, unique_name
 from tests.attack.probes import Probe, Tally, probing
 from vpnpf.io import process
 
@@ -123,9 +125,7 @@ class Side:
                 os.kill(pid, signal.SIGKILL)
         if not pids:
             await self.client.must(("ip", "link", "del", self.tunnel))
-        async with asyncio.timeout(5):
-            while self.tunnel in await self.client.must(("ip", "-br", "link")):
-                await asyncio.sleep(0.002)
+        await until(lambda: self.client.must(("ip", "-br", "link")), lambda links: self.tunnel not in links)
 
     async def kill_daemon(self) -> None:
         """`kill -9` of what holds the rules."""
@@ -141,6 +141,8 @@ class Side:
         server = self.provider.server
         other = await server.add_client()
         await server.bring_up(other, self.provider.lab.neighbour)
+        # The server learns where he is: it could not send him anything before.
+        await Peer(self.provider.lab.neighbour).connect_tcp(GATEWAY, 9)
         return other
 
 
@@ -152,6 +154,19 @@ def _name(pid: int) -> str:
     with contextlib.suppress(OSError):
         return Path("/proc", str(pid), "comm").read_text().strip()
     return ""
+
+
+T = TypeVar("T")
+
+
+async def until(look: Callable[[], Awaitable[T]], good: Callable[[T], bool], deadline: float = 10.0) -> T:
+    """Look until it is good; returns what was seen then. Raises TimeoutError."""
+    async with asyncio.timeout(deadline):
+        while True:
+            seen = await look()
+            if good(seen):
+                return seen
+            await asyncio.sleep(0.005)
 
 
 async def ip(host: Host | None, lines: str, *family: str) -> None:
@@ -250,9 +265,7 @@ async def owned_rules(made: Side) -> None:
     rules = rules.replace("killswitch {;", "killswitch { flags owner;").replace("{;", "{")
     made.holder.stdin.write(f"add {rules.strip()}\n".encode())
     await made.holder.stdin.drain()
-    async with asyncio.timeout(5):
-        while "killswitch" not in await made.client.must(("nft", "list", "tables")):
-            await asyncio.sleep(0.005)
+    await until(lambda: tables(made.client), lambda names: "killswitch" in names)
 
 
 # -- what many attacks have in common --------------------------------------------------------------
@@ -268,7 +281,7 @@ async def under_probes(
     probes: Sequence[Probe],
     act: Callable[[Tally], Awaitable[str | None]] | None = None,
     *,
-    rounds: int = 100,
+    rounds: int = 300,
     wrap: Sequence[str] = (),
     inner: Sequence[Probe] = (),
     capture=None,
@@ -290,9 +303,7 @@ async def under_probes(
         for each in tallies:
             await each.more(rounds)
     leaked = await capture.count()
-    return Score(
-        sum(each.sent for each in tallies), leaked, named(capture.packets, [*probes, *inner]), note
-    )
+    return Score(sum(each.sent for each in tallies), leaked, named(capture.packets, [*probes, *inner]), note)
 
 
 async def tables(host: Host) -> str:
