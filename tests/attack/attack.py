@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ async def run(attack: Attack) -> Result:
     """Both sides, one after the other."""
     started = time.monotonic()
     scores = []
+    wrong: list[str] = []
+    # A capture reads in a callback: what goes wrong there must not pass as a packet that was not seen.
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: wrong.append(str(context)))
     for guarded, set_up in ((True, attack.guard), (False, attack.weak)):
         async with side(guarded=guarded) as made:
             if attack.before:
@@ -53,4 +57,5 @@ async def run(attack: Attack) -> Result:
             if set_up:
                 await set_up(made)
             scores.append(await attack.body(made))
+    assert not wrong, f"{attack.id}: {wrong}"
     return Result(attack, *scores, time.monotonic() - started)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import time
 
+from mock_provider.peer import Echo
 from tests.attack.attack import Attack
-from tests.attack.probes import DNS_LAN, DNS_UPLINK, TCP, UDP, UDP6, Probe, Tally, bound, probing
+from tests.attack.probes import DNS_LAN, DNS_LAN6, DNS_UPLINK, TCP, UDP, UDP6, Probe, Tally, bound, probing
 from tests.attack.world import (
     Score,
     Side,
@@ -14,6 +16,7 @@ from tests.attack.world import (
     half_routes,
     named,
     owned_rules,
+    product,
     switched,
     tables,
     under_probes,
@@ -30,6 +33,7 @@ from vpnpf.model import Endpoint as Address
 EVERYTHING = (UDP, TCP, UDP6, DNS_LAN, DNS_UPLINK, bound(UDP), bound(TCP), bound(UDP6))
 INNER = (Probe("container", "udp", UDP.target, 4480),)
 SWAPS = 60
+TRACKING = "table inet other {\nchain in {\ntype filter hook input priority 0\nct state new accept\n}\n}\n"
 
 
 async def with_container(made: Side) -> None:
@@ -59,6 +63,28 @@ async def both_killed(made: Side) -> Score:
         await made.kill_tunnel()
 
     return await under_probes(made, EVERYTHING, act, inner=INNER)
+
+
+async def flow_from_before(made: Side) -> Score:
+    """A flow that both ends know, from before the rules stand, must not go on beside the tunnel."""
+    flow = (bound(UDP),)
+    # Connection tracking begins with the first table that asks for it: anybody's.
+    await made.client.must(("nft", "-f", "-"), stdin=TRACKING)
+    async with (
+        Echo(made.provider.lab.internet, flow[0].target, flow[0].port) as far,
+        probing(made.client, flow) as tally,
+    ):
+        await far.until(5)
+        await (product if made.guarded else switched(half_routes, by_state))(made)
+        capture = await made.watch(flow)
+        await tally.more(300)
+        leaked = await capture.count()
+    return Score(tally.sent, leaked)
+
+
+def by_state(made: Side) -> str:
+    """A kill switch that begins as many rule sets do."""
+    return by_address(made).replace('oifname "lo" accept', 'oifname "lo" accept; ct state established,related accept')
 
 
 # -- T2: races -------------------------------------------------------------------------------------
@@ -131,17 +157,36 @@ async def cycles(made: Side) -> Score:
     return await under_probes(made, EVERYTHING[:-1], act)
 
 
+async def stopped(made: Side) -> Score:
+    """A clean stop, after which the lock is to hold until somebody opens it."""
+    probes = (UDP, TCP, UDP6, *EVERYTHING[3:])
+
+    async def act(_tally: Tally) -> None:
+        if made.product is not None:
+            assert await made.product.stop() == 0
+        else:
+            await made.client.must(("wg-quick", "down", str(made.directory / f"{made.tunnel}.conf")))
+
+    return await under_probes(made, probes, act)
+
+
+async def locked_down(made: Side) -> None:
+    await product(made, lock="lockdown")
+
+
 # -- T3: nft flush ruleset -------------------------------------------------------------------------
 
 
 async def flushed_and_tunnel_lost(made: Side) -> Score:
-    """The second layer: no rule stands, the tunnel is dead, and still the routes lead nowhere."""
+    """The second layer alone: no rule stands, nobody puts them back, the tunnel is dead, and the routes lead nowhere."""
 
     async def act(_tally: Tally) -> None:
+        if made.product is not None:
+            made.product.signal(signal.SIGSTOP)
         await made.client.must(("nft", "flush", "ruleset"))
         await made.kill_tunnel()
 
-    return await under_probes(made, (UDP, TCP, UDP6), act)
+    return await under_probes(made, (UDP, TCP, UDP6, DNS_LAN, DNS_LAN6), act, inner=INNER)
 
 
 async def flushed_and_bound(made: Side) -> Score:
@@ -175,14 +220,17 @@ ATTACKS = (
     ),
     Attack("T1b", "kill -9 of the daemon", "rules owned by a process", daemon_killed, owned_rules),
     Attack("T1c", "kill -9 of both", "rules owned by a process", both_killed, owned_rules, before=with_container),
+    Attack("T1d", "flow open before the rules", "established accepted", flow_from_before, None, None),
     Attack("T2a", "rules swapped under load", "delete and make anew", rules_swapped, None, guard=None),
     Attack("T2b", "crash and start, 3 times", "wg-quick down, up", cycles, wg_quick),
+    Attack("T2c", "clean stop under lockdown", "wg-quick down", stopped, wg_quick, locked_down),
     Attack(
         "T3a",
         "nft flush, then the tunnel dies",
         "kill switch, no routes layer",
         flushed_and_tunnel_lost,
         switched(half_routes, by_address),
+        before=with_container,
     ),
     Attack(
         "T3b",

@@ -173,7 +173,7 @@ async def scripts(made: Side) -> Score:
         path.write_bytes("\n".join(lines).encode() + b"\n")
         if made.guarded:
             config = made.directory / "config.toml"
-            config.write_text(CONFIG.format(profile=profile, listen=LISTEN))
+            config.write_text(CONFIG.format(profile=profile, listen=LISTEN, lock="on"))
             async with Product(made.client, made.directory, config, profile) as product:
                 assert await product.ended() == 78, product.talk
         else:

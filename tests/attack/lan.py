@@ -9,11 +9,11 @@ import socket
 import time
 from dataclasses import replace as changed
 
-from mock_provider.capture import Capture
+from mock_provider.capture import Capture, Packet
 from mock_provider.peer import Echo, Peer
 from mock_provider.provider import ENDPOINT_NAME
 from mock_provider.topology import CLIENT, INTERNET, LAN_HOST, ROUTER, SERVER
-from mock_provider.wireguard import PORT
+from mock_provider.wireguard import GATEWAY, PORT
 from tests.attack import frames
 from tests.attack.attack import Attack
 from tests.attack.probes import TCP, TCP6, UDP, UDP6, Probe, Tally, bound
@@ -128,16 +128,13 @@ async def ipv6_comes_up(made: Side) -> Score:
 async def redirected(made: Side) -> Score:
     """The tunnel's own packets are to go by way of the attacker, who could drop them or tell when they flow."""
     lab = made.provider.lab
-    tunnel = Probe("tunnel", "udp", SERVER, PORT)
-    ours = await made.stack.enter_async_context(lab.capture(lambda packet: packet.outbound and is_tunnel(packet)))
+
+    def is_tunnel(packet: Packet) -> bool:
+        return packet.outbound and (packet.destination, packet.destination_port) == (SERVER, PORT)
+
+    ours = await made.stack.enter_async_context(lab.capture(is_tunnel))
     by, to = await frames.hardware_address(made.attacker), await frames.hardware_address(made.client)
-
-    def is_tunnel(packet) -> bool:
-        return (packet.destination, packet.destination_port) == (tunnel.target, tunnel.port)
-
-    theirs = Capture(
-        made.attacker.socket, "eth0", lab.router.socket, "br0", lambda packet: packet.outbound and is_tunnel(packet)
-    )
+    theirs = Capture(made.attacker.socket, "eth0", lab.router.socket, "br0", is_tunnel)
     sent = 0
     async with theirs:
         with made.attacker.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
@@ -162,6 +159,21 @@ async def public_lan(made: Side) -> None:
 
 async def local_net(made: Side) -> Score:
     return await under_probes(made, (*PACKETS, bound(UDP)))
+
+
+async def tunnels_network(made: Side) -> None:
+    """The access point gives out the tunnel's own network, and answers as its gateway and resolver."""
+    await ip(made.client, "addr add 10.2.0.9/24 dev eth0\n")
+    await ip(made.attacker, f"addr add {GATEWAY}/24 dev eth0\n")
+
+
+async def posing_as_gateway(made: Side) -> Score:
+    probes = (
+        Probe("mapping", "udp", GATEWAY, 5351),
+        Probe("name", "udp", GATEWAY, 53),
+        Probe("tcp", "tcp", GATEWAY, 80),
+    )
+    return await under_probes(made, probes)
 
 
 # -- T5: the server's name -------------------------------------------------------------------------
@@ -242,6 +254,7 @@ ATTACKS = (
     Attack("T4b", "route in a router advertisement", "wg-quick", router_routes, wg_quick, before=listen_to_routers),
     Attack("T4c", "ICMP redirect of the tunnel itself", "wg-quick", redirected, wg_quick),
     Attack("T4d", "TunnelCrack LocalNet: public LAN", "wg-quick", local_net, wg_quick, before=public_lan),
+    Attack("T4e", "LAN with the tunnel's own network", "wg-quick", posing_as_gateway, wg_quick, before=tunnels_network),
     Attack(
         "T5",
         "TunnelCrack ServerIP: spoofed name",

@@ -35,6 +35,7 @@ CONFIG = """\
 [profiles.{profile}]
 provider = "protonvpn"
 tunnel = {{ type = "wireguard", config = "proton.conf" }}
+lock = {{ mode = "{lock}" }}
 forwards.game = {{ protocols = ["tcp"], internal_port = {listen} }}
 """
 
@@ -187,7 +188,9 @@ async def side(*, guarded: bool):
 # -- what others do --------------------------------------------------------------------------------
 
 
-async def product(made: Side, *, named: bool = False, wait: Callable[[dict], bool] | None = None) -> None:
+async def product(
+    made: Side, *, named: bool = False, lock: str = "on", wait: Callable[[dict], bool] | None = None
+) -> None:
     """vpnpf itself. `named`: its server is told by name."""
     profile = unique_profile()
     customer = made.provider.customer
@@ -195,7 +198,7 @@ async def product(made: Side, *, named: bool = False, wait: Callable[[dict], boo
         customer = changed(customer, endpoint=f"{ENDPOINT_NAME}:{PORT}")
     customer.write(made.directory / "proton.conf")
     made.config = made.directory / f"{profile}.toml"
-    made.config.write_text(CONFIG.format(profile=profile, listen=LISTEN))
+    made.config.write_text(CONFIG.format(profile=profile, listen=LISTEN, lock=lock))
     await (made.start(wait) if wait else made.start())
 
 
