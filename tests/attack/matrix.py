@@ -17,13 +17,16 @@ import time
 from tests.attack import crash, customers, hostile, lan, machine
 from tests.attack.attack import Attack, Result, run
 
-ATTACKS: tuple[Attack, ...] = (
-    *crash.ATTACKS,
-    *lan.ATTACKS,
-    *machine.ATTACKS,
-    *customers.ATTACKS,
-    *hostile.ATTACKS,
-)
+MODULES = (crash, lan, machine, customers, hostile)
+
+
+def number(attack: Attack) -> tuple[int, str]:
+    """Where it stands in the table: T4a, T4b, T10a."""
+    digits = attack.id.strip("Tabcdefgh")
+    return int(digits), attack.id
+
+
+ATTACKS: tuple[Attack, ...] = tuple(sorted((each for module in MODULES for each in module.ATTACKS), key=number))
 LINE = "{:5} {:34} {:>8} {:>6} {:32} {:>7} {:>5}  {}"
 
 
