@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import select
+import shutil
 import socket
 import time
 from dataclasses import replace as changed
@@ -29,6 +31,7 @@ from tests.attack.world import (
     until,
     wg_quick,
 )
+from vpnpf.io.process import SEARCH
 
 PACKETS = (UDP, TCP)
 TUNNEL_NETWORK = "10.2.0."
@@ -56,6 +59,11 @@ async def site_answers(made: Side) -> bool:
 # -- T4: routes ------------------------------------------------------------------------------------
 
 
+def dhcp_client() -> tuple[str, ...]:
+    """By its own name, or as a part of busybox."""
+    return ("udhcpc",) if shutil.which("udhcpc", path=os.pathsep.join(SEARCH)) else ("busybox", "udhcpc")
+
+
 async def tunnelvision(made: Side) -> Score:
     """Real DHCP: a server of the attacker's, a client that asks for option 121 and does as it is told."""
 
@@ -73,7 +81,22 @@ async def tunnelvision(made: Side) -> Score:
             script = made.directory / "dhcp-script"
             script.write_text(SCRIPT)
             script.chmod(0o755)
-            asking = ("udhcpc", "-i", "eth0", "-f", "-n", "-q", "-t", "5", "-T", "1", "-O", "121", "-s", str(script))
+            asking = (
+                *dhcp_client(),
+                "-i",
+                "eth0",
+                "-f",
+                "-n",
+                "-q",
+                "-t",
+                "5",
+                "-T",
+                "1",
+                "-O",
+                "121",
+                "-s",
+                str(script),
+            )
             await made.client.must(asking)
         finally:
             with contextlib.suppress(ProcessLookupError):
