@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from vpnpf.errors import Unavailable
@@ -54,3 +56,22 @@ def test_a_setting_for_arp_that_cannot_be_changed_is_told(arp, tmp_path):
         made.narrow()
     assert "arp_ignore = 1" in raised.value.hint
     assert arp.path.read_text() == "0\n"
+
+
+def test_a_setting_for_arp_that_may_not_be_changed_is_told_and_what_a_person_sets_then_stays(
+    arp, tmp_path, monkeypatch
+):
+    made, write = arp(0), Path.write_text
+
+    def refuse(path, text):
+        if path == arp.path:
+            raise PermissionError(1, "Operation not permitted")
+        return write(path, text)
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with pytest.raises(Unavailable, match="not permitted"):
+        made.narrow()
+    monkeypatch.undo()
+    arp(1)
+    made.restore()
+    assert arp.path.read_text() == "1\n"

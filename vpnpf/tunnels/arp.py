@@ -33,9 +33,13 @@ class ArpReplies:
                 return
             self._keep.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._keep.write_text(ANY)
-            self._all.write_text(OWN_DEVICE)
+            try:
+                self._all.write_text(OWN_DEVICE)
+            except OSError:
+                self._keep.unlink()  # else what a person sets now would be taken for ours
+                raise
         except OSError as error:
-            hint = "make /proc/sys writable, or set net.ipv4.conf.all.arp_ignore = 1 yourself"
+            hint = "set net.ipv4.conf.all.arp_ignore = 1 yourself (deploy/systemd/sysctl.conf does it at boot)"
             raise Unavailable(f"writing {self._all}", error.strerror or str(error), hint) from error
 
     def restore(self) -> None:
