@@ -4,10 +4,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-DEBIAN="wireguard-tools wireguard-go openvpn nftables iproute2 iputils-ping procps python3-venv qbittorrent-nox miniupnpd-nftables natpmpc tcpdump conntrack curl systemd"
-FEDORA="wireguard-tools wireguard-go openvpn nftables iproute iputils procps-ng python3 qbittorrent-nox miniupnpd libnatpmp tcpdump conntrack-tools curl systemd"
-ARCH="wireguard-tools wireguard-go openvpn nftables iproute2 iputils procps-ng python qbittorrent-nox miniupnpd libnatpmp tcpdump conntrack-tools curl systemd"
-PROGRAMS="wg wg-quick wireguard-go openvpn nft ip ping ps qbittorrent-nox miniupnpd natpmpc tcpdump conntrack curl unshare setpriv systemd-analyze"
+DEBIAN="wireguard-tools wireguard-go openvpn nftables iproute2 iputils-ping procps python3-venv qbittorrent-nox miniupnpd-nftables natpmpc tcpdump conntrack curl dnsmasq-base udhcpc systemd"
+FEDORA="wireguard-tools wireguard-go openvpn nftables iproute iputils procps-ng python3 qbittorrent-nox miniupnpd libnatpmp tcpdump conntrack-tools curl dnsmasq busybox systemd"
+ARCH="wireguard-tools wireguard-go openvpn nftables iproute2 iputils procps-ng python qbittorrent-nox miniupnpd libnatpmp tcpdump conntrack-tools curl dnsmasq busybox systemd"
+PROGRAMS="wg wg-quick wireguard-go openvpn nft ip ping ps qbittorrent-nox miniupnpd natpmpc tcpdump conntrack curl dnsmasq unshare setpriv systemd-analyze"
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export PATH
@@ -16,6 +16,7 @@ missing=""
 for program in $PROGRAMS; do
     command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
 done
+command -v udhcpc >/dev/null 2>&1 || busybox --list 2>/dev/null | grep -qx udhcpc || missing="$missing udhcpc"
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
 
 if [ -n "$missing" ]; then

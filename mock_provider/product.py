@@ -216,7 +216,7 @@ async def traces(host: Host) -> Json:
 
 
 def _settings(host: Host) -> Json:
-    names = ("all/src_valid_mark", "all/rp_filter", "default/rp_filter")
+    names = ("all/src_valid_mark", "all/rp_filter", "default/rp_filter", "all/arp_ignore")
     with host.inside():
         return {name: Path("/proc/sys/net/ipv4/conf", name).read_text() for name in names}
 

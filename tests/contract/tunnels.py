@@ -457,6 +457,18 @@ class TunnelSuite(TunnelFixtures):
         await tunnel.down()
         assert await traces(host) == {**before, "all/rp_filter": "1\n"}
 
+    async def test_the_lan_is_answered_for_its_own_addresses_alone(self, host, tunnel):
+        """ARP for the tunnel's address; what the LAN hears then is in the attack matrix, T7b."""
+        before = await traces(host)
+        assert before["all/arp_ignore"] == "0\n"
+        up = await tunnel.come_up()
+        assert (await traces(host))["all/arp_ignore"] == "1\n"
+        host.sysctl("net.ipv4.conf.all.arp_ignore", 0)
+        await tunnel.check(up)
+        assert (await traces(host))["all/arp_ignore"] == "1\n"
+        await tunnel.down()
+        assert await traces(host) == before
+
     async def test_what_belongs_to_others_stays(self, provider, host, tunnel):
         plan = await tunnel.plan()
         foreign = f"""

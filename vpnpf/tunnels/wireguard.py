@@ -41,6 +41,7 @@ from vpnpf.model import Stirring
 from vpnpf.protocol.wireguard_config import MTU, WireGuardConfig, parse
 from vpnpf.tunnels import mtu, prerequisites, routing, uplink, watch
 from vpnpf.tunnels.addresses import beside, gateway_of
+from vpnpf.tunnels.arp import ArpReplies
 from vpnpf.tunnels.config_file import read_text
 from vpnpf.tunnels.endpoints import Endpoints
 from vpnpf.tunnels.rp_filter import ReversePathFilter
@@ -74,6 +75,7 @@ class WireGuard:
         self._device = Device(interface_name(options.profile))
         self._endpoints = Endpoints(Path(options.state or options.runtime) / "endpoints.json")
         self._rp_filter = ReversePathFilter(self._runtime / "rp_filter")
+        self._arp = ArpReplies(self._runtime / "arp_ignore")
         self._resolver = SystemResolver()
         self._clock = BootClock()
         self._configs: dict[int, WireGuardConfig] = {}
@@ -143,6 +145,10 @@ class WireGuard:
             backend = await self._device.create()
             await self._device.configure(config.setconf(plan.endpoint, plan.mark))
             await in_thread(self._rp_filter.loosen)
+            with contextlib.suppress(
+                Unavailable
+            ):  # where /proc/sys is not ours to write, a tunnel is still worth having
+                await in_thread(self._arp.narrow)
             await routing.set_up(plan)
             if plan.dns:
                 await in_thread(self._resolver.take, plan.dns)
@@ -162,10 +168,12 @@ class WireGuard:
         handshake, transfer, _ = await together(
             self._device.handshake(), self._device.transfer(), routing.heal(self._fitted(tunnel.plan))
         )
-        # Neither is worth a tunnel that works: the packet filter lets no DNS out beside it, and a filter that drops
+        # None is worth a tunnel that works: the packet filter lets no DNS out beside it, and a filter that drops
         # the server's answers is seen by the age of the handshake.
         with contextlib.suppress(Unavailable):
             await in_thread(self._rp_filter.loosen)
+        with contextlib.suppress(Unavailable):
+            await in_thread(self._arp.narrow)
         if tunnel.plan.dns:
             with contextlib.suppress(Unavailable):
                 await in_thread(self._resolver.take, tunnel.plan.dns)
@@ -210,6 +218,7 @@ class WireGuard:
                 self._let_go,
                 self._device.remove,
                 lambda: in_thread(self._rp_filter.restore),
+                lambda: in_thread(self._arp.restore),
                 lambda: in_thread(self._resolver.give_back),
             )
         )
