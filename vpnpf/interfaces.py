@@ -249,6 +249,24 @@ class TorrentClient(Protocol):
         ...
 
 
+class Outside(Protocol):
+    """The machine's own network namespace, seen from the tunnel's."""
+
+    @property
+    def number(self) -> tuple[int, int]:
+        """Device and inode: what tells it from all others."""
+        ...
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """Put before a program, it runs there. `prefix[0]` is a bare name, what follows the prefix is not looked up."""
+        ...
+
+    def enter(self) -> None:
+        """Put the calling thread there: one of its own, that ends afterwards. Raises OSError."""
+        ...
+
+
 class TunnelOptions(Struct, frozen=True):
     """What a tunnel back end is made from."""
 
@@ -273,6 +291,8 @@ class TunnelOptions(Struct, frozen=True):
     """Whether the tunnel has a network namespace of its own."""
     held: bool = False
     """Whether a lock has the rules and the unreachable route, so that they are not the tunnel's to take away."""
+    outside: Outside | None = None
+    """Where the tunnel's own packets leave if it has; then this process is inside from `plan` on. None: here."""
 
 
 class TunnelBackend(Protocol):

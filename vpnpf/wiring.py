@@ -7,12 +7,13 @@ machine has changed.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from vpnpf import plugins
+from vpnpf import interfaces, plugins
 from vpnpf.config import load
 from vpnpf.core.state import initial
 from vpnpf.firewall.lock import Lock
@@ -21,6 +22,7 @@ from vpnpf.interfaces import ClientOptions, Clock, TorrentClient, TunnelBackend,
 from vpnpf.io.clock import BootClock
 from vpnpf.io.exit_check import HttpExitCheck
 from vpnpf.io.http import HttpClient
+from vpnpf.io.netns import Outside
 from vpnpf.io.process import find
 from vpnpf.io.sockets import KernelSockets
 from vpnpf.io.udp import TunnelIO
@@ -30,6 +32,7 @@ from vpnpf.secrets import reader
 from vpnpf.settings import ClientSettings, ProfileSettings
 from vpnpf.store import FileStore, InstanceLock, make_private, runtime_directory, state_directory
 from vpnpf.supervisor import Supervisor
+from vpnpf.tunnels.namespace import ProfileNamespace
 from vpnpf.workers import NOBODY, Workers
 
 LOCKDOWN = "lockdown"
@@ -44,6 +47,8 @@ class Run:
     hub: Hub
     clock: Clock
     locks: contextlib.ExitStack
+    leave: Callable[[], str]
+    """Leaves the tunnel's own network namespace, if it has one; says why that could not be removed, if so."""
 
     def __enter__(self) -> Self:
         return self
@@ -61,15 +66,25 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
     """
     settings = load(config).profile(profile)
     name = settings.spec.name
-    backend = backend_of(settings)
-    backend.check_config()
-    backend.check_machine()
-    find("nft")
-    provider = plugins.provider(settings.spec.provider)(settings.options)
-    clients = {forward: _client(client) for forward, client in settings.clients.items()}
+    namespace = ProfileNamespace(name) if settings.tunnel.namespace else None
     with contextlib.ExitStack() as stack:
-        for lock in _locks(name):
+        outside = stack.enter_context(Outside()) if namespace else None
+        backend = backend_of(settings, outside)
+        backend.check_config()
+        backend.check_machine()
+        find("nft")
+        if namespace:
+            namespace.check_machine()
+        provider = plugins.provider(settings.spec.provider)(settings.options)
+        clients = {forward: _client(client) for forward, client in settings.clients.items()}
+        for lock in _locks(name, shared=namespace is None):
             stack.enter_context(lock)
+        leave = _nothing
+        if namespace and outside:
+            leave = namespace.leave
+            stack.callback(leave)
+            # Before there is any thread but those that only write lines: a thread stays where it was begun.
+            await namespace.move_in(outside)
         plan = await backend.plan()
         clock, hub, store = BootClock(), Hub(), FileStore(state_directory())
         leases = f"leases-{name}"
@@ -95,11 +110,14 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             exit_check=settings.exit_check is not None,
             watched=True,
         )
-        return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all())
+        return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all(), leave)
 
 
-def backend_of(settings: ProfileSettings) -> TunnelBackend:
-    """The tunnel back end of a profile. Raises Unavailable if the plug-in is broken."""
+def backend_of(settings: ProfileSettings, outside: interfaces.Outside | None = None) -> TunnelBackend:
+    """The tunnel back end of a profile. Raises Unavailable if the plug-in is broken.
+
+    `outside` is where the tunnel's own packets leave, if the profile has a network namespace and we go into it.
+    """
     name, tunnel = settings.spec.name, settings.tunnel
     options = TunnelOptions(
         profile=name,
@@ -113,6 +131,7 @@ def backend_of(settings: ProfileSettings) -> TunnelBackend:
         password=reader(tunnel.password),
         namespace=tunnel.namespace,
         held=settings.spec.lock is not LockMode.OFF,
+        outside=outside,
     )
     return plugins.tunnel(tunnel.type)(options)
 
@@ -122,10 +141,15 @@ def _client(settings: ClientSettings) -> TorrentClient:
     return plugins.client(settings.type)(HttpClient(), options)
 
 
-def _locks(profile: str) -> tuple[InstanceLock, InstanceLock]:
-    """One process for a profile, and one for a network namespace: it has one default route and one packet filter."""
+def _locks(profile: str, *, shared: bool) -> Iterator[InstanceLock]:
+    """One process for a profile, and one for a network namespace: it has one default route and one packet filter.
+
+    What a profile has for itself needs no second lock; `shared`: it runs in the machine's own namespace.
+    """
     directory = make_private(runtime_directory())
-    return InstanceLock(directory, f"profile-{profile}", f"runs the profile {profile}"), alone()
+    yield InstanceLock(directory, f"profile-{profile}", f"runs the profile {profile}")
+    if shared:
+        yield alone()
 
 
 def alone() -> InstanceLock:
@@ -138,3 +162,7 @@ def alone() -> InstanceLock:
 def make_lock() -> Lock:
     """The packet filter and the routes of this network namespace."""
     return Lock(state_directory() / LOCKDOWN)
+
+
+def _nothing() -> str:
+    return ""

@@ -21,6 +21,7 @@ COMMANDS = {
     ),
     "lock": ("vpnpf.cli.lock", "lock", "Let nothing leave this machine, from now on and from boot on."),
     "unlock": ("vpnpf.cli.lock", "unlock", "Give this machine its network back."),
+    "exec": ("vpnpf.cli.exec", "execute", "Run a program in the tunnel's own network namespace."),
     "status": ("vpnpf.cli.status", "status", "Say how a profile that runs stands."),
     "report": ("vpnpf.cli.report", "report", "Write what helps others to help you, without secrets."),
     "providers": ("vpnpf.cli.lists", "providers", "List the port-forwarding providers."),

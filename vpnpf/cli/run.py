@@ -62,6 +62,8 @@ async def _run(profile: str | None, config: Path | None, *, events: bool, verbos
             # Tasks start in the order they were made: the observers hear the engine's first word.
             await asyncio.create_task(prepared.supervisor.run(), name="supervisor")
             await asyncio.gather(*observers)
+            if said := prepared.leave():
+                talk.put(said)
     finally:
         for writer in (data, talk):
             if writer is not None:

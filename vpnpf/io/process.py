@@ -29,6 +29,7 @@ PACKAGES = {
     "nft": "nftables",
     "wg": "wireguard-tools",
     "wireguard-go": "wireguard-go",
+    "nsenter": "util-linux",
     "setpriv": "util-linux",
 }
 

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from hashlib import blake2s
 from pathlib import Path
@@ -30,14 +31,17 @@ _NO_REPLACING = {errno.EBUSY, errno.EXDEV}
 """The file is a mount of its own."""
 
 
-async def resolve(host: str, port: int) -> tuple[str, ...]:
-    """All addresses of a host for UDP, IPv4 first; an address is its own. Raises Transient, Misconfigured."""
+async def resolve(host: str, port: int, enter: Callable[[], None] = lambda: None) -> tuple[str, ...]:
+    """All addresses of a host for UDP, IPv4 first; an address is its own. Raises Transient, Misconfigured.
+
+    `enter` puts the thread that asks into the network namespace to ask from.
+    """
     with contextlib.suppress(ValueError):
         return (str(ipaddress.ip_address(host)),)
     doing = f"looking up {host}"
     try:
         async with asyncio.timeout(_DEADLINE):
-            found = await _ask(host, port)
+            found = await _ask(host, port, enter)
     except TimeoutError:
         raise Transient(doing, f"no answer in {_DEADLINE:g} s", "is this machine online?") from None
     except socket.gaierror as error:
@@ -54,7 +58,7 @@ async def resolve(host: str, port: int) -> tuple[str, ...]:
     return tuple(sorted(addresses, key=lambda address: ":" in address))
 
 
-async def _ask(host: str, port: int) -> list[str]:
+async def _ask(host: str, port: int, enter: Callable[[], None]) -> list[str]:
     """Ask the C library in a thread that nobody waits for: it cannot be interrupted, and must not hold up our end."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[str]] = loop.create_future()
@@ -70,6 +74,7 @@ async def _ask(host: str, port: int) -> list[str]:
     def ask() -> None:
         found, problem = [], None
         try:
+            enter()
             found = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)]
         except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
             problem = error

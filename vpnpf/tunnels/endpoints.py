@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ _MOST = 64
 class Endpoints:
     """Looks a name up; while everything is blocked no resolver is asked, so what was found is kept."""
 
-    def __init__(self, keep: Path) -> None:
+    def __init__(self, keep: Path, enter: Callable[[], None] = lambda: None) -> None:
         self._keep = keep
         """In a directory that only we can write."""
+        self._enter = enter
+        """Puts the thread that asks into the network namespace to ask from."""
 
     async def addresses(self, host: str, port: int) -> tuple[str, ...]:
         """All of them, at least one; those known last if nobody answers. Raises Transient, Misconfigured."""
         try:
-            found = await resolve(host, port)
+            found = await resolve(host, port, self._enter)
         except VpnpfError:
             known = await in_thread(self._known, host)
             if not known:

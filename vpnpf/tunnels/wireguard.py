@@ -44,6 +44,7 @@ from vpnpf.tunnels.addresses import beside, gateway_of
 from vpnpf.tunnels.arp import ArpReplies
 from vpnpf.tunnels.config_file import read_text
 from vpnpf.tunnels.endpoints import Endpoints
+from vpnpf.tunnels.namespace import ProfileNamespace
 from vpnpf.tunnels.rp_filter import ReversePathFilter
 from vpnpf.tunnels.whole import all_of, in_thread, to_the_end, together
 from vpnpf.tunnels.wireguard_device import SOCKETS, Device
@@ -66,17 +67,20 @@ class WireGuard:
         name="WireGuard",
         summary="the provider's WireGuard file, by the kernel or wireguard-go",
         verified="real (wireguard-go)",
+        keys=("config", "namespace"),
     )
 
     def __init__(self, options: TunnelOptions) -> None:
         self._options = options
         self._runtime = Path(options.runtime)
         self._table = 7000 + crc32(options.profile.encode()) % 1000
-        self._device = Device(interface_name(options.profile))
-        self._endpoints = Endpoints(Path(options.state or options.runtime) / "endpoints.json")
+        outside = options.outside
+        self._device = Device(interface_name(options.profile), outside)
+        keep = Path(options.state or options.runtime) / "endpoints.json"
+        self._endpoints = Endpoints(keep, outside.enter) if outside else Endpoints(keep)
         self._rp_filter = ReversePathFilter(self._runtime / "rp_filter")
         self._arp = ArpReplies(self._runtime / "arp_ignore")
-        self._resolver = SystemResolver()
+        self._resolver = ProfileNamespace(options.profile).files if outside else SystemResolver()
         self._clock = BootClock()
         self._configs: dict[int, WireGuardConfig] = {}
         """By server, as they were at the last plan."""

@@ -1,0 +1,120 @@
+"""The kernel's namespaces (namespaces(7)): moving a thread into one, and the way back to the machine's own.
+
+Python has no calls for them before 3.12, so they are the C library's. All of them move the calling thread alone;
+threads and children that it starts afterwards are where it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+CLONE_FS, CLONE_NEWNS, CLONE_NEWNET = 0x200, 0x20000, 0x40000000
+MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_SLAVE = 0x2, 0x4, 0x1000, 0x4000, 0x80000
+MNT_DETACH = 2
+NAMED = Path("/run/netns")
+"""Where `ip netns` keeps namespaces that have a name."""
+OWN = "/proc/thread-self/ns"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def enter(descriptor: int, kind: int) -> None:
+    """Put the calling thread into a namespace (setns(2)). Raises OSError."""
+    _ok(_libc.setns(descriptor, kind))
+
+
+def number(path: str | Path = f"{OWN}/net") -> tuple[int, int]:
+    """What tells one namespace from all others. Raises OSError."""
+    found = Path(path).stat()
+    return found.st_dev, found.st_ino
+
+
+def is_namespace(path: Path) -> bool:
+    """Whether a file stands for a namespace; what a reboot or another mount namespace left is an empty file."""
+    try:
+        return number(path)[0] == number()[0]
+    except OSError:
+        return False
+
+
+def own_mounts() -> None:
+    """Give the calling thread mounts of its own: what it mounts is seen by nobody else, what others mount by it too.
+
+    Raises OSError.
+    """
+    _ok(_libc.unshare(CLONE_NEWNS))
+    _mount("none", "/", "", MS_REC | MS_SLAVE)
+
+
+def lay(source: Path, target: Path) -> None:
+    """Let a file be seen in the place of another, with mounts of our own only (mount(2), MS_BIND). Raises OSError."""
+    _mount(str(source), str(target), "", MS_BIND)
+
+
+def cover(directory: Path) -> None:
+    """Let an empty directory be seen in the place of another, with mounts of our own only. Raises OSError."""
+    _mount("none", str(directory), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=64k")
+
+
+def uncover(path: Path) -> None:
+    """Take away what was mounted on a path, at once for whoever looks there (umount2(2)). Raises OSError."""
+    _ok(_libc.umount2(os.fsencode(path), MNT_DETACH))
+
+
+def members(namespace: tuple[int, int]) -> tuple[int, ...]:
+    """Ids of the processes in a network namespace, our own left out."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                if number(entry / "ns/net") == namespace:
+                    found.append(int(entry.name))
+    return tuple(sorted(found))
+
+
+class Outside:
+    """The namespaces that the thread is in now, to come back to them (`interfaces.Outside`); a context manager."""
+
+    def __init__(self) -> None:
+        self._net = self._mounts = -1
+        self.number = (0, 0)
+
+    def __enter__(self) -> Self:
+        """Raises OSError."""
+        self._net = os.open(f"{OWN}/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._mounts = os.open(f"{OWN}/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        self.number = number()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._net)
+        os.close(self._mounts)
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """Put before a program, it runs outside (nsenter(1)); it keeps its process id."""
+        ours = f"/proc/{os.getpid()}/fd"
+        return ("nsenter", f"--net={ours}/{self._net}", f"--mount={ours}/{self._mounts}")
+
+    def enter(self) -> None:
+        """Put the calling thread outside. Raises OSError."""
+        _ok(_libc.unshare(CLONE_FS))  # the kernel moves nobody who shares root and working directory with others
+        enter(self._mounts, CLONE_NEWNS)
+        enter(self._net, CLONE_NEWNET)
+
+
+def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    _ok(_libc.mount(*map(os.fsencode, (source, target, kind)), ctypes.c_ulong(flags), os.fsencode(data)))
+
+
+def _ok(result: int) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
