@@ -179,7 +179,7 @@ def names(monkeypatch):
     """What looking up says from now on: by name, addresses or an error."""
     said = {}
 
-    async def resolve(host, _port):
+    async def resolve(host, _port, _enter):
         if isinstance(said.get(host, ()), Exception):
             raise said[host]
         return said.get(host, (host,))

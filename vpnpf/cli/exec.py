@@ -50,13 +50,15 @@ class NotStarted(VpnpfError):
 @click.argument("profile")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def execute(profile: str, command: tuple[str, ...], config: Path | None, user: str | None) -> None:
-    """Run COMMAND where there is the tunnel of PROFILE and no other way out: vpnpf exec home -- qbittorrent.
+    """Run a program in the tunnel's own network namespace, where there is no other way out.
 
-    The profile has `namespace = true` in its tunnel, and `vpnpf run` was started for it. Needs root: sudo vpnpf exec.
-    The exit status is the command's; 126 and 127: it could not be started; 69: there is no such namespace.
+    For example: vpnpf exec home -- qbittorrent. The profile has `namespace = true` in its tunnel, and `vpnpf run` was started for it. Needs root: sudo vpnpf exec.
+    The exit status is the program's; 126 and 127: it could not be started; 69: there is no such namespace.
     """
     if not _NAME.fullmatch(profile):
-        raise UsageError(_RUNNING, f"{profile!r} is not the name of a profile", "vpnpf exec [OPTIONS] PROFILE -- COMMAND ...")
+        raise UsageError(
+            _RUNNING, f"{profile!r} is not the name of a profile", "vpnpf exec [OPTIONS] PROFILE -- COMMAND ..."
+        )
     command = command[1:] if command[0] == "--" else command
     if not command or command[0].startswith("-"):
         raise UsageError(_RUNNING, "there is no command", "vpnpf exec [OPTIONS] PROFILE -- COMMAND ...")
