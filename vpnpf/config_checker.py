@@ -15,9 +15,10 @@ from msgspec import structs
 from vpnpf import plugins
 from vpnpf.config_positions import Positions
 from vpnpf.config_schema import ClientTable, ForwardTable, Key, LockTable, PolicyTable, ProfileTable, SecretTable
+from vpnpf.core.networks import is_private
 from vpnpf.errors import Misconfigured, Mistake, Unavailable
 from vpnpf.interfaces import Manifest, Option
-from vpnpf.model import BOTH, ForwardSpec, LockMode, PolicyMode, PortPolicy, PortRange, ProfileSpec, Protocol
+from vpnpf.model import BOTH, Endpoint, ForwardSpec, LockMode, PolicyMode, PortPolicy, PortRange, ProfileSpec, Protocol
 from vpnpf.plugins import Group
 from vpnpf.secrets import Source, reader
 from vpnpf.settings import ClientSettings, Config, ProfileSettings, TunnelSettings
@@ -93,6 +94,7 @@ class Checker:
             table.tunnel.username or "",
             self._secret((*at, "password"), table.tunnel.password),
             table.tunnel.namespace,
+            tuple(self._published((*at, "publish"), table)),
         )
         if kind not in known:
             self._wrong((*at, "type"), f'there is no tunnel type "{kind}"', plugins.nearest(kind, known))
@@ -136,6 +138,27 @@ class Checker:
         elif table.tunnel.namespace and table.lock.mode not in (None, "on"):
             what = "a tunnel with a network namespace of its own has its lock in there, always"
             self._wrong(lock, what, "leave it out")
+
+    def _published(self, at: Key, table: ProfileTable) -> Iterator[Endpoint]:
+        """Ports of this machine that lead into the namespace: for itself or the LAN, never for the internet."""
+        if table.tunnel.publish and not table.tunnel.namespace:
+            self._wrong(at, 'it means something with "namespace = true" only', "add that, or remove the line")
+        for place, text in enumerate(table.tunnel.publish or ()):
+            address, _, port = text.rpartition(":")
+            try:
+                found = ipaddress.ip_address(address.strip("[]") if ":" in address else address)
+                alone = ipaddress.ip_network(found)
+                number = int(port) if port.isascii() and port.isdigit() else 0
+                if "%" in address or not 0 < number <= _LAST_PORT:
+                    raise ValueError
+            except ValueError:
+                self._wrong((*at, place), "it is not an address and a port", "write it as 127.0.0.1:8080 or [::1]:8080")
+                continue
+            if found.is_loopback or is_private(alone):
+                yield Endpoint(str(found), number, Protocol.TCP)
+            else:
+                hint = "take 127.0.0.1, or an address of this machine on the LAN"
+                self._wrong((*at, place), f"{found} is neither the loopback nor a private address", hint)
 
     def _directness(self, at: Key, table: ProfileTable) -> None:
         """See that provider and tunnel are both for a machine without a VPN, or both for one with."""

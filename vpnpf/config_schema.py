@@ -53,6 +53,9 @@ class TunnelTable(Table, frozen=True, kw_only=True):
     username: Annotated[Text | None, said("User at the provider, where the tunnel asks for one.")] = None
     password: Annotated[SecretTable | None, said("Where its password is.")] = None
     namespace: Annotated[bool, said("Give the tunnel a network namespace of its own; see `vpnpf exec`.")] = False
+    publish: Annotated[
+        list[Text] | None, said('With "namespace": ports of this machine that lead into it: "127.0.0.1:8080".')
+    ] = None
 
 
 class PolicyTable(Table, frozen=True, kw_only=True):

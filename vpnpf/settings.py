@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from vpnpf.errors import UsageError
-from vpnpf.model import ProfileSpec
+from vpnpf.model import Endpoint, ProfileSpec
 from vpnpf.plugins import nearest
 from vpnpf.secrets import Source
 
@@ -37,6 +37,8 @@ class TunnelSettings(Struct, frozen=True):
     password: Source | None = None
     namespace: bool = False
     """Whether the tunnel has a network namespace of its own."""
+    publish: tuple[Endpoint, ...] = ()
+    """Where to listen outside for TCP that goes to the same port in there."""
 
 
 class ProfileSettings(Struct, frozen=True):

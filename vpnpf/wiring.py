@@ -24,6 +24,7 @@ from vpnpf.io.exit_check import HttpExitCheck
 from vpnpf.io.http import HttpClient
 from vpnpf.io.netns import Outside
 from vpnpf.io.process import find
+from vpnpf.io.relay import Relay
 from vpnpf.io.sockets import KernelSockets
 from vpnpf.io.udp import TunnelIO
 from vpnpf.leases import from_store
@@ -49,6 +50,8 @@ class Run:
     locks: contextlib.ExitStack
     leave: Callable[[], str]
     """Leaves the tunnel's own network namespace, if it has one; says why that could not be removed, if so."""
+    relays: tuple[Relay, ...]
+    """Into that namespace; whoever runs the engine serves them."""
 
     def __enter__(self) -> Self:
         return self
@@ -79,12 +82,14 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
         clients = {forward: _client(client) for forward, client in settings.clients.items()}
         for lock in _locks(name, shared=namespace is None):
             stack.enter_context(lock)
-        leave = _nothing
+        leave: Callable[[], str] = _nothing
+        relays: tuple[Relay, ...] = ()
         if namespace and outside:
             leave = namespace.leave
             stack.callback(leave)
             # Before there is any thread but those that only write lines: a thread stays where it was begun.
             await namespace.move_in(outside)
+            relays = tuple(stack.enter_context(Relay(place, outside.enter)) for place in settings.tunnel.publish)
         plan = await backend.plan()
         clock, hub, store = BootClock(), Hub(), FileStore(state_directory())
         leases = f"leases-{name}"
@@ -110,7 +115,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             exit_check=settings.exit_check is not None,
             watched=True,
         )
-        return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all(), leave)
+        return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all(), leave, relays)
 
 
 def backend_of(settings: ProfileSettings, outside: interfaces.Outside | None = None) -> TunnelBackend:

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from mock_provider.capture import leak
-from mock_provider.peer import Echo
+from mock_provider.peer import Echo, Peer, Result
 from mock_provider.product import CONFIG, Product, traces, unique_profile
 from mock_provider.provider import ENDPOINT_NAME, MockProvider
 from mock_provider.qbittorrent import QBittorrent
-from mock_provider.topology import EXIT, INTERNET, LAN_HOST, ROUTER, SERVER
+from mock_provider.topology import CLIENT, EXIT, INTERNET, LAN_HOST, ROUTER, SERVER
 from tests.system.namespace_world import Inside, Machine, clean_up, left, program, ready, within, write_config
 from vpnpf.tunnels.wireguard_device import SOCKETS
 
@@ -273,6 +273,36 @@ async def test_profiles_with_namespaces_run_side_by_side(tmp_path):
             assert len(set(tunnels)) == 2
             assert await asyncio.gather(one.stop(), other.stop()) == [0, 0]
     assert not [path for name in names for path in left(name)]
+
+
+async def test_a_port_inside_is_reached_by_a_published_one(provider, machine, profile, config, tmp_path):
+    config.write_text(
+        config.read_text().replace(
+            "namespace = true", f'namespace = true\npublish = ["{CLIENT}:7007", "127.0.0.1:7008"]'
+        )
+    )
+    async with Product(machine, tmp_path, config, profile) as product:
+        await product.until(lambda state: state["tunnel"])
+        async with Echo(within(profile), "0.0.0.0", 7007) as echo:
+            for neighbour, address in ((provider.lab.lan, CLIENT), (machine, CLIENT)):
+                knock = await Peer(neighbour).connect_tcp(address, 7007, send=b"hello")
+                assert knock.data == b"hello"
+            assert {seen.source for seen in echo.seen} == {"127.0.0.1"}
+        # Nobody is there inside: the connection ends.
+        refused = await Peer(machine).connect_tcp("127.0.0.1", 7008, send=b"hello")
+        assert refused.data == b""
+        assert refused.result is not Result.TIMED_OUT
+        assert await product.stop() == 0
+    assert (await Peer(provider.lab.lan).connect_tcp(CLIENT, 7007)).result is Result.REFUSED
+    assert not left(profile)
+
+
+async def test_a_port_that_is_taken_cannot_be_published(machine, profile, config, tmp_path):
+    config.write_text(config.read_text().replace("namespace = true", 'namespace = true\npublish = ["127.0.0.1:7009"]'))
+    async with Echo(machine, "127.0.0.1", 7009), Product(machine, tmp_path, config, profile) as product:
+        assert await product.ended() == 69
+    assert "publishing 127.0.0.1:7009" in product.talk
+    assert not left(profile)
 
 
 async def test_a_run_that_cannot_begin_leaves_no_namespace(provider, machine, profile, config, tmp_path):

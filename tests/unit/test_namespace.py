@@ -8,7 +8,8 @@ import pwd
 import pytest
 
 from vpnpf.cli.exec import environment_for, who
-from vpnpf.errors import Unavailable, UsageError
+from vpnpf.config import parse
+from vpnpf.errors import ConfigError, Unavailable, UsageError
 from vpnpf.io.privileges import Identity
 from vpnpf.tunnels.namespace_files import MARK, Files, asking_inside
 
@@ -90,6 +91,55 @@ def test_a_link_in_the_place_of_the_resolver_is_not_followed(files, tmp_path):
     with pytest.raises(Unavailable):
         files.take(("10.2.0.1",))
     assert (tmp_path / "precious").read_text() == "mine"
+
+
+# -- what is published ----------------------------------------------------------------------------
+
+
+def config(tmp_path, publish, namespace="namespace = true"):
+    (tmp_path / "proton.conf").touch()
+    text = f"""
+[profiles.home]
+provider = "protonvpn"
+forwards.torrent = {{}}
+[profiles.home.tunnel]
+type = "wireguard"
+config = "proton.conf"
+{namespace}
+publish = {publish}
+"""
+    return parse(text, tmp_path / "config.toml")
+
+
+def test_ports_for_this_machine_and_its_lan(tmp_path):
+    tunnel = (
+        config(tmp_path, '["127.0.0.1:8080", "[::1]:8081", "192.168.1.2:80", "[fd00::2]:65535"]').profile("home").tunnel
+    )
+    assert tunnel.namespace
+    assert list(map(str, tunnel.publish)) == ["127.0.0.1:8080", "[::1]:8081", "192.168.1.2:80", "[fd00::2]:65535"]
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["0.0.0.0:80", "[::]:80", "203.0.113.1:80", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "home:80", ":80", "::1:80x",
+     "[fe80::1%eth0]:80", "127.0.0.1:-1", "127.0.0.1:٨٠"],
+)  # fmt: skip
+def test_nothing_for_the_internet(tmp_path, place):
+    with pytest.raises(ConfigError) as raised:
+        config(tmp_path, f'["{place}"]')
+    assert len(raised.value.mistakes) == 1
+    assert "127.0.0.1" in raised.value.mistakes[0].hint
+
+
+def test_publishing_needs_a_namespace(tmp_path):
+    with pytest.raises(ConfigError, match="namespace = true"):
+        config(tmp_path, '["127.0.0.1:8080"]', "")
+
+
+def test_a_machine_without_a_tunnel_has_no_namespace(tmp_path):
+    text = '[profiles.home]\nprovider = "router"\ntunnel = { type = "none", namespace = true }\nforwards.torrent = {}\n'
+    with pytest.raises(ConfigError, match='type "none" has no "namespace"'):
+        parse(text, tmp_path / "config.toml")
 
 
 # -- who ------------------------------------------------------------------------------------------

@@ -59,9 +59,12 @@ async def _run(profile: str | None, config: Path | None, *, events: bool, verbos
             observers.append(_observe("word to systemd", tell_systemd(prepared.hub), talk))
             if data is not None:
                 observers.append(_observe("events", write_events(prepared.hub, prepared.clock, data.put), talk))
+            relays = [_observe(f"relay of {each.place}", each.serve(), talk) for each in prepared.relays]
             # Tasks start in the order they were made: the observers hear the engine's first word.
             await asyncio.create_task(prepared.supervisor.run(), name="supervisor")
             await asyncio.gather(*observers)
+            for relay in relays:
+                relay.cancel()
             if said := prepared.leave():
                 talk.put(said)
     finally:

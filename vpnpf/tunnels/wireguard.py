@@ -67,7 +67,7 @@ class WireGuard:
         name="WireGuard",
         summary="the provider's WireGuard file, by the kernel or wireguard-go",
         verified="real (wireguard-go)",
-        keys=("config", "namespace"),
+        keys=("config", "namespace", "publish"),
     )
 
     def __init__(self, options: TunnelOptions) -> None:

@@ -16,6 +16,7 @@ import socket
 import struct
 import time
 from asyncio.subprocess import Process
+from collections.abc import Callable
 from pathlib import Path
 
 from vpnpf.errors import LeaseLost, Transient
@@ -100,7 +101,7 @@ class Device:
             await ours.wait()
             self._process = None
         elif listener:
-            await in_thread(_end, listener, self._outside.number if self._outside else netns.number())
+            await in_thread(_end, listener, self._home)
         await in_thread(self._remove_socket)
 
     def _prefix(self, program: str) -> tuple[str, ...]:
@@ -109,6 +110,10 @@ class Device:
 
     def _ip(self) -> tuple[str, ...]:
         return self._prefix("ip")
+
+    def _home(self) -> tuple[int, int]:
+        """The network namespace that our processes are in."""
+        return self._outside.number if self._outside else netns.number()
 
     async def _bring_in(self) -> None:
         """The device keeps sending from where it was made."""
@@ -148,8 +153,8 @@ class Device:
         return pid
 
 
-def _end(pid: int, if_in: tuple[int, int] | None = None) -> None:
-    """SIGTERM, then SIGKILL; blocks until it is gone. With `if_in` only a process of that network namespace.
+def _end(pid: int, home: Callable[[], tuple[int, int]] | None = None) -> None:
+    """SIGTERM, then SIGKILL; blocks until it is gone. With `home` only a process of that network namespace.
 
     By a handle, so that no process can be meant that gets the number afterwards.
     """
@@ -158,7 +163,7 @@ def _end(pid: int, if_in: tuple[int, int] | None = None) -> None:
     except ProcessLookupError:
         return
     try:
-        if if_in is not None and not _is_in(pid, if_in):
+        if home is not None and not _is_in(pid, home()):
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
