@@ -95,7 +95,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
         leases = f"leases-{name}"
         workers = Workers(
             backend=backend,
-            firewall=make_lock(),
+            firewall=make_lock(namespace.name if namespace else ""),
             provider=provider,
             provider_io=lambda tunnel: TunnelIO(tunnel, clock),
             clients=clients,
@@ -164,9 +164,9 @@ def alone() -> InstanceLock:
     return InstanceLock(make_private(runtime_directory()), f"namespace-{namespace}", what)
 
 
-def make_lock() -> Lock:
-    """The packet filter and the routes of this network namespace."""
-    return Lock(state_directory() / LOCKDOWN)
+def make_lock(namespace: str = "") -> Lock:
+    """The packet filter and the routes of the network namespace that we are in; one with a name is not the machine's."""
+    return Lock(state_directory() / (f"{LOCKDOWN}-{namespace}" if namespace else LOCKDOWN))
 
 
 def _nothing() -> str:
