@@ -11,6 +11,7 @@ import pwd
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,44 @@ def test_programs_that_run_see_a_resolver_that_changes(profile):
         assert child.stdout.readline().startswith("#")
         ProfileNamespace(profile).files.take(("10.2.0.9",))
         assert "10.2.0.9" in child.communicate("\n")[0]
+
+
+def test_a_file_of_the_machine_that_is_replaced_does_not_show_through(profile, tmp_path):
+    """With a file of its own in /etc, since the machine's resolv.conf is not ours to replace."""
+    machines = Path("/etc", f"{profile}.test")
+    files = ProfileNamespace(profile).files
+    machines.write_text("the machine's\n")
+    (files.directory / machines.name).write_text("the namespace's\n")
+    show = f"import sys\nfor _ in sys.stdin: print(open({str(machines)!r}).read().strip(), flush=True)"
+    try:
+        with (
+            subprocess.Popen(
+                [*VPNPF, "exec", profile, PYTHON, "-c", show], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            ) as child,
+            subprocess.Popen(["ip", "netns", "exec", ProfileNamespace(profile).name, "cat"], stdin=subprocess.PIPE),
+            subprocess.Popen(["nsenter", f"--net={ProfileNamespace(profile).path}", "cat"], stdin=subprocess.PIPE),
+        ):
+
+            def seen():
+                child.stdin.write("?\n")
+                child.stdin.flush()
+                return child.stdout.readline().strip()
+
+            assert seen() == "the namespace's"
+            tmp = machines.with_suffix(".new")
+            tmp.write_text("a new one\n")
+            tmp.replace(machines)
+            assert seen() == "a new one"  # the control: what a DHCP client does
+            engine = f"import os, vpnpf.io.netns as n; n.enter(os.open({str(ProfileNamespace(profile).path)!r}, os.O_RDONLY), n.CLONE_NEWNET)"
+            engine += (
+                f"; from vpnpf.tunnels.namespace import ProfileNamespace as P; P({profile!r}).files.take(('10.2.0.1',))"
+            )
+            subprocess.run([sys.executable, "-c", engine], check=True)
+            assert seen() == "the namespace's"
+            assert machines.read_text() == "a new one\n"
+    finally:
+        machines.unlink()
+        (files.directory / machines.name).unlink()
 
 
 def test_the_exit_status_is_the_commands(profile):

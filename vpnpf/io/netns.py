@@ -28,6 +28,12 @@ def enter(descriptor: int, kind: int) -> None:
     _ok(_libc.setns(descriptor, kind))
 
 
+def enter_mounts(descriptor: int) -> None:
+    """Put the calling thread, one of its own that ends afterwards, into a mount namespace. Raises OSError."""
+    _ok(_libc.unshare(CLONE_FS))  # the kernel moves nobody who shares root and working directory with others
+    enter(descriptor, CLONE_NEWNS)
+
+
 def number(path: str | Path = f"{OWN}/net") -> tuple[int, int]:
     """What tells one namespace from all others. Raises OSError."""
     found = Path(path).stat()
@@ -105,8 +111,7 @@ class Outside:
 
     def enter(self) -> None:
         """Put the calling thread outside. Raises OSError."""
-        _ok(_libc.unshare(CLONE_FS))  # the kernel moves nobody who shares root and working directory with others
-        enter(self._mounts, CLONE_NEWNS)
+        enter_mounts(self._mounts)
         enter(self._net, CLONE_NEWNET)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from vpnpf.errors import Unavailable
 from vpnpf.io import netns
+from vpnpf.tunnels import namespace_mend
 
 ETC = Path("/etc")
 NETNS = Path("/etc/netns")
@@ -36,8 +37,25 @@ class Files:
         self._resolver = self.directory / "resolv.conf"
 
     def take(self, servers: tuple[str, ...]) -> None:
-        """Let programs inside ask these servers. Raises Unavailable."""
+        """Let programs inside ask these servers, those that run too. Raises Unavailable."""
         self._write(self._resolver, MARK + "".join(f"nameserver {server}\n" for server in servers))
+        try:
+            if netns.number() == netns.number(netns.NAMED / self.directory.name):
+                self._mend()
+        except FileNotFoundError:  # there is no such namespace yet
+            return
+        except OSError as error:
+            raise _unavailable(self._resolver, error) from error
+
+    def _mend(self) -> None:
+        for pid, names in namespace_mend.torn(self.directory):
+
+            def lay(names: tuple[str, ...] = names) -> None:
+                for name in names:
+                    netns.lay(self.directory / name, self._target(name))
+
+            with contextlib.suppress(FileNotFoundError):  # it ended meanwhile
+                namespace_mend.within(pid, lay)
 
     def give_back(self) -> None:
         """Let programs inside ask nobody; nothing happens where the files are gone. Raises Unavailable."""
