@@ -164,3 +164,16 @@ class InstanceLock:
     ) -> None:
         # The file stays: removing it would let a third process lock a file that a second one is waiting for.
         os.close(self._descriptor)
+
+
+def holder(directory: Path, name: str) -> int | None:
+    """The process that holds a lock, or None: nobody, or who cannot be said. The lock is not tried: that would be in the way."""
+    path = directory / f"{name}.lock"
+    with contextlib.suppress(OSError, ValueError):
+        pid = int(path.read_text())
+        held = path.stat()
+        for descriptor in Path("/proc", str(pid), "fd").iterdir():
+            with contextlib.suppress(OSError):  # it was closed meanwhile
+                if os.path.samestat(descriptor.stat(), held):
+                    return pid
+    return None

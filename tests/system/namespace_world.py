@@ -38,8 +38,8 @@ class Inside(Host):
         self.profile = profile
 
     def _argv(self, argv, env):
-        extra = ("env", *(f"{key}={value}" for key, value in env.items())) if env else ()
-        return ("env", *VPNPF, "exec", self.profile, "--", *extra, *argv)
+        ours = [f"{key}={value}" for key, value in (env or {}).items()]
+        return ("env", *ours, *VPNPF, "exec", self.profile, "--", *argv)
 
 
 class Program:

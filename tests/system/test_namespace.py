@@ -18,7 +18,7 @@ from mock_provider.product import CONFIG, Product, traces, unique_profile
 from mock_provider.provider import ENDPOINT_NAME, MockProvider
 from mock_provider.qbittorrent import QBittorrent
 from mock_provider.topology import CLIENT, EXIT, INTERNET, LAN_HOST, ROUTER, SERVER
-from tests.system.namespace_world import Inside, Machine, clean_up, left, program, ready, within, write_config
+from tests.system.namespace_world import PYTHON, Inside, Machine, clean_up, left, program, ready, within, write_config
 from vpnpf.tunnels.wireguard_device import SOCKETS
 
 pytestmark = pytest.mark.system
@@ -242,6 +242,30 @@ async def test_connections_and_sockets_inside_outlive_a_daemon_that_is_killed(
     assert not left(profile)
 
 
+async def test_killed_at_any_moment_the_next_run_takes_over(provider, machine, profile, config, tmp_path):
+    before = await traces(machine)
+    async with provider.lab.capture(past_the_tunnel) as leaked:
+        for moment in range(10):
+            async with Product(machine, tmp_path, config, profile) as product:
+                await asyncio.sleep(0.08 + moment * 0.02)  # from before the namespace is made to READY
+                product.signal(signal.SIGKILL)
+        async with Product(machine, tmp_path, config, profile) as product:
+            await product.until(ready)
+            assert await product.stop() == 0
+        assert await leaked.count() == 0
+    assert await traces(machine) == before
+    assert not left(profile)
+
+
+async def test_ipv6_that_is_switched_off_is_so_inside(machine, profile, config, tmp_path):
+    for name in ("all", "default"):
+        machine.sysctl(f"net.ipv6.conf.{name}.disable_ipv6", 1)
+    async with Product(machine, tmp_path, config, profile) as product:
+        await product.until(lambda state: state["tunnel"])
+        assert await within(profile).must(("ip", "-6", "addr")) == ""
+        assert await product.stop() == 0
+
+
 async def test_names_are_asked_for_inside_and_the_servers_outside(provider, profile, tmp_path):
     client = provider.lab.client
     text = provider.client_config(tmp_path / "proton.conf").read_text()
@@ -252,8 +276,10 @@ async def test_names_are_asked_for_inside_and_the_servers_outside(provider, prof
         await product.until(ready)
         assert {query.name for query in provider.isp_dns.log} == {ENDPOINT_NAME}
         assert ENDPOINT_NAME not in [query.name for query in provider.dns.log]
-        enter = ("nsenter", f"--net=/proc/{product.pid}/ns/net", f"--mount=/proc/{product.pid}/ns/mnt")
-        assert (await client.must((*enter, "/usr/bin/python3", "-c", ask))).strip() == INTERNET
+        # This vpnpf has mounts of its own (ip-netns(8)), so only its process leads to the namespace.
+        assert not Inside(profile).path.is_mount()
+        found = await Inside(profile).run((PYTHON, "-c", ask), env={"RUNTIME_DIRECTORY": str(tmp_path / "runtime")})
+        assert (found.stdout.strip(), found.stderr) == (INTERNET, "")
         assert "inside.test" in [query.name for query in provider.dns.log]
         assert "inside.test" not in [query.name for query in provider.isp_dns.log]
         assert await product.stop() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,9 @@ from vpnpf.cli.exec import environment_for, who
 from vpnpf.config import parse
 from vpnpf.errors import ConfigError, Unavailable, UsageError
 from vpnpf.io.privileges import Identity
+from vpnpf.store import InstanceLock, holder
 from vpnpf.tunnels.namespace_files import MARK, Files, asking_inside
+from vpnpf.tunnels.namespace_mend import laid
 
 
 @pytest.mark.parametrize(
@@ -140,6 +143,33 @@ def test_a_machine_without_a_tunnel_has_no_namespace(tmp_path):
     text = '[profiles.home]\nprovider = "router"\ntunnel = { type = "none", namespace = true }\nforwards.torrent = {}\n'
     with pytest.raises(ConfigError, match='type "none" has no "namespace"'):
         parse(text, tmp_path / "config.toml")
+
+
+# -- who runs it -----------------------------------------------------------------------------------
+
+
+def test_the_holder_of_a_lock_is_known_without_trying_it(tmp_path):
+    assert holder(tmp_path, "profile-home") is None
+    with InstanceLock(tmp_path, "profile-home", "runs the profile home"):
+        assert holder(tmp_path, "profile-home") == os.getpid()
+    assert holder(tmp_path, "profile-home") is None
+    (tmp_path / "profile-home.lock").write_text("?")
+    assert holder(tmp_path, "profile-home") is None
+
+
+MOUNTS = """\
+36 35 98:0 / / rw - ext4 /dev/root rw
+37 36 98:0 /etc/netns/vpnpf-home/resolv.conf /etc/resolv.conf rw - ext4 /dev/root rw
+38 36 98:0 /etc/netns/vpnpf-homer/hosts /etc/hosts rw - ext4 /dev/root rw
+39 36 98:0 /netns/vpnpf-home/nsswitch.conf /etc/nsswitch.conf rw master:1 - ext4 /dev/root rw
+40 36 98:0 /etc/netns/vpnpf-home/resolv.conf /etc/netns/vpnpf-home/resolv.conf rw - ext4 /dev/root rw
+cut off
+"""
+
+
+def test_which_files_lie_in_their_places(tmp_path):
+    assert laid(Path("/etc/netns/vpnpf-home"), MOUNTS) == {"resolv.conf", "nsswitch.conf"}
+    assert laid(Path("/etc/netns/vpnpf-work"), MOUNTS) == set()
 
 
 # -- who ------------------------------------------------------------------------------------------

@@ -53,6 +53,9 @@ def describe(profile: ProfileSettings) -> list[str]:
         f"  comes in: {spec.policy.mode}" + (f": {', '.join(allow)}" if spec.policy.mode == "allow-list" else ""),
         f"  lock: {spec.lock}; the LAN stays {'reachable' if spec.lan else 'out of reach'}",
     ]
+    if profile.tunnel.namespace:
+        published = f"; led into it: {', '.join(map(str, profile.tunnel.publish))}" if profile.tunnel.publish else ""
+        lines.append(f"  network namespace: vpnpf-{spec.name}, for `vpnpf exec {spec.name} -- ...`{published}")
     for forward in spec.forwards:
         client = profile.clients.get(forward.name)
         to = f"{client.name} ({client.type} at {client.url})" if client else "announced by events"

@@ -22,6 +22,7 @@ from vpnpf.config import load
 from vpnpf.errors import PermissionDenied, Unavailable, UsageError, VpnpfError
 from vpnpf.io import privileges
 from vpnpf.io.privileges import Identity
+from vpnpf.store import holder, runtime_directory
 from vpnpf.tunnels.namespace import ProfileNamespace
 
 NOT_FOUND, NOT_STARTED = 127, 126
@@ -64,10 +65,7 @@ def execute(profile: str, command: tuple[str, ...], config: Path | None, user: s
         raise UsageError(_RUNNING, "there is no command", "vpnpf exec [OPTIONS] PROFILE -- COMMAND ...")
     privileges.need(privileges.ADMIN, _RUNNING, "entering a network namespace needs root")
     identity = who(user, os.environ)
-    namespace = ProfileNamespace(profile)
-    if not namespace.exists:
-        raise _missing(profile, config)
-    namespace.enter()
+    _namespace(profile, config).enter()
     if [name for _, name in socket.if_nameindex()] == ["lo"]:
         click.echo(f"note: the tunnel of {profile} is not up; until it is, nothing can leave", err=True)
     environment = environment_for(identity, os.environ)
@@ -124,6 +122,16 @@ def environment_for(user: Identity, given: Mapping[str, str]) -> dict[str, str]:
 
 def _identity(entry: pwd.struct_passwd) -> Identity:
     return Identity(entry.pw_uid, entry.pw_gid, entry.pw_name, entry.pw_dir, entry.pw_shell)
+
+
+def _namespace(profile: str, config: Path | None) -> ProfileNamespace:
+    """By its name, or by the process that runs the profile. Raises Unavailable, ConfigError, UsageError."""
+    found = ProfileNamespace(profile)
+    if not found.exists and (runner := holder(runtime_directory(), f"profile-{profile}")):
+        found = ProfileNamespace(profile, runner)
+    if not found.exists:
+        raise _missing(profile, config)
+    return found
 
 
 def _missing(profile: str, config: Path | None) -> VpnpfError:

@@ -25,20 +25,24 @@ _MOST = 5
 
 
 class ProfileNamespace:
-    """The namespace of one profile, found by its name."""
+    """The namespace of one profile, found by its name.
 
-    def __init__(self, profile: str) -> None:
+    `runner` is a process that is in it, to find it where its name cannot be seen: where vpnpf was given mounts of its
+    own, by a container or a unit of systemd.
+    """
+
+    def __init__(self, profile: str, runner: int | None = None) -> None:
         self.name = f"vpnpf-{profile}"
         """As `ip netns` shows it."""
-        self.path = netns.NAMED / self.name
+        self.path = netns.NAMED / self.name if runner is None else Path(f"/proc/{runner}/ns/net")
         self.files = Files(self.name)
         self._outside: Outside | None = None
         self._number = (0, 0)
 
     @property
     def exists(self) -> bool:
-        """Whether it is there."""
-        return netns.is_namespace(self.path)
+        """Whether it is there, and not where we are."""
+        return netns.is_namespace(self.path) and netns.number(self.path) != netns.number()
 
     def check_machine(self) -> None:
         """See that this machine has what `move_in` needs. Raises Unavailable, PermissionDenied."""
