@@ -249,22 +249,14 @@ class TorrentClient(Protocol):
         ...
 
 
-class Outside(Protocol):
-    """The machine's own network namespace, seen from the tunnel's."""
+class Outside(Struct, frozen=True):
+    """The machine's own network namespace, seen from the tunnel's. `number`: its device and inode."""
 
-    @property
-    def number(self) -> tuple[int, int]:
-        """Device and inode: what tells it from all others."""
-        ...
-
-    @property
-    def prefix(self) -> tuple[str, ...]:
-        """Put before a program, it runs there. `prefix[0]` is a bare name, what follows the prefix is not looked up."""
-        ...
-
-    def enter(self) -> None:
-        """Put the calling thread there: one of its own, that ends afterwards. Raises OSError."""
-        ...
+    number: tuple[int, int]
+    prefix: tuple[str, ...]
+    """Put before the path of a program, it runs there; `prefix[0]` is a bare name."""
+    enter: Callable[[], None]
+    """Puts the calling thread there: one of its own, that ends afterwards. Raises OSError."""
 
 
 class TunnelOptions(Struct, frozen=True):

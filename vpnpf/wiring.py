@@ -13,16 +13,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from vpnpf import interfaces, plugins
+from vpnpf import plugins
 from vpnpf.config import load
 from vpnpf.core.state import initial
 from vpnpf.firewall.lock import Lock
 from vpnpf.hub import Hub
-from vpnpf.interfaces import ClientOptions, Clock, TorrentClient, TunnelBackend, TunnelOptions
+from vpnpf.interfaces import ClientOptions, Clock, Outside, TorrentClient, TunnelBackend, TunnelOptions
+from vpnpf.io import netns
 from vpnpf.io.clock import BootClock
 from vpnpf.io.exit_check import HttpExitCheck
 from vpnpf.io.http import HttpClient
-from vpnpf.io.netns import Outside
 from vpnpf.io.process import find
 from vpnpf.io.relay import Relay
 from vpnpf.io.sockets import KernelSockets
@@ -71,7 +71,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
     name = settings.spec.name
     namespace = ProfileNamespace(name) if settings.tunnel.namespace else None
     with contextlib.ExitStack() as stack:
-        outside = stack.enter_context(Outside()) if namespace else None
+        outside = stack.enter_context(netns.outside()) if namespace else None
         backend = backend_of(settings, outside)
         backend.check_config()
         backend.check_machine()
@@ -118,7 +118,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
         return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all(), leave, relays)
 
 
-def backend_of(settings: ProfileSettings, outside: interfaces.Outside | None = None) -> TunnelBackend:
+def backend_of(settings: ProfileSettings, outside: Outside | None = None) -> TunnelBackend:
     """The tunnel back end of a profile. Raises Unavailable if the plug-in is broken.
 
     `outside` is where the tunnel's own packets leave, if the profile has a network namespace and we go into it.

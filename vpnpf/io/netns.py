@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from vpnpf.interfaces import Outside
 
 CLONE_FS, CLONE_NEWNS, CLONE_NEWNET = 0x200, 0x20000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_SLAVE = 0x2, 0x4, 0x1000, 0x4000, 0x80000
@@ -83,36 +84,20 @@ def members(namespace: tuple[int, int]) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-class Outside:
-    """The namespaces that the thread is in now, to come back to them (`interfaces.Outside`); a context manager."""
+@contextlib.contextmanager
+def outside() -> Iterator[Outside]:
+    """The namespaces that the calling thread is in now, to come back to them (nsenter(1), setns(2)). Raises OSError."""
+    with contextlib.ExitStack() as stack:
+        net, mounts = (os.open(f"{OWN}/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("net", "mnt"))
+        stack.callback(os.close, net)
+        stack.callback(os.close, mounts)
 
-    def __init__(self) -> None:
-        self._net = self._mounts = -1
-        self.number = (0, 0)
+        def enter_both() -> None:
+            enter_mounts(mounts)
+            enter(net, CLONE_NEWNET)
 
-    def __enter__(self) -> Self:
-        """Raises OSError."""
-        self._net = os.open(f"{OWN}/net", os.O_RDONLY | os.O_CLOEXEC)
-        self._mounts = os.open(f"{OWN}/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        self.number = number()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self._net)
-        os.close(self._mounts)
-
-    @property
-    def prefix(self) -> tuple[str, ...]:
-        """Put before a program, it runs outside (nsenter(1)); it keeps its process id."""
         ours = f"/proc/{os.getpid()}/fd"
-        return ("nsenter", f"--net={ours}/{self._net}", f"--mount={ours}/{self._mounts}")
-
-    def enter(self) -> None:
-        """Put the calling thread outside. Raises OSError."""
-        enter_mounts(self._mounts)
-        enter(self._net, CLONE_NEWNET)
+        yield Outside(number(), ("nsenter", f"--net={ours}/{net}", f"--mount={ours}/{mounts}"), enter_both)
 
 
 def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
