@@ -19,6 +19,7 @@ from mock_provider.provider import ENDPOINT_NAME, MockProvider
 from mock_provider.qbittorrent import QBittorrent
 from mock_provider.topology import CLIENT, EXIT, INTERNET, LAN_HOST, ROUTER, SERVER
 from tests.system.namespace_world import PYTHON, Inside, Machine, clean_up, left, program, ready, within, write_config
+from vpnpf.tunnels.namespace import ProfileNamespace
 from vpnpf.tunnels.wireguard_device import SOCKETS
 
 pytestmark = pytest.mark.system
@@ -257,6 +258,18 @@ async def test_killed_at_any_moment_the_next_run_takes_over(provider, machine, p
     assert not left(profile)
 
 
+async def test_a_name_that_stands_for_nothing_any_more_is_taken_over(machine, profile, config, tmp_path):
+    stale = ProfileNamespace(profile)
+    stale.path.touch()
+    stale.files.make()
+    stale.files.take(("192.0.2.53",))
+    async with Product(machine, tmp_path, config, profile) as product:
+        await product.until(ready)
+        assert "10.2.0.1" in await Inside(profile).must(("cat", "/etc/resolv.conf"))
+        assert await product.stop() == 0
+    assert not left(profile)
+
+
 async def test_ipv6_that_is_switched_off_is_so_inside(machine, profile, config, tmp_path):
     for name in ("all", "default"):
         machine.sysctl(f"net.ipv6.conf.{name}.disable_ipv6", 1)
@@ -270,7 +283,7 @@ async def test_names_are_asked_for_inside_and_the_servers_outside(provider, prof
     client = provider.lab.client
     text = provider.client_config(tmp_path / "proton.conf").read_text()
     (tmp_path / "proton.conf").write_text(text.replace(f"{SERVER}:", f"{ENDPOINT_NAME}:"))
-    config = write_config(tmp_path, profile)
+    config = write_config(tmp_path, profile, rest='exit_check = "http://exit.test/"')
     ask = "import socket; print(socket.gethostbyname('inside.test'))"
     async with Product(client, tmp_path, config, profile) as product:
         await product.until(ready)
@@ -280,8 +293,9 @@ async def test_names_are_asked_for_inside_and_the_servers_outside(provider, prof
         assert not Inside(profile).path.is_mount()
         found = await Inside(profile).run((PYTHON, "-c", ask), env={"RUNTIME_DIRECTORY": str(tmp_path / "runtime")})
         assert (found.stdout.strip(), found.stderr) == (INTERNET, "")
+        await product.until(lambda _: "exit.test" in [query.name for query in provider.dns.log])
         assert "inside.test" in [query.name for query in provider.dns.log]
-        assert "inside.test" not in [query.name for query in provider.isp_dns.log]
+        assert {query.name for query in provider.isp_dns.log} == {ENDPOINT_NAME}
         assert await product.stop() == 0
 
 
