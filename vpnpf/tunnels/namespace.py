@@ -108,6 +108,8 @@ class ProfileNamespace:
             return (
                 f"the network namespace {self.name} stays, without a way out, since programs run in it: {named}{more}"
             )
+        if not os.access(self.path.parent, os.W_OK):  # it was made for us, and stays
+            return ""
         try:
             netns.uncover(self.path)
             self.path.unlink()
