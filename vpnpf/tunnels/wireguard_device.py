@@ -17,11 +17,13 @@ import struct
 import time
 from asyncio.subprocess import Process
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from vpnpf.errors import LeaseLost, Transient
 from vpnpf.interfaces import Outside
 from vpnpf.io import netns, process
+from vpnpf.tunnels import outside
 from vpnpf.tunnels.whole import in_thread
 
 SOCKETS = Path("/var/run/wireguard")
@@ -36,30 +38,30 @@ _LOOKING = "looking at the tunnel"
 class Device:
     """One device with one peer. Also finds and removes what a killed process of ours left under this name."""
 
-    def __init__(self, name: str, outside: Outside | None = None) -> None:
+    def __init__(self, name: str, there: Outside | None = None) -> None:
         self.name = name
-        self._outside = outside
+        self._outside = there
         """Where its own packets leave, if that is not here."""
         self._process: Process | None = None
         self._socket = SOCKETS / f"{name}.sock"
 
     async def create(self) -> str:
         """Make the device; say by what. Raises Transient, Unavailable; then `remove` cleans up."""
-        made = await process.run((*self._ip(), "link", "add", self.name, "type", "wireguard"))
+        made = await process.run((*outside.at(self._outside, "ip"), "link", "add", self.name, "type", "wireguard"))
         if made.status == 0:
-            await self._bring_in()
+            await outside.bring_in(self._outside, self.name)
             return "wireguard (kernel)"
         if (other := self._listener()) is not None:
             hint = "is a profile of this name running in another container or network namespace? Rename this one"
             raise Transient(_DOING, f"process {other} has the socket of the device {self.name}", hint)
-        self._process = await process.spawn((*self._prefix(_PROGRAM), self.name), _FOREGROUND)
+        self._process = await process.spawn((*outside.at(self._outside, _PROGRAM), self.name), _FOREGROUND)
         until = time.monotonic() + _START
         while self._listener() != self._process.pid:
             if self._process.returncode is not None or time.monotonic() > until:
                 hint = "is /dev/net/tun usable, and is no other program using this device?"
                 raise Transient(_DOING, f"the device {self.name} does not come up", hint)
             await asyncio.sleep(0.005)
-        await self._bring_in()
+        await outside.bring_in(self._outside, self.name)
         return _PROGRAM
 
     async def configure(self, text: str) -> None:
@@ -91,9 +93,7 @@ class Device:
     async def remove(self) -> None:
         """Take it away, whoever made it. Nothing happens if there is none. Raises Transient, Unavailable."""
         listener = self._listener()
-        await process.run(("ip", "link", "del", self.name))
-        if self._outside:  # a run that was killed may not have brought it in yet
-            await process.run((*self._ip(), "link", "del", self.name))
+        await outside.delete(self._outside, self.name)
         ours = self._process
         if ours is not None:
             if ours.returncode is None:
@@ -101,25 +101,8 @@ class Device:
             await ours.wait()
             self._process = None
         elif listener:
-            await in_thread(_end, listener, self._home)
+            await in_thread(_end, listener, partial(outside.home, self._outside))
         await in_thread(self._remove_socket)
-
-    def _prefix(self, program: str) -> tuple[str, ...]:
-        """A program so that it runs where the device's own packets leave."""
-        return (*self._outside.prefix, process.find(program)) if self._outside else (program,)
-
-    def _ip(self) -> tuple[str, ...]:
-        return self._prefix("ip")
-
-    def _home(self) -> tuple[int, int]:
-        """The network namespace that our processes are in."""
-        return self._outside.number if self._outside else netns.number()
-
-    async def _bring_in(self) -> None:
-        """The device keeps sending from where it was made."""
-        if self._outside:
-            argv = (*self._ip(), "link", "set", self.name, "netns", str(os.getpid()))
-            await process.must(argv, doing="moving the tunnel's device into its network namespace")
 
     async def _show(self, what: str) -> list[str]:
         """What `wg` says of the peer, without its key."""
