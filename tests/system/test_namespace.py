@@ -19,6 +19,8 @@ from mock_provider.provider import ENDPOINT_NAME, MockProvider
 from mock_provider.qbittorrent import QBittorrent
 from mock_provider.topology import CLIENT, EXIT, INTERNET, LAN_HOST, ROUTER, SERVER
 from tests.system.namespace_world import PYTHON, Inside, Machine, clean_up, left, program, ready, within, write_config
+from vpnpf.io import netns
+from vpnpf.tunnels import uplink
 from vpnpf.tunnels.namespace import ProfileNamespace
 from vpnpf.tunnels.wireguard_device import SOCKETS
 
@@ -268,6 +270,17 @@ async def test_a_name_that_stands_for_nothing_any_more_is_taken_over(machine, pr
         assert "10.2.0.1" in await Inside(profile).must(("cat", "/etc/resolv.conf"))
         assert await product.stop() == 0
     assert not left(profile)
+
+
+async def test_the_way_out_is_looked_for_outside(provider, machine):
+    """With a namespace of our own for this thread, as the engine has it: in there is no way to any server."""
+    with machine.inside(), netns.outside() as outside, provider.lab.lan.inside():
+        assert await uplink.is_down("198.18.0.1", 0) == ""
+        await provider.lab.lan.must(("ip", "route", "del", "default"))
+        assert await uplink.is_down(SERVER, 0) != ""
+        assert await uplink.is_down(SERVER, 0, outside) == ""
+        await machine.must(("ip", "link", "set", "eth0", "down"))
+        assert await uplink.is_down(SERVER, 0, outside) != ""
 
 
 async def test_ipv6_that_is_switched_off_is_so_inside(machine, profile, config, tmp_path):

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from vpnpf.interfaces import Outside
 from vpnpf.io import process
+from vpnpf.tunnels.outside import at
 
 
-async def is_down(address: str, mark: int) -> str:
-    """Say in a few words why nothing can get from here to a server's address; empty: something can. Raises Unavailable."""
+async def is_down(address: str, mark: int, outside: Outside | None = None) -> str:
+    """Say in a few words why nothing can get from here to a server's address; empty: something can. Raises Unavailable.
+
+    "Here" is where the tunnel's own packets leave.
+    """
+    ip = at(outside, "ip")
     family = "-6" if ":" in address else "-4"
-    done = await process.run(("ip", "-j", family, "route", "get", address, "mark", f"{mark:#x}"))
+    done = await process.run((*ip, "-j", family, "route", "get", address, "mark", f"{mark:#x}"))
     device = device_of(done.stdout) if done.status == 0 else ""
     if not device:
         return "this machine has no route to it"
-    shown = await process.run(("ip", "-j", "link", "show", "dev", device))
+    shown = await process.run((*ip, "-j", "link", "show", "dev", device))
     return "" if carries(shown.stdout) else f"the link {device} is down"
 
 

@@ -254,7 +254,7 @@ class WireGuard:
 
     async def _no_answer(self, plan: TunnelPlan, patience: float) -> NoAnswer:
         doing = f"shaking hands with {plan.endpoint}"
-        if why := await uplink.is_down(plan.endpoint.address, plan.mark):
+        if why := await uplink.is_down(plan.endpoint.address, plan.mark, self._options.outside):
             return Offline(doing, why, "plug the cable in, or join the network; it goes on by itself then")
         return NoAnswer(
             doing,
