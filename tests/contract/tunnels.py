@@ -147,6 +147,12 @@ class TunnelFixtures:
     backend: ClassVar[type]
     patience: ClassVar[str]
     """"module:NAME" of the seconds that `up` waits for the far side."""
+    far_side: ClassVar[str] = "wireguard"
+    """What the mock provider's servers run."""
+    account: ClassVar[dict[str, Any]] = {}
+    """What TunnelOptions has beside the files."""
+    outlives: ClassVar[bool] = True
+    """Whether the tunnel goes on when the back end's process is killed; else everything is caught."""
 
     def write_config(self, provider, directory):
         """Write the provider's file; returns its path."""
@@ -169,7 +175,8 @@ class TunnelFixtures:
         """Makes a process with the back end: remote(lan=False, wrap=..., settings=..., more=(another file,))."""
 
         def make(*, lan=True, wrap=(), settings=None, profile=profile, config=config, more=()):
-            options = TunnelOptions(profile, (str(config), *map(str, more)), str(tmp_path / f"run-{profile}"), lan=lan)
+            files = (str(config), *map(str, more))
+            options = TunnelOptions(profile, files, str(tmp_path / f"run-{profile}"), lan=lan, **self.account)
             return Remote(host, self.backend, options, settings or {}, wrap)
 
         return make
@@ -246,11 +253,11 @@ class TunnelSuite(TunnelFixtures):
     # -- the LAN, and DNS ----------------------------------------------------------------------------
 
     async def test_the_lan_stays_reachable_only_if_wanted(self, tmp_path, profile):
-        async with MockProvider(lan_host=True) as provider:
+        async with MockProvider(lan_host=True, tunnel=self.far_side) as provider:
             host = provider.lab.client
             config = self.write_config(provider, tmp_path)
             for lan in (True, False):
-                options = TunnelOptions(profile, (str(config),), str(tmp_path / "run"), lan=lan)
+                options = TunnelOptions(profile, (str(config),), str(tmp_path / "run"), lan=lan, **self.account)
                 async with (
                     Remote(host, self.backend, options, {}) as backend,
                     Echo(provider.lab.lan, LAN_HOST, PORT) as lan4,
@@ -304,12 +311,15 @@ class TunnelSuite(TunnelFixtures):
         await tunnel.down()
         assert await traces(host) == before
 
-    async def test_after_kill_9_the_tunnel_lives_on_and_the_next_process_undoes_it(self, provider, host, remote):
+    async def test_after_kill_9_nothing_leaks_and_the_next_process_undoes_it(self, provider, host, remote):
         before = await traces(host)
         async with remote() as killed:
             await killed.come_up()
             await killed.kill()
-        assert await source_seen(provider) == EXIT
+        async with provider.lab.capture(leak()) as leaked:
+            seen = await source_seen(provider, deadline=2.0 if self.outlives else SHORT)
+            assert seen == (EXIT if self.outlives else None)
+            assert await leaked.count() == 0
         async with remote() as backend:
             await backend.down()
             assert await traces(host) == before

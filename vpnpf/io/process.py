@@ -84,17 +84,29 @@ async def must(argv: Sequence[str], *, doing: str, stdin: str = "", deadline: fl
     return done.stdout
 
 
-async def spawn(argv: Sequence[str], env: Mapping[str, str] | None = None) -> subprocess.Process:
-    """Start a program that goes on, also after our end. `argv[0]` is looked up by `find`; no pipes.
+async def spawn(
+    argv: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    *,
+    stdin: int = subprocess.DEVNULL,
+    output: int = subprocess.DEVNULL,
+    keep: Sequence[int] = (),
+) -> subprocess.Process:
+    """Start a program that goes on, also after our end. `argv[0]` is looked up by `find`; no pipes unless asked for.
 
-    `env` is added to the cleared environment. Raises Unavailable if it is not installed, Transient if it cannot
-    be started.
+    `env` is added to the cleared environment; descriptors in `keep` are open there too, under the same numbers.
+    Raises Unavailable if it is not installed, Transient if it cannot be started.
     """
-    return await _start(argv, stdin=subprocess.DEVNULL, output=subprocess.DEVNULL, env=env)
+    return await _start(argv, stdin=stdin, output=output, env=env, keep=keep)
 
 
 async def _start(
-    argv: Sequence[str], *, stdin: int, output: int, env: Mapping[str, str] | None = None
+    argv: Sequence[str],
+    *,
+    stdin: int,
+    output: int,
+    env: Mapping[str, str] | None = None,
+    keep: Sequence[int] = (),
 ) -> subprocess.Process:
     path = find(argv[0])
     try:
@@ -107,6 +119,7 @@ async def _start(
             env={**ENVIRONMENT, **(env or {})},
             cwd="/",
             start_new_session=True,
+            pass_fds=keep,
         )
     except OSError as error:  # no more processes, memory or descriptors, or no program after all
         raise Transient(f"starting {path}", error.strerror or str(error)) from error

@@ -13,15 +13,27 @@ TUN = Path("/dev/net/tun")
 MODULES = Path("/lib/modules")
 _TUN_NUMBER = (10, 200)
 """Documentation/admin-guide/devices.txt of the kernel."""
-_CAP_NET_ADMIN = 12
+_CAP_SETPCAP, _CAP_NET_ADMIN = 8, 12
 
 
 def need_the_privilege() -> None:
     """See that we may change the network. Raises PermissionDenied."""
+    if not _has(_CAP_NET_ADMIN):
+        hint = "run it with sudo, or as a service with the capability CAP_NET_ADMIN (docs/systemd.md)"
+        raise PermissionDenied("starting", "changing the network needs root", hint)
+
+
+def may_bound() -> bool:
+    """Whether we may take privileges away from what we start."""
+    return _has(_CAP_SETPCAP)
+
+
+def _has(capability: int) -> bool:
+    """Whether a capability is in force; yes where the kernel does not say."""
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:") and not int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1:
-            hint = "run it with sudo, or as a service with the capability CAP_NET_ADMIN (docs/systemd.md)"
-            raise PermissionDenied("starting", "changing the network needs root", hint)
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> capability & 1)
+    return True
 
 
 def need_tun(path: Path = TUN) -> None:

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import select
-import signal
 import socket
 import struct
 import time
 from asyncio.subprocess import Process
+from functools import partial
 from pathlib import Path
 
 from vpnpf.errors import LeaseLost, Transient
 from vpnpf.io import process
+from vpnpf.tunnels.ending import end
 from vpnpf.tunnels.whole import in_thread
 
 SOCKETS = Path("/var/run/wireguard")
@@ -89,11 +88,11 @@ class Device:
         ours = self._process
         if ours is not None:
             if ours.returncode is None:
-                await in_thread(_end, ours.pid)
+                await in_thread(end, ours.pid, _END)
             await ours.wait()
             self._process = None
         elif listener:
-            await in_thread(_end, listener, True)
+            await in_thread(partial(end, listener, _END, if_here=True))
         await in_thread(self._remove_socket)
 
     async def _show(self, what: str) -> list[str]:
@@ -126,34 +125,3 @@ class Device:
             credentials = control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         pid: int = struct.unpack("3i", credentials)[0]
         return pid
-
-
-def _end(pid: int, if_here: bool = False) -> None:
-    """SIGTERM, then SIGKILL; blocks until it is gone. With `if_here` only a process of this network namespace.
-
-    By a handle, so that no process can be meant that gets the number afterwards.
-    """
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        if if_here and not _here(pid):
-            return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(handle, number)
-            poll = select.poll()
-            poll.register(handle, select.POLLIN)
-            if poll.poll(_END * 1000):
-                return
-    finally:
-        os.close(handle)
-
-
-def _here(pid: int) -> bool:
-    try:
-        theirs, ours = (Path("/proc", who, "ns/net").stat().st_ino for who in (str(pid), "thread-self"))
-    except OSError:
-        return False
-    return theirs == ours

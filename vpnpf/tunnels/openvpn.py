@@ -1,0 +1,247 @@
+"""OpenVPN: the provider's file is read, written anew and given to `openvpn`, which never sees the original.
+
+openvpn makes the encrypted connection and nothing else. Device, addresses, routes and resolver are ours, as with
+WireGuard, and stand before it runs: what the server pushes is looked at and taken over, or not. It runs with
+CAP_NET_ADMIN alone, and lives no longer than we do; the rules and routes do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections import defaultdict
+from pathlib import Path
+from typing import ClassVar
+from zlib import crc32
+
+from msgspec.structs import replace
+
+from vpnpf.api import (
+    Endpoint,
+    LeaseLost,
+    Manifest,
+    Misconfigured,
+    Transient,
+    Tunnel,
+    TunnelHealth,
+    TunnelOptions,
+    TunnelPlan,
+    Unavailable,
+)
+from vpnpf.errors import ConfigError, Mistake, VpnpfError
+from vpnpf.io import process
+from vpnpf.io.clock import BootClock
+from vpnpf.io.lan import KernelLinks
+from vpnpf.io.resolver import SystemResolver
+from vpnpf.protocol.openvpn_config import OpenVpnConfig, Remote, parse, render
+from vpnpf.protocol.openvpn_push import Pushed
+from vpnpf.tunnels import prerequisites, routing
+from vpnpf.tunnels.config_file import read_bytes
+from vpnpf.tunnels.endpoints import Endpoints
+from vpnpf.tunnels.openvpn_plan import MTU, completed
+from vpnpf.tunnels.openvpn_process import PROGRAM, Launcher
+from vpnpf.tunnels.openvpn_session import Login, Session
+from vpnpf.tunnels.rp_filter import ReversePathFilter
+from vpnpf.tunnels.whole import all_of, in_thread, to_the_end
+from vpnpf.tunnels.wireguard import interface_name
+
+PATIENCE = 15.0
+"""Seconds for the first connection; TLS repeats what was lost after 2 and 4 s."""
+REKEY_PATIENCE = 10.0
+"""Seconds for a new one in place."""
+LOGIN_AGAIN = 60.0
+"""Seconds until a login is tried again that was refused and had been good before: a session of ours may still count."""
+_NOBODY = "192.0.0.8/32"
+"""The device's address until the server gives one: the IPv4 dummy address (RFC 7600). Without an address there could be
+no way through the device, and with none a reverse path filter drops the server's answers."""
+_NO_LOGIN = "set username and password in the profile's tunnel"
+
+
+class OpenVpnTunnel:
+    """`type = "openvpn"`."""
+
+    manifest: ClassVar[Manifest] = Manifest(
+        id="openvpn",
+        name="OpenVPN",
+        summary="the provider's OpenVPN file over UDP or TCP, by openvpn 2.5 or newer",
+        verified="real (openvpn 2.6)",
+        keys=("config", "username", "password"),
+    )
+
+    def __init__(self, options: TunnelOptions) -> None:
+        self._options = options
+        self._runtime = Path(options.runtime)
+        self._table = 7000 + crc32(options.profile.encode()) % 1000
+        self._interface = interface_name(options.profile)
+        self._endpoints = Endpoints(self._runtime / "endpoints.json")
+        self._rp_filter = ReversePathFilter(self._runtime / "rp_filter")
+        self._resolver = SystemResolver()
+        self._launcher = Launcher(self._runtime)
+        self._clock = BootClock()
+        self._chosen: dict[int, tuple[OpenVpnConfig, Remote]] = {}
+        """By server: the file and the remote of it, as they were at the last plan."""
+        self._failures: dict[int, int] = defaultdict(int)
+        """By server, tries to come up that failed, ever: the remote that worked last is the one to begin with."""
+        self._session: Session | None = None
+        self._welcome: set[int] = set()
+        """Servers at which the login was good."""
+
+    def check_config(self) -> None:
+        """Read the provider's files. Raises ConfigError with every mistake."""
+        mistakes: list[Mistake] = []
+        for path in self._options.configs:
+            try:
+                config = parse(read_bytes(path), path)
+            except ConfigError as error:
+                mistakes += error.mistakes
+            else:
+                if config.needs_password and not self._options.username:
+                    mistakes.append(Mistake(path, "its server asks for a user name and a password", _NO_LOGIN))
+        if mistakes:
+            raise ConfigError(tuple(mistakes))
+
+    def check_machine(self) -> None:
+        """See that this machine has what `up` needs. Raises Unavailable or PermissionDenied."""
+        for program in ("ip", PROGRAM, "setpriv"):
+            process.find(program)
+        prerequisites.need_the_privilege()
+        prerequisites.need_tun()
+
+    async def plan(self, server: int = 0) -> TunnelPlan:
+        """Read a server's file and look one of its remotes up. Raises ConfigError, Transient, Misconfigured.
+
+        The addresses in the tunnel are not known before the server says them: what `up` returns has them.
+        """
+        path = self._options.configs[server]
+        config = parse(await in_thread(read_bytes, path), path)
+        # After a failure the next remote has its turn, and after the last one the next address of each.
+        number, remotes = self._failures[server], config.remotes
+        # The same one at each start, or the ports held there would be lost.
+        first = crc32(self._options.profile.encode()) if config.remote_random else 0
+        remote = remotes[(first + number) % len(remotes)]
+        addresses = await self._endpoints.addresses(remote.host, remote.port)
+        address = addresses[number // len(remotes) % len(addresses)]
+        self._chosen[server] = config, remote
+        return TunnelPlan(
+            interface=self._interface,
+            endpoint=Endpoint(address, remote.port, remote.protocol),
+            addresses=(),
+            mark=0x7670_0000 | self._table,
+            table=self._table,
+            mtu=config.mtu or MTU,
+            lan=await KernelLinks().prefixes(self._interface) if self._options.lan else (),
+            notes=config.notes,
+            server=server,
+            identity=config.identity(remote),
+        )
+
+    async def up(self, plan: TunnelPlan) -> Tunnel:
+        """Bring it up and wait for the connection. Raises Failure; then nothing is left."""
+        if plan.server not in self._chosen:
+            await self.plan(plan.server)
+        config, remote = self._chosen[plan.server]
+        if config.identity(remote) != plan.identity:
+            raise Transient("reading the tunnel's file", "it holds another key or server than at the last plan")
+        self._failures[plan.server] += 1
+        await self.down()
+        try:
+            await self._make_device()
+            await in_thread(self._rp_filter.loosen)
+            # Everything but the marked packets and the LAN leads into it from now on, and is lost there for the moment.
+            await routing.set_up(replace(plan, addresses=(_NOBODY,)))
+            program, connection = await self._launcher.start(plan, render(config, plan.endpoint))
+            self._session = Session(program, connection, plan.endpoint, self._login, self._clock)
+            whole = completed(plan, await self._connected(self._session, plan.server))
+            await routing.heal(whole)
+            away = ("ip", "addr", "del", _NOBODY, "dev", self._interface)
+            await process.must(away, doing="setting the tunnel's addresses")
+            if whole.dns:
+                await in_thread(self._resolver.take, whole.dns)
+        except BaseException:
+            # What went wrong first is told; what cannot be undone is tried again by the next `up` or `down`, and told then.
+            with contextlib.suppress(VpnpfError):
+                await self.down()
+            raise
+        self._failures[plan.server] -= 1
+        self._welcome.add(plan.server)
+        return Tunnel(whole, "openvpn", whole.gateway or "")
+
+    async def check(self, tunnel: Tunnel) -> TunnelHealth:
+        """One look. Raises LeaseLost if device or program is gone, Transient if it cannot be looked at."""
+        session = self._running(tunnel)
+        health = await session.health()
+        await routing.heal(tunnel.plan)
+        with contextlib.suppress(Unavailable):
+            await in_thread(self._rp_filter.loosen)
+        if tunnel.plan.dns:
+            with contextlib.suppress(Unavailable):
+                await in_thread(self._resolver.take, tunnel.plan.dns)
+        return health
+
+    async def rekey(self, tunnel: Tunnel) -> TunnelHealth:
+        """Connect anew in place: device, addresses, routes and sockets stay. Raises NoAnswer, LeaseLost, Transient.
+
+        If openvpn does so already, that is waited for. LeaseLost also if the server gives other addresses than before.
+        """
+        session = self._running(tunnel)
+        pushed = await session.connect_anew(REKEY_PATIENCE)
+        whole = completed(tunnel.plan, pushed)
+        if (whole.addresses, whole.gateway) != (tunnel.plan.addresses, tunnel.plan.gateway):
+            raise LeaseLost(
+                f"connecting anew to {tunnel.plan.endpoint}", "the server gives another address than before"
+            )
+        return await self.check(tunnel)
+
+    async def watch(self, tunnel: Tunnel) -> str:
+        """Wait until there is something to look at; say what. Raises LeaseLost if the tunnel is gone already."""
+        return await self._running(tunnel).trouble()
+
+    async def down(self) -> None:
+        """Undo all of `up`, to the end though cancelled. Raises what could not be undone, after all the rest was."""
+        await to_the_end(
+            all_of(
+                self._end,
+                self._launcher.end_leftover,
+                lambda: routing.clear(self._interface, self._table),
+                lambda: process.run(("ip", "link", "del", self._interface)),
+                lambda: in_thread(self._rp_filter.restore),
+                lambda: in_thread(self._resolver.give_back),
+            )
+        )
+
+    async def _end(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _make_device(self) -> None:
+        """A device that stays while openvpn comes and goes."""
+        doing = f"making the device {self._interface}"
+        await process.must(("ip", "tuntap", "add", "dev", self._interface, "mode", "tun"), doing=doing)
+
+    async def _connected(self, session: Session, server: int) -> Pushed:
+        try:
+            return await session.connected(PATIENCE)
+        except Misconfigured as error:
+            if server not in self._welcome:
+                raise
+            hint = "the login was good before: is the account in use elsewhere, or over the number of its sessions?"
+            raise Transient(error.doing, error.cause, hint, LOGIN_AGAIN) from error
+
+    async def _login(self) -> Login:
+        """Read when asked for. Raises Misconfigured."""
+        password = await in_thread(self._options.password)
+        if not self._options.username or not password:
+            raise Misconfigured("logging in", "there is no user name or no password", _NO_LOGIN)
+        return Login(self._options.username, password)
+
+    def _running(self, tunnel: Tunnel) -> Session:
+        """The session of a tunnel that is up. Raises LeaseLost."""
+        doing = f"looking at the device {tunnel.interface}"
+        if self._session is None:
+            raise LeaseLost(doing, "the tunnel is not up")
+        try:
+            socket.if_nametoindex(tunnel.interface)
+        except OSError:
+            raise LeaseLost(doing, "it is gone") from None
+        return self._session

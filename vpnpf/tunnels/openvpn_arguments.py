@@ -1,0 +1,76 @@
+"""What `openvpn` (2.5 or newer) is told on its command line, after the file that was made for it. Pure.
+
+Whatever stands later wins over what stands before, so the file can undo none of this, and `script-security 0` is last.
+Nothing of the file and nothing secret is among it: other users see a command line.
+"""
+
+from __future__ import annotations
+
+from vpnpf.model import Protocol, TunnelPlan
+
+PING = 5
+"""Seconds between our pings, so that the server knows that we live and a router on the way remembers us."""
+PING_RESTART = 120
+"""Seconds of silence after which OpenVPN connects anew by itself: its own default. We look closer (openvpn_session.py)."""
+CONNECT_TIMEOUT = 30
+"""Seconds for a TCP connection, and for the first answer of a server; the first time we have less patience ourselves."""
+CLEARANCE = ("setpriv", "--pdeathsig", "TERM", "--no-new-privs", "--inh-caps=-all")
+"""What runs before it: it ends with us."""
+BOUNDED = "--bounding-set=-all,+net_admin"
+"""It keeps what it needs for the mark and the device, although it is root."""
+_ACCEPTED = (
+    "ifconfig ",
+    "ifconfig-ipv6 ",
+    "route-gateway ",
+    "topology ",
+    "tun-mtu ",
+    # How packets are made: without these the two ends would not understand each other.
+    "peer-id ",
+    "cipher ",
+    "protocol-flags ",
+    "key-derivation ",
+    "comp-lzo no",
+    "compress stub",
+)
+"""What a server may push, as beginnings of options; the rest is ignored: routes, resolvers, timers, exits, tokens."""
+
+
+def arguments(program: str, plan: TunnelPlan, management: str, *, bounded: bool) -> tuple[str, ...]:
+    """All of a command; `program` is openvpn's absolute path, `management` the socket that it shall connect to.
+
+    `bounded` if we may take privileges away (CAP_SETPCAP).
+    """
+    prefix = (*CLEARANCE, BOUNDED) if bounded else CLEARANCE
+    options = [
+        ("config", "stdin"),
+        # Unknown to 2.5.
+        ("ignore-unknown-option", "disable-dco", "allow-compression"),
+        ("dev", plan.interface),
+        ("dev-type", "tun"),
+        ("disable-dco",),
+        ("allow-compression", "no"),
+        ("management", management, "unix"),
+        ("management-client",),
+        ("management-hold",),
+        ("management-query-passwords",),
+        ("auth-nocache",),
+        ("auth-retry", "none"),
+        ("mark", str(plan.mark)),
+        ("route-noexec",),
+        ("ifconfig-noexec",),
+        ("persist-tun",),
+        ("persist-key",),
+        ("connect-timeout", str(CONNECT_TIMEOUT)),
+        ("ping", str(PING)),
+        ("ping-restart", str(PING_RESTART)),
+        ("verb", "3"),
+        ("suppress-timestamps",),
+        *(("pull-filter", "accept", start) for start in _ACCEPTED),
+        ("pull-filter", "ignore", ""),
+    ]
+    if plan.endpoint.protocol is Protocol.UDP:
+        # So that the server forgets us at once: providers count sessions.
+        options.append(("explicit-exit-notify", "1"))
+    options.append(("script-security", "0"))
+    words = [word for name, *values in options for word in (f"--{name}", *values)]
+    return (*prefix, "--", program, *words)
