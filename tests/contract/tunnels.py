@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import re
 import signal
+import socket
 import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
@@ -154,6 +155,10 @@ class TunnelFixtures:
     outlives: ClassVar[bool] = True
     """Whether the tunnel goes on when the back end's process is killed; else everything is caught."""
 
+    def leak(self):
+        """What is a leak: everything but the tunnel's own packets."""
+        return leak(transport=socket.IPPROTO_TCP if self.far_side.endswith("-tcp") else socket.IPPROTO_UDP)
+
     def write_config(self, provider, directory):
         """Write the provider's file; returns its path."""
         raise NotImplementedError
@@ -193,7 +198,7 @@ class TunnelSuite(TunnelFixtures):
     # -- up ------------------------------------------------------------------------------------------
 
     async def test_all_traffic_goes_through_it(self, provider, host, tunnel):
-        async with provider.lab.capture(leak()) as leaked, Echo(provider.lab.internet, INTERNET, PORT) as web:
+        async with provider.lab.capture(self.leak()) as leaked, Echo(provider.lab.internet, INTERNET, PORT) as web:
             up = await tunnel.come_up()
             assert (await Peer(host).connect_tcp(INTERNET, PORT, send=b"x")).connected
             assert (await Peer(host).send_udp(INTERNET, PORT)).connected
@@ -238,7 +243,7 @@ class TunnelSuite(TunnelFixtures):
         """TunnelVision: whoever gives out addresses on the LAN pushes a route, here to one site."""
         plan = (await tunnel.come_up()).plan
         await host.must(("ip", "route", "add", f"{INTERNET}/32", "via", ROUTER, "dev", "eth0"))
-        async with provider.lab.capture(leak()) as leaked:
+        async with provider.lab.capture(self.leak()) as leaked:
             assert await source_seen(provider) == EXIT
             assert await leaked.count() == 0
             # The control: the same rule after the main table, as others have it.
@@ -265,7 +270,7 @@ class TunnelSuite(TunnelFixtures):
                 ):
                     await backend.come_up()
                     for own, address, neighbour in ((CLIENT, LAN_HOST, lan4), (CLIENT6, LAN_HOST6, lan6)):
-                        async with provider.lab.capture(leak()) as beside:
+                        async with provider.lab.capture(self.leak()) as beside:
                             await Peer(host).send_udp(address, PORT, deadline=2 if lan else SHORT)
                             # If not by the cable, it may arrive by the tunnel and the router, from the exit.
                             assert (own in {seen.source for seen in neighbour.seen}) is lan
@@ -277,7 +282,7 @@ class TunnelSuite(TunnelFixtures):
         before = host.resolver.read_bytes()
         await tunnel.come_up()
         script = "import socket; print(socket.gethostbyname('tracker.test'))"
-        async with provider.lab.capture(leak()) as leaked:
+        async with provider.lab.capture(self.leak()) as leaked:
             assert await host.must(("python3", "-c", script)) == f"{INTERNET}\n"
             assert await leaked.count() == 0
         assert {query.client for query in provider.dns.log} == {"10.2.0.2"}
@@ -316,7 +321,7 @@ class TunnelSuite(TunnelFixtures):
         async with remote() as killed:
             await killed.come_up()
             await killed.kill()
-        async with provider.lab.capture(leak()) as leaked:
+        async with provider.lab.capture(self.leak()) as leaked:
             seen = await source_seen(provider, deadline=2.0 if self.outlives else SHORT)
             assert seen == (EXIT if self.outlives else None)
             assert await leaked.count() == 0
@@ -399,7 +404,7 @@ class TunnelSuite(TunnelFixtures):
     async def test_a_device_that_dies_leaks_nothing_and_is_told(self, provider, host, tunnel):
         before = await traces(host)
         up = await tunnel.come_up()
-        async with provider.lab.capture(leak()) as leaked:
+        async with provider.lab.capture(self.leak()) as leaked:
             await host.must(("ip", "link", "del", up.interface))
             outcome = await Peer(host).send_udp(INTERNET, PORT, deadline=SHORT)
             assert outcome.result is Result.UNREACHABLE

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mock_provider.product import traces
-from mock_provider.topology import SERVER
+from mock_provider.topology import EXIT, SERVER
 from tests.contract.tunnel_rekey import RekeySuite
-from tests.contract.tunnels import TunnelSuite
+from tests.contract.tunnels import TunnelSuite, source_seen
 from tests.system.openvpn_world import Fixtures
 from vpnpf.model import Protocol
 
@@ -43,6 +43,16 @@ class TestTcp(Common):
     far_side = "openvpn-tcp"
     transport = Protocol.TCP
 
+    async def test_a_strict_reverse_path_filter_is_loosened_and_put_back(self, provider, host, tunnel):
+        """Only until the connection stands: the kernel filters no packets of one that does (tcp_early_demux)."""
+        for name, value in (("all", 0), ("default", 1), ("eth0", 1)):
+            host.sysctl(f"net.ipv4.conf.{name}.rp_filter", value)
+        before = await traces(host)
+        await tunnel.come_up()
+        assert await source_seen(provider) == EXIT
+        await tunnel.down()
+        assert await traces(host) == before
+
 
 class TestRekeyUdp(Fixtures, RekeySuite):
     rekey_patience = "vpnpf.tunnels.openvpn:REKEY_PATIENCE"
@@ -50,4 +60,6 @@ class TestRekeyUdp(Fixtures, RekeySuite):
 
 class TestRekeyTcp(Fixtures, RekeySuite):
     far_side = "openvpn-tcp"
+    brief = 2.5
+    counts_tries = False
     rekey_patience = "vpnpf.tunnels.openvpn:REKEY_PATIENCE"

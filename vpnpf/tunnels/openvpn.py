@@ -7,6 +7,7 @@ CAP_NET_ADMIN alone, and lives no longer than we do; the rules and routes do.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections import defaultdict
@@ -27,12 +28,14 @@ from vpnpf.api import (
     TunnelOptions,
     TunnelPlan,
     Unavailable,
+    Unsupported,
 )
 from vpnpf.errors import ConfigError, Mistake, VpnpfError
 from vpnpf.io import process
 from vpnpf.io.clock import BootClock
 from vpnpf.io.lan import KernelLinks
 from vpnpf.io.resolver import SystemResolver
+from vpnpf.model import Stirring
 from vpnpf.protocol.openvpn_config import OpenVpnConfig, Remote, parse, render
 from vpnpf.protocol.openvpn_push import Pushed
 from vpnpf.tunnels import prerequisites, routing
@@ -42,13 +45,14 @@ from vpnpf.tunnels.openvpn_plan import MTU, completed
 from vpnpf.tunnels.openvpn_process import PROGRAM, Launcher
 from vpnpf.tunnels.openvpn_session import Login, Session
 from vpnpf.tunnels.rp_filter import ReversePathFilter
+from vpnpf.tunnels.watch import Watch
 from vpnpf.tunnels.whole import all_of, in_thread, to_the_end
 from vpnpf.tunnels.wireguard import interface_name
 
 PATIENCE = 15.0
 """Seconds for the first connection; TLS repeats what was lost after 2 and 4 s."""
-REKEY_PATIENCE = 10.0
-"""Seconds for a new one in place."""
+REKEY_PATIENCE = 6.0
+"""Seconds for a new one in place; then it is begun anew."""
 LOGIN_AGAIN = 60.0
 """Seconds until a login is tried again that was refused and had been good before: a session of ours may still count."""
 _NOBODY = "192.0.0.8/32"
@@ -83,6 +87,7 @@ class OpenVpnTunnel:
         self._failures: dict[int, int] = defaultdict(int)
         """By server, tries to come up that failed, ever: the remote that worked last is the one to begin with."""
         self._session: Session | None = None
+        self._watch: Watch | None = None
         self._welcome: set[int] = set()
         """Servers at which the login was good."""
 
@@ -183,8 +188,12 @@ class OpenVpnTunnel:
 
         If openvpn does so already, that is waited for. LeaseLost also if the server gives other addresses than before.
         """
-        session = self._running(tunnel)
-        pushed = await session.connect_anew(REKEY_PATIENCE)
+        session, doing = self._running(tunnel), f"connecting anew to {tunnel.plan.endpoint}"
+        try:
+            pushed = await session.connect_anew(REKEY_PATIENCE)
+        except Misconfigured as error:
+            # openvpn has ended; whether trying again can help is told by the next start.
+            raise LeaseLost(doing, error.cause) from error
         whole = completed(tunnel.plan, pushed)
         if (whole.addresses, whole.gateway) != (tunnel.plan.addresses, tunnel.plan.gateway):
             raise LeaseLost(
@@ -192,17 +201,32 @@ class OpenVpnTunnel:
             )
         return await self.check(tunnel)
 
-    async def watch(self, tunnel: Tunnel) -> str:
-        """Wait until there is something to look at; say what. Raises LeaseLost if the tunnel is gone already."""
-        return await self._running(tunnel).trouble()
+    async def watch(self, tunnel: Tunnel) -> Stirring:
+        """Wait until the device or openvpn is gone, or the server gives no answer. Raises LeaseLost, Unavailable."""
+        session = self._running(tunnel)
+        if self._watch is None:
+            self._watch = Watch(tunnel.interface)
+        async with asyncio.TaskGroup() as group:
+            waiting = {group.create_task(self._watch.stirring(tunnel)), group.create_task(session.trouble())}
+            done, others = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for each in others:
+                each.cancel()
+        return next(iter(done)).result()
+
+    async def fit_mtu(self, tunnel: Tunnel) -> int:
+        """Raise Unsupported: OpenVPN cuts its packets into parts where the way carries less."""
+        raise Unsupported(f"fitting the MTU of {tunnel.interface}", "OpenVPN fits its packets itself")
 
     async def down(self) -> None:
         """Undo all of `up`, to the end though cancelled. Raises what could not be undone, after all the rest was."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         await to_the_end(
             all_of(
                 self._end,
                 self._launcher.end_leftover,
-                lambda: routing.clear(self._interface, self._table),
+                lambda: routing.clear(self._interface, self._table, held=self._options.held),
                 lambda: process.run(("ip", "link", "del", self._interface)),
                 lambda: in_thread(self._rp_filter.restore),
                 lambda: in_thread(self._resolver.give_back),

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from vpnpf.errors import Failure, LeaseLost, Misconfigured, NoAnswer, Transient
 from vpnpf.interfaces import Clock
-from vpnpf.model import Endpoint, TunnelHealth
+from vpnpf.model import Endpoint, Stirring, TunnelHealth
 from vpnpf.protocol import openvpn_management as said
 from vpnpf.protocol.openvpn_push import Pushed
 from vpnpf.tunnels.openvpn_process import Connection, OpenVpn
@@ -85,6 +85,8 @@ class Session:
         self._received = 0
         self._hurry = False
         """Whether it shall connect anew at once."""
+        self._holding = False
+        """Whether it waits to be let go."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening = asyncio.create_task(self._listen())
         for command in (said.state_on(), said.log_on(), said.bytecount(LOOK)):
@@ -110,7 +112,9 @@ class Session:
         """Let it shake hands anew. Raises as `connected`; openvpn goes on trying then."""
         wanted, self._hurry = self._connections + 1, True
         try:
-            if self._stage is said.Stage.CONNECTED:
+            if self._holding:
+                self._changed.set()
+            else:
                 self._send(said.signal("SIGUSR1"))
             return await self._reach(wanted, None, patience)
         finally:
@@ -127,17 +131,18 @@ class Session:
         age = self._clock.now() - self._heard
         return TunnelHealth(age, received, sent, age if self.is_silent else 0.0)
 
-    async def trouble(self) -> str:
-        """Wait until the tunnel ends, connects anew or falls silent; say which."""
+    async def trouble(self) -> Stirring:
+        """Wait until openvpn ends, connects anew or hears nothing of the server."""
         connections = self._connections
         while True:
             if self.is_over:
-                return await self._end()
+                return Stirring(await self._end())
             if not self.is_connected or self._connections != connections:
                 because = _WORDS.get(self._detail, self._detail) or self._complaint or "the connection was lost"
-                return f"openvpn connects anew: {because}"
+                return Stirring(f"openvpn connects anew: {because}")
             if self.is_silent:
-                return f"{self._endpoint} is silent"
+                age = self._clock.now() - self._heard
+                return Stirring(f"the server has not pinged for {age:.0f} s", age)
             await self._change(LOOK)
 
     @property
@@ -287,9 +292,11 @@ class Session:
         task.add_done_callback(self._tasks.discard)
 
     async def _release(self, seconds: float) -> None:
+        self._holding = True
         until = self._clock.now() + seconds
         while not self._hurry and (left := until - self._clock.now()) > 0:
             await self._change(left)
+        self._holding = False
         self._send(said.hold_release())
 
     async def _give_login(self) -> None:
