@@ -42,7 +42,10 @@ def arguments(program: str, plan: TunnelPlan, management: str, *, bounded: bool)
     """
     prefix = (*CLEARANCE, BOUNDED) if bounded else CLEARANCE
     options = [
-        ("config", "stdin"),
+        # By a path that can be opened again: a signal while it connects can make it read all anew, and from a standard
+        # input that is at its end it would read nothing and go on without encryption.
+        ("config", "/proc/self/fd/0"),
+        ("client",),
         # Unknown to 2.5.
         ("ignore-unknown-option", "disable-dco", "allow-compression"),
         ("dev", plan.interface),

@@ -25,7 +25,7 @@ _ANSWER = 5.0
 """Seconds that openvpn has to answer a command."""
 _LONGEST_HOLD = 10
 """Seconds between two tries to connect; the server's address is the same each time."""
-_LOUD = frozenset("FNW")
+_LOUD = frozenset("FN")
 """Flags of a line of the log that says what is wrong (management-notes.txt)."""
 
 _WORDS = {
@@ -114,7 +114,8 @@ class Session:
         try:
             if self._holding:
                 self._changed.set()
-            else:
+            elif self._stage is not said.Stage.TCP_CONNECT:
+                # In the middle of that a signal would take the whole configuration down with it.
                 self._send(said.signal("SIGUSR1"))
             return await self._reach(wanted, None, patience)
         finally:
