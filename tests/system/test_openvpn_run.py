@@ -11,10 +11,10 @@ import pytest
 
 from mock_provider.capture import leak
 from mock_provider.openvpn import PASSWORD, USERNAME, Login
-from mock_provider.peer import Echo, Peer
+from mock_provider.peer import Peer
 from mock_provider.product import Product, traces, unique_profile
 from mock_provider.provider import MockProvider
-from mock_provider.topology import EXIT, INTERNET, LAN_HOST
+from mock_provider.topology import EXIT, INTERNET
 from tests.system.openvpn_world import openvpn
 from vpnpf.tunnels.wireguard import interface_name
 

@@ -226,12 +226,17 @@ class OpenVpnTunnel:
             all_of(
                 self._end,
                 self._launcher.end_leftover,
-                lambda: routing.clear(self._interface, self._table, held=self._options.held),
+                self._let_go,
                 lambda: process.run(("ip", "link", "del", self._interface)),
                 lambda: in_thread(self._rp_filter.restore),
                 lambda: in_thread(self._resolver.give_back),
             )
         )
+
+    async def _let_go(self) -> None:
+        """The routes through the device go with it; what the lock holds is not ours to take away."""
+        if not self._options.held:
+            await routing.clear(self._table)
 
     async def _end(self) -> None:
         session, self._session = self._session, None

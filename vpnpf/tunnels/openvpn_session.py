@@ -129,8 +129,7 @@ class Session:
         self._count(received)
         if not self.is_connected:
             return TunnelHealth(None, received, sent)
-        age = self._clock.now() - self._heard
-        return TunnelHealth(age, received, sent, age if self.is_silent else 0.0)
+        return TunnelHealth(self._age, received, sent, self._age if self.is_silent else 0.0)
 
     async def trouble(self) -> Stirring:
         """Wait until openvpn ends, connects anew or hears nothing of the server."""
@@ -140,17 +139,16 @@ class Session:
                 return Stirring(await self._end())
             if not self.is_connected or self._connections != connections:
                 because = _WORDS.get(self._detail, self._detail) or self._complaint or "the connection was lost"
-                return Stirring(f"openvpn connects anew: {because}")
+                return Stirring(f"openvpn connects anew: {because}", max(self._age, 0.001))
             if self.is_silent:
-                age = self._clock.now() - self._heard
-                return Stirring(f"the server has not pinged for {age:.0f} s", age)
+                return Stirring(f"the server has not pinged for {self._age:.0f} s", self._age)
             await self._change(LOOK)
 
     @property
     def is_silent(self) -> bool:
         """Whether more than two of the server's pings are missing."""
         ping = self._pushed.ping if self._pushed else None
-        return bool(ping) and self._clock.now() - self._heard > 2 * (ping or 0) + 1
+        return bool(ping) and self._age > 2 * (ping or 0) + 1
 
     async def close(self) -> None:
         """End openvpn, and everything here."""
@@ -161,6 +159,11 @@ class Session:
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
+
+    @property
+    def _age(self) -> float:
+        """Seconds since something arrived."""
+        return self._clock.now() - self._heard
 
     # -- waiting -------------------------------------------------------------------------------------
 
