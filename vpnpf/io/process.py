@@ -60,7 +60,7 @@ async def run(argv: Sequence[str], *, stdin: str = "", deadline: float = 10.0) -
     seconds (it is killed then). A status other than 0 is an answer, not an exception.
     """
     pipe = subprocess.PIPE
-    child = await _start(argv, stdin=pipe if stdin else subprocess.DEVNULL, output=pipe)
+    child = await _start(argv, stdin=pipe if stdin else subprocess.DEVNULL, output=pipe, errors=pipe)
     try:
         async with asyncio.timeout(deadline):
             out, err = await child.communicate(stdin.encode() if stdin else None)
@@ -94,10 +94,10 @@ async def spawn(
 ) -> subprocess.Process:
     """Start a program that goes on, also after our end. `argv[0]` is looked up by `find`; no pipes unless asked for.
 
-    `env` is added to the cleared environment; descriptors in `keep` are open there too, under the same numbers.
+    What it writes goes to `output`, errors too. `env` is added to the cleared environment; descriptors in `keep` are open there too, under the same numbers.
     Raises Unavailable if it is not installed, Transient if it cannot be started.
     """
-    return await _start(argv, stdin=stdin, output=output, env=env, keep=keep)
+    return await _start(argv, stdin=stdin, output=output, errors=subprocess.STDOUT, env=env, keep=keep)
 
 
 async def _start(
@@ -105,6 +105,7 @@ async def _start(
     *,
     stdin: int,
     output: int,
+    errors: int,
     env: Mapping[str, str] | None = None,
     keep: Sequence[int] = (),
 ) -> subprocess.Process:
@@ -115,7 +116,7 @@ async def _start(
             *argv[1:],
             stdin=stdin,
             stdout=output,
-            stderr=output,
+            stderr=errors,
             env={**ENVIRONMENT, **(env or {})},
             cwd="/",
             start_new_session=True,

@@ -101,8 +101,8 @@ class Session:
 
     @property
     def is_over(self) -> bool:
-        """Whether openvpn has ended, or cannot be spoken to."""
-        return self._listening.done() or self._program.ended
+        """Whether openvpn has ended, is about to, or cannot be spoken to."""
+        return self._failure is not None or self._listening.done() or self._program.ended
 
     async def connected(self, patience: float) -> Pushed:
         """Wait for the first connection. Raises Failure; within `patience` seconds it is NoAnswer."""
