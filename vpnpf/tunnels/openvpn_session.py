@@ -216,6 +216,8 @@ class Session:
         try:
             async with asyncio.timeout(_ANSWER):
                 counts = said.counts(await answer)
+        except EOFError:
+            raise LeaseLost(self._doing, await self._end()) from None
         except TimeoutError:
             raise Transient(self._doing, f"it does not answer within {_ANSWER:g} s") from None
         if counts is None:
@@ -237,7 +239,8 @@ class Session:
                     self._changed.set()
         finally:
             for answer in self._answers:
-                answer.cancel()
+                if not answer.done():
+                    answer.set_exception(EOFError())
             self._changed.set()
 
     def _take(self, message: said.Message) -> None:  # noqa: C901 - one flat table of messages
