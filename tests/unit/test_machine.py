@@ -398,7 +398,7 @@ def test_the_rule_set_of_a_tunnel_that_is_up_has_the_addresses_that_the_server_g
     # It is lost and comes back with another.
     world.given = (*Giving.given, "fd00::7/128")
     world.handshake_age = 500.0
-    world.until(lambda: world.machine.tunnel is None, 300)
+    world.until(lambda: world.machine.tunnel_number == 2, 300)
     world.handshake_age = 5.0
     world.until(lambda: world.phase is Phase.READY, 60)
     assert (world.table.stage, world.table.plan.addresses) == (FirewallStage.CONNECTED, world.given)

@@ -8,6 +8,7 @@ import socket
 import pytest
 from msgspec.structs import replace
 
+from vpnpf.core.draft import dead
 from vpnpf.errors import LeaseLost, Misconfigured, NoAnswer, Transient
 from vpnpf.model import Endpoint, LanPrefix, Protocol, TunnelPlan
 from vpnpf.protocol.openvpn_push import Pushed
@@ -328,6 +329,10 @@ async def test_a_server_that_never_said_that_it_pings_is_not_missed():
         await talk.session.connected(2)
         talk.clock.at = 1000.0
         assert not talk.session.is_silent
+        looking = asyncio.create_task(talk.session.health())
+        assert await talk.heard() == "load-stats"
+        talk.say(*["SUCCESS: "] * 3, "SUCCESS: nclients=0,bytesin=0,bytesout=50")
+        assert not dead(await looking)
 
 
 async def test_an_openvpn_that_closes_the_connection_is_lost():

@@ -77,7 +77,7 @@ class OpenVpnTunnel:
         self._runtime = Path(options.runtime)
         self._table = 7000 + crc32(options.profile.encode()) % 1000
         self._interface = interface_name(options.profile)
-        self._endpoints = Endpoints(self._runtime / "endpoints.json")
+        self._endpoints = Endpoints(Path(options.state or options.runtime) / "endpoints.json")
         self._rp_filter = ReversePathFilter(self._runtime / "rp_filter")
         self._resolver = SystemResolver()
         self._launcher = Launcher(self._runtime)

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from vpnpf.errors import Misconfigured, Transient
 from vpnpf.model import TunnelPlan
 from vpnpf.protocol.openvpn_push import Pushed
+from vpnpf.tunnels.addresses import gateway_of
 
 MTU = 1500
 """OpenVPN's own default; it cuts packets to what the way carries (mssfix)."""
@@ -31,7 +32,7 @@ def completed(plan: TunnelPlan, pushed: Pushed) -> TunnelPlan:
         raise Transient(doing, f"it gives no IPv4 address{wrong}", "choose another server")
     # Nothing is directly connected in a tunnel: a wide netmask would only take addresses of others.
     own = tuple(ipaddress.ip_interface(each) for each in (pushed.address, pushed.address6) if each)
-    gateway = pushed.gateway or str(own[0].network.network_address + 1)
+    gateway = pushed.gateway or gateway_of(pushed.address, pushed.dns)
     for address in (*(str(each.ip) for each in own), gateway, *pushed.dns):
         for lan in plan.lan:
             if ipaddress.ip_address(address) in ipaddress.ip_network(lan.prefix):

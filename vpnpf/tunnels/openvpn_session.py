@@ -129,7 +129,9 @@ class Session:
         self._count(received)
         if not self.is_connected:
             return TunnelHealth(None, received, sent)
-        return TunnelHealth(self._age, received, sent, self._age if self.is_silent else 0.0)
+        # Of a server that does not ping nothing is known while nobody sends.
+        pings = bool(self._pushed and self._pushed.ping)
+        return TunnelHealth(self._age, received, sent, self._age if self.is_silent else 0.0, pings)
 
     async def trouble(self) -> Stirring:
         """Wait until openvpn ends, connects anew or hears nothing of the server."""
