@@ -206,12 +206,16 @@ class OpenVpnTunnel:
         session = self._running(tunnel)
         if self._watch is None:
             self._watch = Watch(tunnel.interface)
-        async with asyncio.TaskGroup() as group:
-            waiting = {group.create_task(self._watch.stirring(tunnel)), group.create_task(session.trouble())}
-            done, others = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for each in others:
+        waiting = {
+            asyncio.create_task(each, name="watching") for each in (self._watch.stirring(tunnel), session.trouble())
+        }
+        try:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            return next(iter(done)).result()
+        finally:
+            for each in waiting:
                 each.cancel()
-        return next(iter(done)).result()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
     async def fit_mtu(self, tunnel: Tunnel) -> int:
         """Raise Unsupported: OpenVPN cuts its packets into parts where the way carries less."""

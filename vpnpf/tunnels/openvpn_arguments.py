@@ -66,7 +66,10 @@ def arguments(program: str, plan: TunnelPlan, management: str, *, bounded: bool)
         ("connect-timeout", str(CONNECT_TIMEOUT)),
         ("ping", str(PING)),
         ("ping-restart", str(PING_RESTART)),
+        # What the server pushes is told at this level.
         ("verb", "3"),
+        # Whoever sends rubbish shall not fill our time with complaints about it.
+        ("mute", "20"),
         ("suppress-timestamps",),
         *(("pull-filter", "accept", start) for start in _ACCEPTED),
         ("pull-filter", "ignore", ""),

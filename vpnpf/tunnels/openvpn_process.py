@@ -56,7 +56,7 @@ class OpenVpn:
     async def why(self) -> str:
         """What it said last, once it has ended."""
         await self._child.wait()
-        await self._reader
+        await asyncio.wait([self._reader])
         lines = [shown for line in self._tail.decode(errors="replace").splitlines() if (shown := _printable(line))]
         told = [line for line in lines if "rror" in line] or lines
         return " / ".join(told)[-300:] or f"it said nothing, status {self._child.returncode}"
@@ -66,7 +66,7 @@ class OpenVpn:
         if not self.ended:
             await in_thread(end, self._child.pid, _END)
         await self._child.wait()
-        await self._reader
+        await asyncio.wait([self._reader])
 
     async def _read(self) -> None:
         assert self._child.stdout is not None

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
-from vpnpf.errors import Failure, LeaseLost, Misconfigured, NoAnswer, Transient
+from vpnpf.errors import LeaseLost, Misconfigured, NoAnswer, Transient, VpnpfError
 from vpnpf.interfaces import Clock
 from vpnpf.model import Endpoint, Stirring, TunnelHealth
 from vpnpf.protocol import openvpn_management as said
@@ -25,6 +26,8 @@ _ANSWER = 5.0
 """Seconds that openvpn has to answer a command."""
 _LONGEST_HOLD = 10
 """Seconds between two tries to connect; the server's address is the same each time."""
+_FRESH = 5.0
+"""Seconds for which an error may be why openvpn ends."""
 _LOUD = frozenset("FN")
 """Flags of a line of the log that says what is wrong (management-notes.txt)."""
 
@@ -78,8 +81,9 @@ class Session:
         self._detail = ""
         self._pushed: Pushed | None = None
         self._complaint = ""
-        """The last warning or error, and what is to be done about a login that was refused."""
-        self._failure: Failure | None = None
+        """The last error since the server was there."""
+        self._complained = -math.inf
+        self._failure: VpnpfError | None = None
         """Why it will not go on."""
         self._heard = clock.now()
         self._received = 0
@@ -208,7 +212,8 @@ class Session:
     async def _end(self) -> str:
         if self._failure is not None:
             return f"{self._failure.doing}: {self._failure.cause}"
-        return f"openvpn ended: {self._complaint or await self._program.why()}"
+        fresh = self._complaint if self._clock.now() - self._complained < _FRESH else ""
+        return f"openvpn ended: {fresh or await self._program.why()}"
 
     async def _counters(self) -> tuple[int, int]:
         """Bytes received and sent since openvpn runs."""
@@ -263,9 +268,9 @@ class Session:
             case said.ByteCount(received=received):
                 self._count(received)
             case said.Fatal(text=text):
-                self._complaint = text
+                self._complain(text)
             case said.Log(flags=flags, text=text) if _LOUD & set(flags):
-                self._complaint = text
+                self._complain(text)
             case said.Reply(command="load-stats"):
                 if self._answers and not (answer := self._answers.pop(0)).done():
                     answer.set_result(message)
@@ -280,6 +285,9 @@ class Session:
             self._tries += 1
             self._detail = detail
         self._stage = stage
+
+    def _complain(self, text: str) -> None:
+        self._complaint, self._complained = text, self._clock.now()
 
     def _count(self, received: int) -> None:
         if received != self._received:
@@ -312,7 +320,7 @@ class Session:
         try:
             login = await self._login()
             commands = said.username("Auth", login.username), said.password("Auth", login.password)
-        except Failure as error:
+        except VpnpfError as error:
             self._failure = error
         except ValueError as error:
             self._give_up(str(error), "set tunnel.username and tunnel.password")
