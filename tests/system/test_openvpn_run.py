@@ -142,6 +142,18 @@ async def test_killed_itself_it_leaves_no_openvpn_and_no_way_out(profile, game, 
         assert await traces(host) == before
 
 
+async def test_one_privilege_is_enough(profile, game, tmp_path):
+    async with MockProvider(tunnel="openvpn") as provider:
+        config, host = write(tmp_path, provider, profile), provider.lab.client
+        wrap = ("setpriv", "--bounding-set=-all,+net_admin", "--inh-caps=-all", "--no-new-privs")
+        before = await traces(host)
+        with game(provider):
+            async with Product(host, tmp_path, config, profile, wrap=wrap) as product:
+                await product.until(ready)
+                assert await product.stop() == 0
+        assert await traces(host) == before
+
+
 async def test_a_wrong_password_is_said_once_and_not_tried_again(profile, tmp_path):
     async with MockProvider(tunnel="openvpn") as provider:
         config = write(tmp_path, provider, profile, password="wrong")

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from vpnpf.core.draft import dead
 from vpnpf.errors import LeaseLost, Misconfigured, NoAnswer, Transient
 from vpnpf.model import Endpoint, LanPrefix, Protocol, TunnelPlan
+from vpnpf.protocol.openvpn_management import Reply, counts
 from vpnpf.protocol.openvpn_push import Pushed
 from vpnpf.tunnels.openvpn_arguments import arguments
 from vpnpf.tunnels.openvpn_plan import completed
@@ -356,3 +357,16 @@ async def test_who_waits_for_counters_when_it_ends_is_told():
 
 def test_a_login_does_not_show_its_password():
     assert "s3cret" not in repr(Login("me", "s3cret"))
+
+
+@pytest.mark.parametrize(
+    ("ok", "text", "found"),
+    [
+        (True, "nclients=0,bytesin=70,bytesout=50", (70, 50)),
+        (False, "nclients=0,bytesin=70,bytesout=50", None),
+        (True, "bytesin=,bytesout=5", None),
+        (True, "hold release succeeded", None),
+    ],
+)
+def test_counters_are_read_or_not_at_all(ok, text, found):
+    assert counts(Reply("load-stats", ok, text)) == found
