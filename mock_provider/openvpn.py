@@ -121,6 +121,11 @@ class OpenVpnServer(WireGuardServer):
         self._push = options
         await self.restart()
 
+    async def pose(self) -> None:
+        """Somebody else stands in its place: a customer, with his own certificate of the same authority."""
+        self._write_files(certificate=pki().customer, key=pki().customer_key)
+        await self.restart()
+
     def refuse(self, reason: str = "", *, on: bool = True) -> None:
         """Refuse every login from now on, whatever the password."""
         file = self._directory / "refuse"
@@ -191,9 +196,10 @@ class OpenVpnServer(WireGuardServer):
                 self._ready.set()
         self._ready.set()
 
-    def _write_files(self) -> None:
+    def _write_files(self, *, certificate: str = "", key: str = "") -> None:
         made = pki()
-        texts = {"ca": made.ca, "cert": made.certificate, "key": made.key, "tls-crypt": made.tls_crypt}
+        texts = {"ca": made.ca, "cert": certificate or made.certificate, "key": key or made.key}
+        texts["tls-crypt"] = made.tls_crypt
         for name, text in {**texts, "password": PASSWORD, "check": CHECK.format(directory=self._directory)}.items():
             (self._directory / name).write_text(text)
         (self._directory / "check").chmod(0o700)

@@ -1,6 +1,6 @@
-"""Certificates for an OpenVPN server of a run: a certificate authority, a server that it signed, a key for --tls-crypt.
+"""Certificates for an OpenVPN server of a run: a certificate authority, a server and a customer that it signed, a key for --tls-crypt.
 
-Made by `openssl` in about 40 ms, once for a process: they protect nothing but a laboratory.
+Made by `openssl` in about 60 ms, once for a process: they protect nothing but a laboratory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ from pathlib import Path
 from vpnpf.io import process
 
 _CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30")
-_SERVER = "keyUsage=digitalSignature\nextendedKeyUsage=serverAuth\n"
+_USES = {
+    "server": "keyUsage=digitalSignature\nextendedKeyUsage=serverAuth\n",
+    "customer": "keyUsage=digitalSignature\n",
+}
+"""OpenSSL itself refuses a server with a certificate that says it is for clients; many customers' say nothing."""
 _STATIC_KEY_BYTES = 256
 
 
@@ -27,6 +31,9 @@ class Pki:
     ca: str
     certificate: str
     key: str = field(repr=False)
+    customer: str
+    """A customer's certificate of the same authority."""
+    customer_key: str = field(repr=False)
     tls_crypt: str = field(repr=False)
 
 
@@ -41,12 +48,24 @@ def pki(name: str = "mock") -> Pki:
             subprocess.run([openssl, *argv], cwd=directory, env=process.ENVIRONMENT, capture_output=True, check=True)
 
         run("req", "-x509", *_CURVE, "-keyout", "ca.key", "-out", "ca.crt", "-subj", f"/CN={name} CA")
-        run("req", *_CURVE[:-2], "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=node.vpn.test")
-        (directory / "server.ext").write_text(_SERVER)
-        signed = ("-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30")
-        run("x509", "-req", *signed, "-extfile", "server.ext", "-out", "server.crt")
-        ca, certificate, key = ((directory / each).read_text() for each in ("ca.crt", "server.crt", "server.key"))
-    return Pki(ca, certificate, key, _static_key())
+        for who, use in _USES.items():
+            request = ("-keyout", f"{who}.key", "-out", f"{who}.csr", "-subj", f"/CN={who}.vpn.test")
+            run("req", *_CURVE[:-2], *request)
+            (directory / "extensions").write_text(use)
+            signed = ("-in", f"{who}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30")
+            run("x509", "-req", *signed, "-extfile", "extensions", "-out", f"{who}.crt")
+
+        def text(name: str) -> str:
+            return (directory / name).read_text()
+
+        return Pki(
+            ca=text("ca.crt"),
+            certificate=text("server.crt"),
+            key=text("server.key"),
+            customer=text("customer.crt"),
+            customer_key=text("customer.key"),
+            tls_crypt=_static_key(),
+        )
 
 
 def _static_key() -> str:

@@ -135,6 +135,18 @@ class TestServer(Fixtures):
         assert not provider.server.logins, "it was not told the password"
         assert await traces(host) == before
 
+    async def test_a_customer_cannot_pose_as_it(self, provider, host, tunnel, config, tmp_path):
+        """Also where the file forgets to say that it must be a server."""
+        edit(config, "remote-cert-tls server\n", "")
+        await provider.server.pose()
+        before = await traces(host)
+        with pytest.raises(Transient, match=r"VERIFY|certificate"):
+            await tunnel.come_up()
+        assert not provider.server.logins, "he was not told the password"
+        assert await traces(host) == before
+        async with Plain(host, config, tmp_path):
+            assert provider.server.logins, "the control: as the file says it, he is"
+
 
 def config_of(provider, directory):
     return provider.client_config(directory / "other.ovpn")

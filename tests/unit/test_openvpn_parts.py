@@ -69,6 +69,12 @@ def test_it_needs_nothing_of_the_machine_but_the_device():
     assert ("dev", "vpf-home") in options()
 
 
+def test_the_server_has_to_be_one_unless_the_file_proves_it_otherwise():
+    wanted = ("remote-cert-tls", "server")
+    assert wanted in options(told=frozenset({"cipher", "tls-version-min"}))
+    assert wanted not in options(told=frozenset({"verify-x509-name"}))
+
+
 def test_over_tcp_no_notice_is_sent_at_the_end():
     """openvpn refuses the option there."""
     tcp = replace(PLAN, endpoint=replace(ENDPOINT, protocol=Protocol.TCP))

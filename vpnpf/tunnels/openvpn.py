@@ -154,7 +154,8 @@ class OpenVpnTunnel:
             await in_thread(self._rp_filter.loosen)
             # Everything but the marked packets and the LAN leads into it from now on, and is lost there for the moment.
             await routing.set_up(replace(plan, addresses=(_NOBODY,)))
-            program, connection = await self._launcher.start(plan, render(config, plan.endpoint))
+            told = frozenset(words[0] for words in config.options)
+            program, connection = await self._launcher.start(plan, render(config, plan.endpoint), told)
             self._session = Session(program, connection, plan.endpoint, self._login, self._clock)
             whole = completed(plan, await self._connected(self._session, plan.server))
             await routing.heal(whole)

@@ -33,12 +33,16 @@ _ACCEPTED = (
     "compress stub",
 )
 """What a server may push, as beginnings of options; the rest is ignored: routes, resolvers, timers, exits, tokens."""
+_PROVE_THE_SERVER = frozenset({"remote-cert-tls", "remote-cert-eku", "verify-x509-name", "peer-fingerprint"})
+"""Options by which a file tells the server from others with a certificate of the same authority."""
 
 
-def arguments(program: str, plan: TunnelPlan, management: str, *, bounded: bool) -> tuple[str, ...]:
+def arguments(
+    program: str, plan: TunnelPlan, management: str, *, bounded: bool, told: frozenset[str] = frozenset()
+) -> tuple[str, ...]:
     """All of a command; `program` is openvpn's absolute path, `management` the socket that it shall connect to.
 
-    `bounded` if we may take privileges away (CAP_SETPCAP).
+    `bounded` if we may take privileges away (CAP_SETPCAP); `told` are the names of options in the file.
     """
     prefix = (*CLEARANCE, BOUNDED) if bounded else CLEARANCE
     options = [
@@ -74,6 +78,9 @@ def arguments(program: str, plan: TunnelPlan, management: str, *, bounded: bool)
         *(("pull-filter", "accept", start) for start in _ACCEPTED),
         ("pull-filter", "ignore", ""),
     ]
+    if not told & _PROVE_THE_SERVER:
+        # Else any customer with a certificate of the same authority could pose as it.
+        options.append(("remote-cert-tls", "server"))
     if plan.endpoint.protocol is Protocol.UDP:
         # So that the server forgets us at once: providers count sessions.
         options.append(("explicit-exit-notify", "1"))

@@ -82,8 +82,8 @@ class Launcher:
         """A directory that only we can enter."""
         self._note = runtime / "openvpn.pid"
 
-    async def start(self, plan: TunnelPlan, config: str) -> tuple[OpenVpn, Connection]:
-        """Start it with a file's text; returns it and the connection to its management.
+    async def start(self, plan: TunnelPlan, config: str, told: frozenset[str]) -> tuple[OpenVpn, Connection]:
+        """Start it with a file's text, with options `told`; returns it and the connection to its management.
 
         Raises Transient, Unavailable; then nothing of it is left.
         """
@@ -96,7 +96,7 @@ class Launcher:
             await in_thread(_fill, text, config)
             management = f"/proc/self/fd/{name}"
             bounded = await in_thread(prerequisites.may_bound)
-            argv = arguments(process.find(PROGRAM), plan, management, bounded=bounded)
+            argv = arguments(process.find(PROGRAM), plan, management, bounded=bounded, told=told)
             child = await process.spawn(argv, stdin=text, output=subprocess.PIPE, keep=(name,))
             program = OpenVpn(child)
             try:

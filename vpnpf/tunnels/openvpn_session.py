@@ -81,7 +81,7 @@ class Session:
         self._detail = ""
         self._pushed: Pushed | None = None
         self._complaint = ""
-        """The last error since the server was there."""
+        """What went wrong last since the server was there."""
         self._complained = -math.inf
         self._failure: VpnpfError | None = None
         """Why it will not go on."""
@@ -287,7 +287,9 @@ class Session:
         self._stage = stage
 
     def _complain(self, text: str) -> None:
-        self._complaint, self._complained = text, self._clock.now()
+        """Keep the first of several in a row: what comes after it follows from it."""
+        if not self._complaint or self._clock.now() - self._complained > _FRESH:
+            self._complaint, self._complained = text, self._clock.now()
 
     def _count(self, received: int) -> None:
         if received != self._received:
