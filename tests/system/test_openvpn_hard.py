@@ -17,7 +17,7 @@ from mock_provider.provider import ENDPOINT_NAME, MockProvider
 from mock_provider.topology import CLIENT, EXIT, INTERNET6, LAN_HOST, SERVER, SERVER6
 from tests.contract.tunnels import source_seen, until
 from tests.system.openvpn_world import Fixtures, openvpn
-from vpnpf.errors import ConfigError, LeaseLost, Misconfigured, NoAnswer, Transient, Unsupported
+from vpnpf.errors import ConfigError, LeaseLost, Misconfigured, NoAnswer, Offline, Transient, Unsupported
 from vpnpf.interfaces import TunnelOptions
 from vpnpf.tunnels.ending import start_of
 from vpnpf.tunnels.openvpn import OpenVpnTunnel
@@ -328,6 +328,17 @@ class TestTcp(Fixtures):
             with pytest.raises(Transient, match="refused"):
                 await tunnel.come_up()
         assert await traces(host) == before
+
+
+class TestUplink(Fixtures):
+    async def test_a_machine_without_a_way_out_blames_no_server(self, host, remote):
+        async with remote(settings={self.patience: 0.3, "vpnpf.tunnels.openvpn:REKEY_PATIENCE": 0.3}) as backend:
+            up = await backend.come_up()
+            await host.must(("ip", "link", "set", "eth0", "down"))
+            with pytest.raises(Offline, match="no route"):
+                await backend.rekey(up)
+            with pytest.raises(Offline, match="no route"):
+                await backend.up(up.plan)
 
 
 class TestRemotes(Fixtures):

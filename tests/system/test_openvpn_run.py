@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from mock_provider.product import Product, traces, unique_profile
 from mock_provider.provider import MockProvider
 from mock_provider.topology import EXIT, INTERNET
 from tests.system.openvpn_world import openvpn
+from tests.system.test_privileges import NET_ADMIN, TUN, USER, as_user, held, lend, mounted
 from vpnpf.tunnels.wireguard import interface_name
 
 pytestmark = pytest.mark.system
@@ -142,14 +145,30 @@ async def test_killed_itself_it_leaves_no_openvpn_and_no_way_out(profile, game, 
         assert await traces(host) == before
 
 
-async def test_one_privilege_is_enough(profile, game, tmp_path):
+@pytest.fixture
+def place():
+    """A directory that every user can reach: pytest's own are 0700."""
+    directory = Path("/var/tmp", f"vpnpf-{os.getpid()}-{unique_profile()}")
+    directory.mkdir()
+    yield directory
+    shutil.rmtree(directory)
+
+
+async def test_one_privilege_is_enough_without_root(profile, game, place):
+    """As deploy/systemd/vpnpf@.service runs it; openvpn has no more than that either."""
     async with MockProvider(tunnel="openvpn") as provider:
-        config, host = write(tmp_path, provider, profile), provider.lab.client
-        wrap = ("setpriv", "--bounding-set=-all,+net_admin", "--inh-caps=-all", "--no-new-privs")
+        config, host = write(place, provider, profile), provider.lab.client
+        for name in ("state", "runtime"):
+            (place / name).mkdir(mode=0o700)
+        lend(place)
+        os.chown(host.resolver, USER, USER)
+        wrap = (*mounted(TUN), *as_user(USER, "net_admin"))
         before = await traces(host)
         with game(provider):
-            async with Product(host, tmp_path, config, profile, wrap=wrap) as product:
+            async with Product(host, place, config, profile, wrap=wrap) as product:
                 await product.until(ready)
+                assert held(product.pid) == (USER, {NET_ADMIN})
+                assert held(*openvpn(host, interface_name(profile))) == (USER, {NET_ADMIN})
                 assert await product.stop() == 0
         assert await traces(host) == before
 

@@ -22,6 +22,7 @@ from vpnpf.api import (
     LeaseLost,
     Manifest,
     Misconfigured,
+    Offline,
     Transient,
     Tunnel,
     TunnelHealth,
@@ -38,7 +39,7 @@ from vpnpf.io.resolver import SystemResolver
 from vpnpf.model import Stirring
 from vpnpf.protocol.openvpn_config import OpenVpnConfig, Remote, parse, render
 from vpnpf.protocol.openvpn_push import Pushed
-from vpnpf.tunnels import prerequisites, routing
+from vpnpf.tunnels import prerequisites, routing, uplink
 from vpnpf.tunnels.config_file import read_bytes
 from vpnpf.tunnels.endpoints import Endpoints
 from vpnpf.tunnels.openvpn_plan import MTU, completed
@@ -157,7 +158,7 @@ class OpenVpnTunnel:
             told = frozenset(words[0] for words in config.options)
             program, connection = await self._launcher.start(plan, render(config, plan.endpoint), told)
             self._session = Session(program, connection, plan.endpoint, self._login, self._clock)
-            whole = completed(plan, await self._connected(self._session, plan.server))
+            whole = completed(plan, await self._connected(self._session, plan))
             await routing.heal(whole)
             away = ("ip", "addr", "del", _NOBODY, "dev", self._interface)
             await process.must(away, doing="setting the tunnel's addresses")
@@ -192,6 +193,8 @@ class OpenVpnTunnel:
         session, doing = self._running(tunnel), f"connecting anew to {tunnel.plan.endpoint}"
         try:
             pushed = await session.connect_anew(REKEY_PATIENCE)
+        except Transient as error:
+            raise await self._offline(error, tunnel.plan) or error from None
         except Misconfigured as error:
             # openvpn has ended; whether trying again can help is told by the next start.
             raise LeaseLost(doing, error.cause) from error
@@ -253,14 +256,22 @@ class OpenVpnTunnel:
         doing = f"making the device {self._interface}"
         await process.must(("ip", "tuntap", "add", "dev", self._interface, "mode", "tun"), doing=doing)
 
-    async def _connected(self, session: Session, server: int) -> Pushed:
+    async def _connected(self, session: Session, plan: TunnelPlan) -> Pushed:
         try:
             return await session.connected(PATIENCE)
+        except Transient as error:
+            raise await self._offline(error, plan) or error from None
         except Misconfigured as error:
-            if server not in self._welcome:
+            if plan.server not in self._welcome:
                 raise
             hint = "the login was good before: is the account in use elsewhere, or over the number of its sessions?"
             raise Transient(error.doing, error.cause, hint, LOGIN_AGAIN) from error
+
+    async def _offline(self, error: Transient, plan: TunnelPlan) -> Offline | None:
+        """Why there can be no answer at all, if that is so."""
+        why = await uplink.is_down(plan.endpoint.address, plan.mark)
+        hint = "plug the cable in, or join the network; it goes on by itself then"
+        return Offline(error.doing, why, hint) if why else None
 
     async def _login(self) -> Login:
         """Read when asked for. Raises Misconfigured."""

@@ -14,10 +14,12 @@ PING_RESTART = 120
 """Seconds of silence after which OpenVPN connects anew by itself: its own default. We look closer (openvpn_session.py)."""
 CONNECT_TIMEOUT = 30
 """Seconds for a TCP connection, and for the first answer of a server; the first time we have less patience ourselves."""
-CLEARANCE = ("setpriv", "--pdeathsig", "TERM", "--no-new-privs", "--inh-caps=-all")
-"""What runs before it: it ends with us."""
-BOUNDED = "--bounding-set=-all,+net_admin"
-"""It keeps what it needs for the mark and the device, although it is root."""
+_KEPT = "-all,+net_admin"
+"""What it needs for the mark and the device."""
+CLEARANCE = ("setpriv", "--pdeathsig", "TERM", "--no-new-privs", f"--inh-caps={_KEPT}", f"--ambient-caps={_KEPT}")
+"""What runs before it: it ends with us, and has that one privilege whether we are root or not."""
+BOUNDED = f"--bounding-set={_KEPT}"
+"""And nothing else, although it is root."""
 _ACCEPTED = (
     "ifconfig ",
     "ifconfig-ipv6 ",
