@@ -40,6 +40,7 @@ from vpnpf.model import Stirring
 from vpnpf.protocol.openvpn_config import OpenVpnConfig, Remote, parse, render
 from vpnpf.protocol.openvpn_push import Pushed
 from vpnpf.tunnels import prerequisites, routing, uplink
+from vpnpf.tunnels.arp import ArpReplies
 from vpnpf.tunnels.config_file import read_bytes
 from vpnpf.tunnels.endpoints import Endpoints
 from vpnpf.tunnels.openvpn_plan import MTU, completed
@@ -80,6 +81,7 @@ class OpenVpnTunnel:
         self._interface = interface_name(options.profile)
         self._endpoints = Endpoints(Path(options.state or options.runtime) / "endpoints.json")
         self._rp_filter = ReversePathFilter(self._runtime / "rp_filter")
+        self._arp = ArpReplies(self._runtime / "arp_ignore")
         self._resolver = SystemResolver()
         self._launcher = Launcher(self._runtime)
         self._clock = BootClock()
@@ -153,6 +155,10 @@ class OpenVpnTunnel:
         try:
             await self._make_device()
             await in_thread(self._rp_filter.loosen)
+            with contextlib.suppress(
+                Unavailable
+            ):  # where /proc/sys is not ours to write, a tunnel is still worth having
+                await in_thread(self._arp.narrow)
             # Everything but the marked packets and the LAN leads into it from now on, and is lost there for the moment.
             await routing.set_up(replace(plan, addresses=(_NOBODY,)))
             told = frozenset(words[0] for words in config.options)
@@ -180,6 +186,8 @@ class OpenVpnTunnel:
         await routing.heal(tunnel.plan)
         with contextlib.suppress(Unavailable):
             await in_thread(self._rp_filter.loosen)
+        with contextlib.suppress(Unavailable):
+            await in_thread(self._arp.narrow)
         if tunnel.plan.dns:
             with contextlib.suppress(Unavailable):
                 await in_thread(self._resolver.take, tunnel.plan.dns)
@@ -237,6 +245,7 @@ class OpenVpnTunnel:
                 self._let_go,
                 lambda: process.run(("ip", "link", "del", self._interface)),
                 lambda: in_thread(self._rp_filter.restore),
+                lambda: in_thread(self._arp.restore),
                 lambda: in_thread(self._resolver.give_back),
             )
         )
