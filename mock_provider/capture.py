@@ -85,18 +85,25 @@ def parse(frame: bytes, *, outbound: bool) -> Packet:
     return Packet(outbound, ethertype, source, destination, protocol, *ports, rest)
 
 
-def leak(endpoint: str = "198.51.100.10", port: int = 51820, *, lan: tuple[str, ...] = ()) -> Predicate:
+def leak(
+    endpoint: str = "198.51.100.10",
+    port: int = 51820,
+    *,
+    lan: tuple[str, ...] = (),
+    transport: int = socket.IPPROTO_UDP,
+) -> Predicate:
     """Whatever IP the client sends outside its tunnel.
 
-    Left out: UDP to the tunnel's endpoint, DHCP, and IPv6 housekeeping of the link; and packets to the
+    Left out: UDP (or another `transport`) to the tunnel's endpoint, DHCP, and IPv6 housekeeping of the link; and packets to the
     prefixes in `lan`, for profiles that keep the LAN reachable.
     """
     prefixes = tuple(map(ipaddress.ip_network, lan))
 
     def housekeeping(packet: Packet) -> bool:
+        if packet.protocol == transport and (packet.destination, packet.destination_port) == (endpoint, port):
+            return True
         if packet.protocol == socket.IPPROTO_UDP:
-            dhcp = packet.ethertype == ETH_P_IP and (packet.source_port, packet.destination_port) == (68, 67)
-            return dhcp or (packet.destination, packet.destination_port) == (endpoint, port)
+            return packet.ethertype == ETH_P_IP and (packet.source_port, packet.destination_port) == (68, 67)
         if packet.protocol == socket.IPPROTO_ICMPV6:
             return packet.destination_port in ICMPV6_HOUSEKEEPING
         # Listener reports travel behind a hop-by-hop header.

@@ -19,8 +19,10 @@ from mock_provider import cli_faults
 from mock_provider import demo as demonstration
 from mock_provider.gateway import Request
 from mock_provider.natpmp import MODES
+from mock_provider.openvpn import PASSWORD, USERNAME
 from mock_provider.provider import MockProvider
 from mock_provider.scenario import Scenario
+from mock_provider.sites import TUNNELS
 from mock_provider.topology import EXIT, INTERNET, SERVER
 from mock_provider.wireguard import PORT
 from vpnpf.errors import EX_USAGE, PermissionDenied, Unavailable, VpnpfError
@@ -31,11 +33,15 @@ PROFILE = """\
 [profiles.home]
 provider = "protonvpn"
 [profiles.home.tunnel]
-type = "wireguard"
+type = "{type}"
 config = "{tunnel}"
-[profiles.home.forwards.port]
+{login}[profiles.home.forwards.port]
 """
 """For a first try: a port without a client, announced by events."""
+LOGIN = f"""\
+username = "{USERNAME}"
+password = {{ file = "password" }}
+"""
 
 
 @click.group()
@@ -49,6 +55,9 @@ def cli() -> None:
 @cli.command()
 @click.option("--lifetime", type=click.IntRange(1, 86400), default=60, show_default=True, help="Seconds of a lease.")
 @click.option("--mode", type=click.Choice(MODES), default="proton", show_default=True, help="How the gateway behaves.")
+@click.option(
+    "--tunnel", type=click.Choice(TUNNELS), default=TUNNELS[0], show_default=True, help="What the server runs."
+)
 @click.option("--rotate-after", type=click.IntRange(1), help="New external port after so many renewals.")
 @click.option("--refuse", is_flag=True, help="Answer NAT-PMP with ICMP port unreachable, as without the feature.")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the client's file.")
@@ -58,6 +67,7 @@ def serve(
     *,
     lifetime: int,
     mode: str,
+    tunnel: str,
     rotate_after: int | None,
     refuse: bool,
     config: Path | None,
@@ -67,12 +77,13 @@ def serve(
 ) -> None:
     """Bring the provider up, and run until Ctrl-C or SIGTERM."""
     played = cli_faults.load(scenario, fault)
-    for program in PROGRAMS:
+    openvpn = tunnel != TUNNELS[0]
+    for program in (*PROGRAMS, *(("openvpn", "openssl") if openvpn else ())):
         process.find(program)
     directory = Path(tempfile.mkdtemp(prefix="mock-provider-"))
     try:
-        path = (config or directory / "proton.conf").absolute()
-        asyncio.run(_serve(lifetime, mode, rotate_after, refuse, path, directory, quiet, played))
+        path = (config or directory / ("proton.ovpn" if openvpn else "proton.conf")).absolute()
+        asyncio.run(_serve(lifetime, mode, tunnel, rotate_after, refuse, path, directory, quiet, played))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -80,6 +91,7 @@ def serve(
 async def _serve(
     lifetime: int,
     mode: str,
+    tunnel: str,
     rotate_after: int | None,
     refuse: bool,
     config: Path,
@@ -90,14 +102,21 @@ async def _serve(
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with MockProvider(lifetime=lifetime, mode=mode, on_request=_silent if quiet else _show) as provider:
+    shown = _silent if quiet else _show
+    async with MockProvider(lifetime=lifetime, mode=mode, on_request=shown, tunnel=tunnel) as provider:
         provider.gateway.rotate_after = rotate_after
         provider.gateway.refuse = refuse
         try:
             path = provider.client_config(config)
         except OSError as error:
             raise Unavailable(f"writing {config}", error.strerror or str(error), "choose another --config") from error
-        (directory / "config.toml").write_text(PROFILE.format(tunnel=path))
+        kind = tunnel.partition("-")[0]
+        login = LOGIN if kind == "openvpn" else ""
+        (directory / "config.toml").write_text(PROFILE.format(type=kind, tunnel=path, login=login))
+        if login:
+            secret = directory / "password"
+            secret.touch(mode=0o600)
+            secret.write_text(f"{PASSWORD}\n")
         print(describe(provider, path, directory / "config.toml"), flush=True)
         await cli_faults.play_until(stop, scenario, provider.gateway)
         print("taking it away", flush=True)
@@ -154,7 +173,7 @@ The provider is up. Namespaces:
   {lab.router.name:<28} the ISP's router: 192.168.77.1
   {lab.server.name:<28} the VPN server: {SERVER}:{PORT}, exit address {EXIT}
   {lab.internet.name:<28} a host on the internet: {INTERNET}
-WireGuard configuration of a customer: {config}
+Tunnel configuration of a customer: {config}
 NAT-PMP gateway in the tunnel: {provider.gateway_address}, leases of {provider.gateway.lifetime} s
 
 In another terminal:

@@ -20,7 +20,7 @@ from mock_provider.dns import Dns
 from mock_provider.gateway import Gateway, Request
 from mock_provider.nat import Nat
 from mock_provider.peer import Peer
-from mock_provider.sites import Settings, Site
+from mock_provider.sites import TUNNELS, Settings, Site
 from mock_provider.topology import EXIT, ROUTER, SERVER, Lab
 from mock_provider.wireguard import GATEWAY, Client, WireGuardServer
 
@@ -61,8 +61,9 @@ class MockProvider:
         ipv6: bool = False,
         on_request: Callable[[Request], None] = lambda _request: None,
         servers: int = 1,
+        tunnel: str = TUNNELS[0],
     ) -> None:
-        self._settings = Settings(lifetime, mode, ipv6, on_request)
+        self._settings = Settings(lifetime, mode, ipv6, on_request, tunnel)
         self._servers = servers
         self._neighbour = neighbour
         self._lan_host = lan_host
@@ -83,6 +84,7 @@ class MockProvider:
         ipv6: bool = False,
         on_request: Callable[[Request], None] = lambda _request: None,
         servers: int = 1,
+        tunnel: str = TUNNELS[0],
     ) -> Self:
         """Bring it up; whoever calls this calls `stop`, or enters what is returned."""
         provider = cls(
@@ -93,6 +95,7 @@ class MockProvider:
             ipv6=ipv6,
             on_request=on_request,
             servers=servers,
+            tunnel=tunnel,
         )
         return await provider.__aenter__()
 
@@ -127,5 +130,5 @@ class MockProvider:
         await self._stack.aclose()
 
     def client_config(self, path: Path) -> Path:
-        """Write the first customer's WireGuard file, as the provider's site would give it out; returns its path."""
+        """Write the first customer's file, as the provider's site would give it out; returns its path."""
         return self.customer.write(path)

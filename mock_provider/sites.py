@@ -21,8 +21,12 @@ from typing import Self
 from mock_provider.dns import Dns
 from mock_provider.gateway import Gateway, Request
 from mock_provider.nat import Nat
+from mock_provider.openvpn import OpenVpnServer
 from mock_provider.topology import Lab
 from mock_provider.wireguard import Client, Place, WireGuardServer
+from vpnpf.model import Protocol
+
+TUNNELS = ("wireguard", "openvpn", "openvpn-tcp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ class Settings:
     mode: str = "proton"
     ipv6: bool = False
     on_request: Callable[[Request], None] = lambda _request: None
+    tunnel: str = TUNNELS[0]
+    """One of TUNNELS."""
 
 
 class Site:
@@ -56,7 +62,7 @@ class Site:
         enter, settings, host = self._stack.enter_async_context, self._settings, self._lab.server
         place = self.place
         try:
-            self.server = await enter(WireGuardServer(self._lab, ipv6=settings.ipv6, place=place))
+            self.server = await enter(self._server())
             self.nat = Nat(host, place.exit, f"mock_dnat{place.suffix}")
             await self.nat.start()
             self.gateway = await enter(
@@ -83,13 +89,23 @@ class Site:
     ) -> None:
         await self._stack.aclose()
 
+    def _server(self) -> WireGuardServer:
+        lab, ipv6 = self._lab, self._settings.ipv6
+        match self._settings.tunnel:
+            case "openvpn":
+                return OpenVpnServer(lab, ipv6=ipv6, place=self.place)
+            case "openvpn-tcp":
+                return OpenVpnServer(lab, ipv6=ipv6, place=self.place, transport=Protocol.TCP)
+            case _:
+                return WireGuardServer(lab, ipv6=ipv6, place=self.place)
+
     @property
     def exit_address(self) -> str:
         """Where the internet sees its customers, and knocks."""
         return self.place.exit
 
     def client_config(self, path: Path) -> Path:
-        """Write its first customer's WireGuard file; returns its path."""
+        """Write its first customer's file; returns its path."""
         return self.customer.write(path)
 
     async def mute(self) -> None:

@@ -49,11 +49,11 @@ MUTE = """
 table inet mock_mute{suffix} {{
   chain input {{
     type filter hook input priority -200; policy accept
-    udp dport {port} drop
+    meta l4proto {{ tcp, udp }} th dport {port} drop
   }}
   chain output {{
     type filter hook output priority -200; policy accept
-    udp sport {port} drop
+    meta l4proto {{ tcp, udp }} th sport {port} drop
   }}
 }}
 """

@@ -64,6 +64,8 @@ class Manifest(Struct, frozen=True):
     """How many forwards a profile may have with it (providers only)."""
     announces: bool = False
     """Whether its gateway tells everybody when it restarts, so that `listen` is worth calling (providers only)."""
+    username_suffix: str = ""
+    """What the user name at its servers ends with for port forwarding, where there are user names (providers only)."""
     direct: bool = False
     """Whether it works on the machine's own link, without a tunnel, and only there (providers and tunnels)."""
     keys: tuple[str, ...] = ("config",)

@@ -29,6 +29,7 @@ from vpnpf.io.sockets import KernelSockets
 from vpnpf.io.udp import TunnelIO
 from vpnpf.leases import from_store
 from vpnpf.model import LockMode
+from vpnpf.plugins import Group
 from vpnpf.secrets import reader
 from vpnpf.settings import ClientSettings, ProfileSettings
 from vpnpf.store import FileStore, InstanceLock, make_private, runtime_directory, state_directory
@@ -132,13 +133,18 @@ def backend_of(settings: ProfileSettings, outside: Outside | None = None) -> Tun
         lan=settings.spec.lan,
         interface=tunnel.interface,
         gateway=tunnel.gateway,
-        username=tunnel.username,
+        username=_suffixed(tunnel.username, plugins.manifest(Group.PROVIDERS, settings.spec.provider).username_suffix),
         password=reader(tunnel.password),
         namespace=tunnel.namespace,
         held=settings.spec.lock is not LockMode.OFF,
         outside=outside,
     )
     return plugins.tunnel(tunnel.type)(options)
+
+
+def _suffixed(username: str, suffix: str) -> str:
+    """A user name with what a provider wants at its end; names may have several such parts, in any order."""
+    return username if not username or f"{suffix}+" in f"{username}+" else f"{username}{suffix}"
 
 
 def _client(settings: ClientSettings) -> TorrentClient:

@@ -71,6 +71,7 @@ class ProtonVpn:
         summary="NAT-PMP at the tunnel's gateway, up to five ports, leases of 60 s",
         verified="mock",
         max_forwards=SLOTS,
+        username_suffix="+pmp",
     )
 
     def __init__(self, options: Mapping[str, object]) -> None:

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import re
 import signal
+import socket
 import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
@@ -147,6 +148,16 @@ class TunnelFixtures:
     backend: ClassVar[type]
     patience: ClassVar[str]
     """"module:NAME" of the seconds that `up` waits for the far side."""
+    far_side: ClassVar[str] = "wireguard"
+    """What the mock provider's servers run."""
+    account: ClassVar[dict[str, Any]] = {}
+    """What TunnelOptions has beside the files."""
+    outlives: ClassVar[bool] = True
+    """Whether the tunnel goes on when the back end's process is killed; else everything is caught."""
+
+    def leak(self):
+        """What is a leak: everything but the tunnel's own packets."""
+        return leak(transport=socket.IPPROTO_TCP if self.far_side.endswith("-tcp") else socket.IPPROTO_UDP)
 
     def write_config(self, provider, directory):
         """Write the provider's file; returns its path."""
@@ -169,7 +180,8 @@ class TunnelFixtures:
         """Makes a process with the back end: remote(lan=False, wrap=..., settings=..., more=(another file,))."""
 
         def make(*, lan=True, wrap=(), settings=None, profile=profile, config=config, more=()):
-            options = TunnelOptions(profile, (str(config), *map(str, more)), str(tmp_path / f"run-{profile}"), lan=lan)
+            files = (str(config), *map(str, more))
+            options = TunnelOptions(profile, files, str(tmp_path / f"run-{profile}"), lan=lan, **self.account)
             return Remote(host, self.backend, options, settings or {}, wrap)
 
         return make
@@ -186,7 +198,7 @@ class TunnelSuite(TunnelFixtures):
     # -- up ------------------------------------------------------------------------------------------
 
     async def test_all_traffic_goes_through_it(self, provider, host, tunnel):
-        async with provider.lab.capture(leak()) as leaked, Echo(provider.lab.internet, INTERNET, PORT) as web:
+        async with provider.lab.capture(self.leak()) as leaked, Echo(provider.lab.internet, INTERNET, PORT) as web:
             up = await tunnel.come_up()
             assert (await Peer(host).connect_tcp(INTERNET, PORT, send=b"x")).connected
             assert (await Peer(host).send_udp(INTERNET, PORT)).connected
@@ -231,7 +243,7 @@ class TunnelSuite(TunnelFixtures):
         """TunnelVision: whoever gives out addresses on the LAN pushes a route, here to one site."""
         plan = (await tunnel.come_up()).plan
         await host.must(("ip", "route", "add", f"{INTERNET}/32", "via", ROUTER, "dev", "eth0"))
-        async with provider.lab.capture(leak()) as leaked:
+        async with provider.lab.capture(self.leak()) as leaked:
             assert await source_seen(provider) == EXIT
             assert await leaked.count() == 0
             # The control: the same rule after the main table, as others have it.
@@ -246,11 +258,11 @@ class TunnelSuite(TunnelFixtures):
     # -- the LAN, and DNS ----------------------------------------------------------------------------
 
     async def test_the_lan_stays_reachable_only_if_wanted(self, tmp_path, profile):
-        async with MockProvider(lan_host=True) as provider:
+        async with MockProvider(lan_host=True, tunnel=self.far_side) as provider:
             host = provider.lab.client
             config = self.write_config(provider, tmp_path)
             for lan in (True, False):
-                options = TunnelOptions(profile, (str(config),), str(tmp_path / "run"), lan=lan)
+                options = TunnelOptions(profile, (str(config),), str(tmp_path / "run"), lan=lan, **self.account)
                 async with (
                     Remote(host, self.backend, options, {}) as backend,
                     Echo(provider.lab.lan, LAN_HOST, PORT) as lan4,
@@ -258,7 +270,7 @@ class TunnelSuite(TunnelFixtures):
                 ):
                     await backend.come_up()
                     for own, address, neighbour in ((CLIENT, LAN_HOST, lan4), (CLIENT6, LAN_HOST6, lan6)):
-                        async with provider.lab.capture(leak()) as beside:
+                        async with provider.lab.capture(self.leak()) as beside:
                             await Peer(host).send_udp(address, PORT, deadline=2 if lan else SHORT)
                             # If not by the cable, it may arrive by the tunnel and the router, from the exit.
                             assert (own in {seen.source for seen in neighbour.seen}) is lan
@@ -270,7 +282,7 @@ class TunnelSuite(TunnelFixtures):
         before = host.resolver.read_bytes()
         await tunnel.come_up()
         script = "import socket; print(socket.gethostbyname('tracker.test'))"
-        async with provider.lab.capture(leak()) as leaked:
+        async with provider.lab.capture(self.leak()) as leaked:
             assert await host.must(("python3", "-c", script)) == f"{INTERNET}\n"
             assert await leaked.count() == 0
         assert {query.client for query in provider.dns.log} == {"10.2.0.2"}
@@ -304,12 +316,15 @@ class TunnelSuite(TunnelFixtures):
         await tunnel.down()
         assert await traces(host) == before
 
-    async def test_after_kill_9_the_tunnel_lives_on_and_the_next_process_undoes_it(self, provider, host, remote):
+    async def test_after_kill_9_nothing_leaks_and_the_next_process_undoes_it(self, provider, host, remote):
         before = await traces(host)
         async with remote() as killed:
             await killed.come_up()
             await killed.kill()
-        assert await source_seen(provider) == EXIT
+        async with provider.lab.capture(self.leak()) as leaked:
+            seen = await source_seen(provider, deadline=2.0 if self.outlives else SHORT)
+            assert seen == (EXIT if self.outlives else None)
+            assert await leaked.count() == 0
         async with remote() as backend:
             await backend.down()
             assert await traces(host) == before
@@ -389,7 +404,7 @@ class TunnelSuite(TunnelFixtures):
     async def test_a_device_that_dies_leaks_nothing_and_is_told(self, provider, host, tunnel):
         before = await traces(host)
         up = await tunnel.come_up()
-        async with provider.lab.capture(leak()) as leaked:
+        async with provider.lab.capture(self.leak()) as leaked:
             await host.must(("ip", "link", "del", up.interface))
             outcome = await Peer(host).send_udp(INTERNET, PORT, deadline=SHORT)
             assert outcome.result is Result.UNREACHABLE

@@ -370,3 +370,35 @@ def test_a_lease_granted_through_a_tunnel_that_is_lost_is_not_taken():
     world.take(late)
     assert len(world.heard(PortGranted)) == 1
     assert world.forward.lease.granted_at == START
+
+
+# -- a plan that is complete only when the tunnel is up ---------------------------------------------
+
+
+class Giving(World):
+    """A server that gives the addresses."""
+
+    given = ("10.2.0.2/32",)
+
+    def success(self, order):
+        answer = super().success(order)
+        if isinstance(answer, TunnelCameUp):
+            plan = replace(answer.tunnel.plan, addresses=self.given)
+            return replace(answer, tunnel=replace(answer.tunnel, plan=plan))
+        return answer
+
+
+def test_the_rule_set_of_a_tunnel_that_is_up_has_the_addresses_that_the_server_gave():
+    bare = replace(PLAN, addresses=())
+    world = Giving(initial(SPEC, bare, START), plan=bare).begin()
+    applied = [order.work.policy for order in world.ordered(ApplyFirewall)]
+    assert (applied[0].stage, applied[0].plan.addresses) == (FirewallStage.CONNECTING, ())
+    world.ready()
+    assert (world.table.stage, world.table.plan.addresses) == (FirewallStage.CONNECTED, Giving.given)
+    # It is lost and comes back with another.
+    world.given = (*Giving.given, "fd00::7/128")
+    world.handshake_age = 500.0
+    world.until(lambda: world.machine.tunnel_number == 2, 300)
+    world.handshake_age = 5.0
+    world.until(lambda: world.phase is Phase.READY, 60)
+    assert (world.table.stage, world.table.plan.addresses) == (FirewallStage.CONNECTED, world.given)

@@ -100,7 +100,8 @@ class Absorber(Failing):
                 self._planned(plan)
             case TunnelCameUp(tunnel=tunnel, health=health):
                 number = self.machine.tunnel_number + 1
-                self._set(tunnel=tunnel, tunnel_number=number, health=health, health_at=self.now)
+                # The plan may know more now: addresses that the server gave.
+                self._set(tunnel=tunnel, plan=tunnel.plan, tunnel_number=number, health=health, health_at=self.now)
                 self._set(exit_at=-math.inf, stirred_at=-math.inf)
             case TunnelSeen(health=health):
                 # After a suspend the tunnel is given until the next look: it shakes hands anew when something is sent.

@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from vpnpf.errors import PermissionDenied
 
-ADMIN = 21
-"""CAP_SYS_ADMIN: namespaces and mounts."""
+SETPCAP, NET_ADMIN, ADMIN = 8, 12, 21
+"""CAP_SETPCAP, CAP_NET_ADMIN, and CAP_SYS_ADMIN: namespaces and mounts."""
 KEPT = frozenset({0, 1, 3, 4, 5, 6, 7, 10, 13})
 """What a program may still get by being root or by a file that grants it: CAP_CHOWN, DAC_OVERRIDE, FOWNER, FSETID,
 KILL, SETGID, SETUID, NET_BIND_SERVICE, NET_RAW. None of them leads into another namespace or to the kernel's memory;
@@ -36,11 +36,18 @@ class Identity(Struct, frozen=True):
     shell: str = "/bin/sh"
 
 
-def need(capability: int, doing: str, cause: str) -> None:
+def need(capability: int, doing: str, cause: str, hint: str = "run it with sudo") -> None:
     """See that this process has a capability. Raises PermissionDenied."""
+    if not has(capability):
+        raise PermissionDenied(doing, cause, hint)
+
+
+def has(capability: int) -> bool:
+    """Whether a capability is in force; yes where the kernel does not say."""
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:") and not int(line.split()[1], 16) >> capability & 1:
-            raise PermissionDenied(doing, cause, "run it with sudo")
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> capability & 1)
+    return True
 
 
 def limit() -> None:

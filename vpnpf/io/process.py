@@ -61,7 +61,7 @@ async def run(argv: Sequence[str], *, stdin: str = "", deadline: float = 10.0) -
     seconds (it is killed then). A status other than 0 is an answer, not an exception.
     """
     pipe = subprocess.PIPE
-    child = await _start(argv, stdin=pipe if stdin else subprocess.DEVNULL, output=pipe)
+    child = await _start(argv, stdin=pipe if stdin else subprocess.DEVNULL, output=pipe, errors=pipe)
     try:
         async with asyncio.timeout(deadline):
             out, err = await child.communicate(stdin.encode() if stdin else None)
@@ -85,17 +85,30 @@ async def must(argv: Sequence[str], *, doing: str, stdin: str = "", deadline: fl
     return done.stdout
 
 
-async def spawn(argv: Sequence[str], env: Mapping[str, str] | None = None) -> subprocess.Process:
-    """Start a program that goes on, also after our end. `argv[0]` is looked up by `find`; no pipes.
+async def spawn(
+    argv: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    *,
+    stdin: int = subprocess.DEVNULL,
+    output: int = subprocess.DEVNULL,
+    keep: Sequence[int] = (),
+) -> subprocess.Process:
+    """Start a program that goes on, also after our end. `argv[0]` is looked up by `find`; no pipes unless asked for.
 
-    `env` is added to the cleared environment. Raises Unavailable if it is not installed, Transient if it cannot
-    be started.
+    What it writes goes to `output`, errors too. `env` is added to the cleared environment; descriptors in `keep` are open there too, under the same numbers.
+    Raises Unavailable if it is not installed, Transient if it cannot be started.
     """
-    return await _start(argv, stdin=subprocess.DEVNULL, output=subprocess.DEVNULL, env=env)
+    return await _start(argv, stdin=stdin, output=output, errors=subprocess.STDOUT, env=env, keep=keep)
 
 
 async def _start(
-    argv: Sequence[str], *, stdin: int, output: int, env: Mapping[str, str] | None = None
+    argv: Sequence[str],
+    *,
+    stdin: int,
+    output: int,
+    errors: int,
+    env: Mapping[str, str] | None = None,
+    keep: Sequence[int] = (),
 ) -> subprocess.Process:
     path = find(argv[0])
     try:
@@ -104,10 +117,11 @@ async def _start(
             *argv[1:],
             stdin=stdin,
             stdout=output,
-            stderr=output,
+            stderr=errors,
             env={**ENVIRONMENT, **(env or {})},
             cwd="/",
             start_new_session=True,
+            pass_fds=keep,
         )
     except OSError as error:  # no more processes, memory or descriptors, or no program after all
         raise Transient(f"starting {path}", error.strerror or str(error)) from error

@@ -57,7 +57,9 @@ __all__ = [
     "UpDown",
     "VerificationFailed",
     "bytecount",
+    "counts",
     "hold_release",
+    "load_stats",
     "log_on",
     "password",
     "signal",
@@ -108,6 +110,17 @@ def log_on() -> Command:
 def bytecount(seconds: int) -> Command:
     """Be told of bytes so often; 0: no more."""
     return _command("bytecount", str(seconds))
+
+
+def load_stats() -> Command:
+    """Ask for the bytes since openvpn runs; `counts` reads the answer."""
+    return _command("load-stats")
+
+
+def counts(reply: Reply) -> tuple[int, int] | None:
+    """Bytes received and sent, as `load_stats` was answered; None: not to be read."""
+    found = re.search(r"\bbytesin=([0-9]{1,19}),bytesout=([0-9]{1,19})\b", reply.text, re.ASCII) if reply.ok else None
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def signal(name: str) -> Command:

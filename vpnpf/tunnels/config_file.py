@@ -13,6 +13,16 @@ LARGEST = 1 << 20
 
 def read_text(path: str) -> str:
     """The whole text. Raises ConfigError if it cannot be read, or is no file of text."""
+    data = read_bytes(path)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise _mistake(f"{path}:{line}", "it is not UTF-8 text", "download it anew") from error
+
+
+def read_bytes(path: str) -> bytes:
+    """All of it. Raises ConfigError if it cannot be read, or is no file."""
     try:
         # A pipe or a device would keep us waiting, or never end.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -24,11 +34,7 @@ def read_text(path: str) -> str:
         raise _mistake(path, error.strerror or str(error), "download it from your provider") from error
     if len(data) > LARGEST:
         raise _mistake(path, f"it is larger than {LARGEST >> 20} MiB", "is this the right file?")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise _mistake(f"{path}:{line}", "it is not UTF-8 text", "download it anew") from error
+    return data
 
 
 def _mistake(path: str, what: str, hint: str) -> ConfigError:

@@ -8,20 +8,23 @@ import stat
 from pathlib import Path
 
 from vpnpf.errors import PermissionDenied, Unavailable
+from vpnpf.io import privileges
 
 TUN = Path("/dev/net/tun")
 MODULES = Path("/lib/modules")
 _TUN_NUMBER = (10, 200)
 """Documentation/admin-guide/devices.txt of the kernel."""
-_CAP_NET_ADMIN = 12
 
 
 def need_the_privilege() -> None:
     """See that we may change the network. Raises PermissionDenied."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:") and not int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1:
-            hint = "run it with sudo, or as a service with the capability CAP_NET_ADMIN (docs/systemd.md)"
-            raise PermissionDenied("starting", "changing the network needs root", hint)
+    hint = "run it with sudo, or as a service with the capability CAP_NET_ADMIN (docs/systemd.md)"
+    privileges.need(privileges.NET_ADMIN, "starting", "changing the network needs root", hint)
+
+
+def may_bound() -> bool:
+    """Whether we may take privileges away from what we start."""
+    return privileges.has(privileges.SETPCAP)
 
 
 def need_tun(path: Path = TUN) -> None:

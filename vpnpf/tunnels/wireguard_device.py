@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import select
-import signal
 import socket
 import struct
 import time
 from asyncio.subprocess import Process
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from vpnpf.errors import LeaseLost, Transient
 from vpnpf.interfaces import Outside
-from vpnpf.io import netns, process
+from vpnpf.io import process
 from vpnpf.tunnels import outside
+from vpnpf.tunnels.ending import end
 from vpnpf.tunnels.whole import in_thread
 
 SOCKETS = Path("/var/run/wireguard")
@@ -97,11 +94,11 @@ class Device:
         ours = self._process
         if ours is not None:
             if ours.returncode is None:
-                await in_thread(_end, ours.pid)
+                await in_thread(end, ours.pid, _END)
             await ours.wait()
             self._process = None
         elif listener:
-            await in_thread(_end, listener, partial(outside.home, self._outside))
+            await in_thread(partial(end, listener, _END, home=partial(outside.home, self._outside)))
         await in_thread(self._remove_socket)
 
     async def _show(self, what: str) -> list[str]:
@@ -134,33 +131,3 @@ class Device:
             credentials = control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         pid: int = struct.unpack("3i", credentials)[0]
         return pid
-
-
-def _end(pid: int, home: Callable[[], tuple[int, int]] | None = None) -> None:
-    """SIGTERM, then SIGKILL; blocks until it is gone. With `home` only a process of that network namespace.
-
-    By a handle, so that no process can be meant that gets the number afterwards.
-    """
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        if home is not None and not _is_in(pid, home()):
-            return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(handle, number)
-            poll = select.poll()
-            poll.register(handle, select.POLLIN)
-            if poll.poll(_END * 1000):
-                return
-    finally:
-        os.close(handle)
-
-
-def _is_in(pid: int, namespace: tuple[int, int]) -> bool:
-    try:
-        return netns.number(f"/proc/{pid}/ns/net") == namespace
-    except OSError:
-        return False

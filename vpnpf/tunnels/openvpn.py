@@ -1,0 +1,311 @@
+"""OpenVPN: the provider's file is read, written anew and given to `openvpn`, which never sees the original.
+
+openvpn makes the encrypted connection and nothing else. Device, addresses, routes and resolver are ours, as with
+WireGuard, and stand before it runs: what the server pushes is looked at and taken over, or not. It runs with
+CAP_NET_ADMIN alone, and lives no longer than we do; the rules and routes do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import defaultdict
+from pathlib import Path
+from typing import ClassVar
+from zlib import crc32
+
+from msgspec.structs import replace
+
+from vpnpf.api import (
+    Endpoint,
+    LeaseLost,
+    Manifest,
+    Misconfigured,
+    Offline,
+    Transient,
+    Tunnel,
+    TunnelHealth,
+    TunnelOptions,
+    TunnelPlan,
+    Unavailable,
+    Unsupported,
+)
+from vpnpf.errors import ConfigError, Mistake, VpnpfError
+from vpnpf.io import process
+from vpnpf.io.clock import BootClock
+from vpnpf.io.lan import KernelLinks
+from vpnpf.io.resolver import SystemResolver
+from vpnpf.model import Stirring
+from vpnpf.protocol.openvpn_config import OpenVpnConfig, Remote, parse, render
+from vpnpf.protocol.openvpn_push import Pushed
+from vpnpf.tunnels import outside, prerequisites, routing, uplink
+from vpnpf.tunnels.arp import ArpReplies
+from vpnpf.tunnels.config_file import read_bytes
+from vpnpf.tunnels.endpoints import Endpoints
+from vpnpf.tunnels.namespace import ProfileNamespace
+from vpnpf.tunnels.openvpn_plan import MTU, completed
+from vpnpf.tunnels.openvpn_process import PROGRAM, Launcher
+from vpnpf.tunnels.openvpn_session import Login, Session
+from vpnpf.tunnels.rp_filter import ReversePathFilter
+from vpnpf.tunnels.watch import Watch
+from vpnpf.tunnels.whole import all_of, in_thread, to_the_end
+from vpnpf.tunnels.wireguard import interface_name
+
+PATIENCE = 15.0
+"""Seconds for the first connection; TLS repeats what was lost after 2 and 4 s."""
+REKEY_PATIENCE = 6.0
+"""Seconds for a new one in place; then it is begun anew."""
+LOGIN_AGAIN = 60.0
+"""Seconds until a login is tried again that was refused and had been good before: a session of ours may still count."""
+_NOBODY = "192.0.0.8/32"
+"""The device's address until the server gives one: the IPv4 dummy address (RFC 7600). Without an address there could be
+no way through the device, and with none a reverse path filter drops the server's answers."""
+_NO_LOGIN = "set username and password in the profile's tunnel"
+
+
+class OpenVpnTunnel:
+    """`type = "openvpn"`."""
+
+    manifest: ClassVar[Manifest] = Manifest(
+        id="openvpn",
+        name="OpenVPN",
+        summary="the provider's OpenVPN file over UDP or TCP, by openvpn 2.5 or newer",
+        verified="real (openvpn 2.6)",
+        keys=("config", "username", "password", "namespace", "publish"),
+    )
+
+    def __init__(self, options: TunnelOptions) -> None:
+        self._options = options
+        self._runtime = Path(options.runtime)
+        self._table = 7000 + crc32(options.profile.encode()) % 1000
+        self._interface = interface_name(options.profile)
+        self._outside = options.outside
+        keep = Path(options.state or options.runtime) / "endpoints.json"
+        self._endpoints = Endpoints(keep, self._outside.enter) if self._outside else Endpoints(keep)
+        self._rp_filter = ReversePathFilter(self._runtime / "rp_filter")
+        self._arp = ArpReplies(self._runtime / "arp_ignore")
+        self._resolver = ProfileNamespace(options.profile).files if self._outside else SystemResolver()
+        self._launcher = Launcher(self._runtime, self._outside)
+        self._clock = BootClock()
+        self._chosen: dict[int, tuple[OpenVpnConfig, Remote]] = {}
+        """By server: the file and the remote of it, as they were at the last plan."""
+        self._failures: dict[int, int] = defaultdict(int)
+        """By server, tries to come up that failed, ever: the remote that worked last is the one to begin with."""
+        self._session: Session | None = None
+        self._watch: Watch | None = None
+        self._welcome: set[int] = set()
+        """Servers at which the login was good."""
+
+    def check_config(self) -> None:
+        """Read the provider's files. Raises ConfigError with every mistake."""
+        mistakes: list[Mistake] = []
+        for path in self._options.configs:
+            try:
+                config = parse(read_bytes(path), path)
+            except ConfigError as error:
+                mistakes += error.mistakes
+            else:
+                if config.needs_password and not self._options.username:
+                    mistakes.append(Mistake(path, "its server asks for a user name and a password", _NO_LOGIN))
+        if mistakes:
+            raise ConfigError(tuple(mistakes))
+
+    def check_machine(self) -> None:
+        """See that this machine has what `up` needs. Raises Unavailable or PermissionDenied."""
+        for program in ("ip", PROGRAM, "setpriv"):
+            process.find(program)
+        prerequisites.need_the_privilege()
+        prerequisites.need_tun()
+
+    async def plan(self, server: int = 0) -> TunnelPlan:
+        """Read a server's file and look one of its remotes up. Raises ConfigError, Transient, Misconfigured.
+
+        The addresses in the tunnel are not known before the server says them: what `up` returns has them.
+        """
+        path = self._options.configs[server]
+        config = parse(await in_thread(read_bytes, path), path)
+        # After a failure the next remote has its turn, and after the last one the next address of each.
+        number, remotes = self._failures[server], config.remotes
+        # The same one at each start, or the ports held there would be lost.
+        first = crc32(self._options.profile.encode()) if config.remote_random else 0
+        remote = remotes[(first + number) % len(remotes)]
+        addresses = await self._endpoints.addresses(remote.host, remote.port)
+        address = addresses[number // len(remotes) % len(addresses)]
+        self._chosen[server] = config, remote
+        return TunnelPlan(
+            interface=self._interface,
+            endpoint=Endpoint(address, remote.port, remote.protocol),
+            addresses=(),
+            mark=0x7670_0000 | self._table,
+            table=self._table,
+            mtu=config.mtu or MTU,
+            lan=await KernelLinks().prefixes(self._interface) if self._options.lan else (),
+            notes=config.notes,
+            server=server,
+            identity=config.identity(remote),
+        )
+
+    async def up(self, plan: TunnelPlan) -> Tunnel:
+        """Bring it up and wait for the connection. Raises Failure; then nothing is left."""
+        if plan.server not in self._chosen:
+            await self.plan(plan.server)
+        config, remote = self._chosen[plan.server]
+        if config.identity(remote) != plan.identity:
+            raise Transient("reading the tunnel's file", "it holds another key or server than at the last plan")
+        self._failures[plan.server] += 1
+        await self.down()
+        try:
+            await self._make_device()
+            await in_thread(self._rp_filter.loosen)
+            with contextlib.suppress(
+                Unavailable
+            ):  # where /proc/sys is not ours to write, a tunnel is still worth having
+                await in_thread(self._arp.narrow)
+            # Everything but the marked packets and the LAN leads into it from now on, and is lost there for the moment.
+            placeholder = replace(plan, addresses=(_NOBODY,))
+            if self._outside is None:
+                await routing.set_up(placeholder)
+            told = frozenset(words[0] for words in config.options)
+            program, connection = await self._launcher.start(plan, render(config, plan.endpoint), told)
+            self._session = Session(program, connection, plan.endpoint, self._login, self._clock)
+            whole = completed(plan, await self._connected(self._session, plan))
+            if self._outside is not None:
+                # Not before: openvpn finds it by its name, and it has that outside.
+                await outside.bring_in(self._outside, self._interface)
+                await routing.set_up(placeholder)
+            await routing.heal(whole)
+            away = ("ip", "addr", "del", _NOBODY, "dev", self._interface)
+            await process.must(away, doing="setting the tunnel's addresses")
+            if whole.dns:
+                await in_thread(self._resolver.take, whole.dns)
+        except BaseException:
+            # What went wrong first is told; what cannot be undone is tried again by the next `up` or `down`, and told then.
+            with contextlib.suppress(VpnpfError):
+                await self.down()
+            raise
+        self._failures[plan.server] -= 1
+        self._welcome.add(plan.server)
+        return Tunnel(whole, "openvpn", whole.gateway or "")
+
+    async def check(self, tunnel: Tunnel) -> TunnelHealth:
+        """One look. Raises LeaseLost if device or program is gone, Transient if it cannot be looked at."""
+        session = self._running(tunnel)
+        health = await session.health()
+        await routing.heal(tunnel.plan)
+        with contextlib.suppress(Unavailable):
+            await in_thread(self._rp_filter.loosen)
+        with contextlib.suppress(Unavailable):
+            await in_thread(self._arp.narrow)
+        if tunnel.plan.dns:
+            with contextlib.suppress(Unavailable):
+                await in_thread(self._resolver.take, tunnel.plan.dns)
+        return health
+
+    async def rekey(self, tunnel: Tunnel) -> TunnelHealth:
+        """Connect anew in place: device, addresses, routes and sockets stay. Raises NoAnswer, LeaseLost, Transient.
+
+        If openvpn does so already, that is waited for. LeaseLost also if the server gives other addresses than before.
+        """
+        session, doing = self._running(tunnel), f"connecting anew to {tunnel.plan.endpoint}"
+        try:
+            pushed = await session.connect_anew(REKEY_PATIENCE)
+        except Transient as error:
+            raise await self._offline(error, tunnel.plan) or error from None
+        except Misconfigured as error:
+            # openvpn has ended; whether trying again can help is told by the next start.
+            raise LeaseLost(doing, error.cause) from error
+        whole = completed(tunnel.plan, pushed)
+        if (whole.addresses, whole.gateway) != (tunnel.plan.addresses, tunnel.plan.gateway):
+            raise LeaseLost(
+                f"connecting anew to {tunnel.plan.endpoint}", "the server gives another address than before"
+            )
+        return await self.check(tunnel)
+
+    async def watch(self, tunnel: Tunnel) -> Stirring:
+        """Wait until the device or openvpn is gone, or the server gives no answer. Raises LeaseLost, Unavailable."""
+        session = self._running(tunnel)
+        if self._watch is None:
+            self._watch = Watch(tunnel.interface)
+        waiting = {
+            asyncio.create_task(each, name="watching") for each in (self._watch.stirring(tunnel), session.trouble())
+        }
+        try:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            return next(iter(done)).result()
+        finally:
+            for each in waiting:
+                each.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def fit_mtu(self, tunnel: Tunnel) -> int:
+        """Raise Unsupported: OpenVPN cuts its packets into parts where the way carries less."""
+        raise Unsupported(f"fitting the MTU of {tunnel.interface}", "OpenVPN fits its packets itself")
+
+    async def down(self) -> None:
+        """Undo all of `up`, to the end though cancelled. Raises what could not be undone, after all the rest was."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+        await to_the_end(
+            all_of(
+                self._end,
+                self._launcher.end_leftover,
+                self._let_go,
+                lambda: outside.delete(self._outside, self._interface),
+                lambda: in_thread(self._rp_filter.restore),
+                lambda: in_thread(self._arp.restore),
+                lambda: in_thread(self._resolver.give_back),
+            )
+        )
+
+    async def _let_go(self) -> None:
+        """The routes through the device go with it; what the lock holds is not ours to take away."""
+        if not self._options.held:
+            await routing.clear(self._table)
+
+    async def _end(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _make_device(self) -> None:
+        """A device that stays while openvpn comes and goes."""
+        doing = f"making the device {self._interface}"
+        argv = (*outside.at(self._outside, "ip"), "tuntap", "add", "dev", self._interface, "mode", "tun")
+        await process.must(argv, doing=doing)
+
+    async def _connected(self, session: Session, plan: TunnelPlan) -> Pushed:
+        try:
+            return await session.connected(PATIENCE)
+        except Transient as error:
+            raise await self._offline(error, plan) or error from None
+        except Misconfigured as error:
+            if plan.server not in self._welcome:
+                raise
+            hint = "the login was good before: is the account in use elsewhere, or over the number of its sessions?"
+            raise Transient(error.doing, error.cause, hint, LOGIN_AGAIN) from error
+
+    async def _offline(self, error: Transient, plan: TunnelPlan) -> Offline | None:
+        """Why there can be no answer at all, if that is so."""
+        why = await uplink.is_down(plan.endpoint.address, plan.mark, self._outside)
+        hint = "plug the cable in, or join the network; it goes on by itself then"
+        return Offline(error.doing, why, hint) if why else None
+
+    async def _login(self) -> Login:
+        """Read when asked for. Raises Misconfigured."""
+        password = await in_thread(self._options.password)
+        if not self._options.username or not password:
+            raise Misconfigured("logging in", "there is no user name or no password", _NO_LOGIN)
+        return Login(self._options.username, password)
+
+    def _running(self, tunnel: Tunnel) -> Session:
+        """The session of a tunnel that is up. Raises LeaseLost."""
+        doing = f"looking at the device {tunnel.interface}"
+        if self._session is None:
+            raise LeaseLost(doing, "the tunnel is not up")
+        try:
+            socket.if_nametoindex(tunnel.interface)
+        except OSError:
+            raise LeaseLost(doing, "it is gone") from None
+        return self._session
