@@ -15,6 +15,7 @@ import pytest
 
 from vpnpf.errors import ConfigError, Misconfigured, PermissionDenied, Transient, Unavailable
 from vpnpf.interfaces import TunnelOptions
+from vpnpf.io import privileges
 from vpnpf.model import LanPrefix
 from vpnpf.tunnels import config_file, endpoints, prerequisites, routing, wireguard
 from vpnpf.tunnels.config_file import read_text
@@ -385,7 +386,7 @@ def test_modules_that_are_hidden_may_be_there(monkeypatch, tmp_path):
 def test_the_capability_counts_not_the_user(tmp_path, monkeypatch, capabilities, enough):
     status = tmp_path / "status"
     status.write_text(f"Name:\tx\nCapEff:\t{capabilities}\nCapBnd:\tffff\n")
-    monkeypatch.setattr(prerequisites, "Path", lambda *_path: status)
+    monkeypatch.setattr(privileges, "Path", lambda *_path: status)
     with contextlib.nullcontext() if enough else pytest.raises(PermissionDenied, match="needs root"):
         prerequisites.need_the_privilege()
 

@@ -97,8 +97,11 @@ class Device:
                 await in_thread(end, ours.pid, _END)
             await ours.wait()
             self._process = None
-        elif listener:
-            await in_thread(partial(end, listener, _END, home=partial(outside.home, self._outside)))
+        else:
+            # A run that was killed may have started one that does not listen yet, and would do so after us.
+            home = partial(outside.home, self._outside)
+            for pid in {*([listener] if listener else []), *await in_thread(_started_for, self.name)}:
+                await in_thread(partial(end, pid, _END, home=home))
         await in_thread(self._remove_socket)
 
     async def _show(self, what: str) -> list[str]:
@@ -131,3 +134,16 @@ class Device:
             credentials = control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         pid: int = struct.unpack("3i", credentials)[0]
         return pid
+
+
+def _started_for(name: str) -> list[int]:
+    """Processes of wireguard-go for a device of this name, in any network namespace, as far as we may see them."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            argv = (entry / "cmdline").read_bytes().split(b"\0")
+            if argv[0].rpartition(b"/")[2] == _PROGRAM.encode() and name.encode() in argv[1:]:
+                found.append(int(entry.name))
+    return found
