@@ -192,6 +192,7 @@ async def test_off_blocks_nothing_but_what_comes_in_through_the_tunnel(world):
         "nft flush chain inet vpnpf output",
         "ip rule flush protocol 118",
         "ip -6 rule flush protocol 118",
+        "ip route flush protocol 118 table all",
     ],
 )
 async def test_what_somebody_takes_away_is_back_within_a_second(world, damage):
@@ -199,7 +200,9 @@ async def test_what_somebody_takes_away_is_back_within_a_second(world, damage):
         await product.until(ready)
         rules = ("nft", "-s", "list", "table", "inet", "vpnpf")
         chains = (await world.host.must(rules)).count("chain ")
-        both = [("ip", family, "rule") for family in ("-4", "-6")]
+        both = [
+            ("ip", family, *what) for family in ("-4", "-6") for what in (("rule",), ("route", "show", "table", "all"))
+        ]
         before = [await world.host.must(argv) for argv in both]
         await world.host.must(tuple(damage.split()))
         async with asyncio.timeout(1):

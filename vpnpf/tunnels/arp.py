@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vpnpf.errors import Unavailable
+from vpnpf.tunnels.setting import CONF, Setting
 
-CONF = Path("/proc/sys/net/ipv4/conf")
 ANY, OWN_DEVICE = "0", "1"
 
 
@@ -22,35 +21,16 @@ class ArpReplies:
     """
 
     def __init__(self, keep: Path, conf: Path = CONF) -> None:
-        self._keep = keep
-        """Where it is kept that the value was ours; in a directory that only we can write."""
-        self._all = conf / "all/arp_ignore"
+        self._setting = Setting("arp_ignore", OWN_DEVICE, keep, conf)
 
     def narrow(self) -> None:
         """Answer on each link for its own addresses alone. Raises Unavailable; then nothing has changed."""
         try:
-            if self._all.read_text().strip() != ANY:
-                return
-            self._keep.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._keep.write_text(ANY)
-            try:
-                self._all.write_text(OWN_DEVICE)
-            except OSError:
-                self._keep.unlink()  # else what a person sets now would be taken for ours
-                raise
+            if self._setting.value() == ANY:
+                self._setting.change()
         except OSError as error:
-            hint = "set net.ipv4.conf.all.arp_ignore = 1 yourself (deploy/systemd/sysctl.conf does it at boot)"
-            raise Unavailable(f"writing {self._all}", error.strerror or str(error), hint) from error
+            raise self._setting.unavailable(error) from error
 
     def restore(self) -> None:
         """Put back what `narrow` changed; what somebody else set meanwhile stays. Raises Unavailable."""
-        try:
-            kept = self._keep.read_text().strip()
-        except OSError:
-            return
-        try:
-            if kept == ANY and self._all.read_text().strip() == OWN_DEVICE:
-                self._all.write_text(ANY)
-            self._keep.unlink(missing_ok=True)
-        except OSError as error:
-            raise Unavailable(f"writing {self._all}", error.strerror or str(error), "set it to 0 yourself") from error
+        self._setting.restore()

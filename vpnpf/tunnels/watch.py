@@ -13,9 +13,10 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
+from vpnpf.core.routes import PROTOCOL
 from vpnpf.io import netlink
 from vpnpf.io.clock import BootClock
-from vpnpf.io.netlink import LINKS, ROUTE, Changes
+from vpnpf.io.netlink import ADDRESSES4, LINKS, ROUTE, ROUTES4, ROUTES6, Changes
 from vpnpf.model import Stirring, Tunnel
 from vpnpf.tunnels import questions
 
@@ -28,6 +29,8 @@ ASKING = 0.6
 TIMES = 3
 """Questions without an answer, in a row, before it is said."""
 COUNTERS = Path("/proc/net/dev")
+_PROTOCOL = 5
+"""Place of rtm_protocol in struct rtmsg."""
 _LINK = struct.Struct("=BxHiII")
 """struct ifinfomsg of rtnetlink(7)."""
 
@@ -62,7 +65,7 @@ class Watch:
     def __init__(self, interface: str, *, asks: bool = True) -> None:
         self._interface = interface
         self._asks = asks
-        self._changes = Changes(ROUTE, (LINKS,), self._tells_of_us)
+        self._changes = Changes(ROUTE, (LINKS, ADDRESSES4, ROUTES4, ROUTES6), self._tells_of_us)
         self._quiet = Quiet()
         self._answers = False
         """Whether anybody in this tunnel has ever answered a question."""
@@ -79,7 +82,7 @@ class Watch:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PERIOD):
                     await self._changes.wait()
-                return Stirring("its device changed")
+                return Stirring("its device, address or routes changed")
             counted = await self._counted()
             if counted is None:
                 return Stirring("its device is gone")
@@ -105,8 +108,12 @@ class Watch:
     def _tells_of_us(self, told: bytes) -> bool:
         name = self._interface.encode() + b"\0"
         for kind, payload in netlink.messages(told):
+            if kind == netlink.DELROUTE and payload[_PROTOCOL : _PROTOCOL + 1] == bytes([PROTOCOL]):
+                return True
             if name not in payload or len(payload) < _LINK.size:
                 continue
+            if kind == netlink.DELADDR:
+                return True
             flags = _LINK.unpack_from(payload)[3]
             if kind == netlink.DELLINK or (kind == netlink.NEWLINK and not flags & netlink.UP):
                 return True
