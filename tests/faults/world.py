@@ -1,0 +1,207 @@
+"""A provider, a container behind the client, and a profile that is started, killed and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mock_provider.host import Host
+from mock_provider.peer import Echo
+from mock_provider.product import Product, traces, unique_profile
+from mock_provider.provider import MockProvider
+from mock_provider.topology import Lab
+from vpnpf.io import process
+
+Json = dict[str, Any]
+
+LISTENS = 25565
+CONFIG = """\
+[profiles.{profile}]
+provider = "protonvpn"
+tunnel = {{ type = "wireguard", config = [{files}] }}
+{more}
+[profiles.{profile}.policy]
+mode = "allow-list"
+allow = ["forwarded", {allow}]
+[profiles.{profile}.forwards.game]
+internal_port = {LISTENS}
+"""
+BEHIND = """
+link add veth0 netns {client} type veth peer name eth0 netns {container}
+"""
+CLIENT_SIDE = """
+addr add 172.17.0.1/16 dev veth0
+addr add fd99::1/64 dev veth0 nodad
+link set veth0 up
+"""
+CONTAINER_SIDE = """
+link set lo up
+link set eth0 up
+addr add 172.17.0.2/16 dev eth0
+addr add fd99::2/64 dev eth0 nodad
+route add default via 172.17.0.1
+route add default via fd99::1
+"""
+READY_IN = 40.0
+
+_count = itertools.count(1)
+
+
+class World:
+    """All of it; an async context manager."""
+
+    provider: MockProvider
+    container: Host
+    product: Product
+    before: Json
+    """What `traces` found before the first start."""
+
+    def __init__(self, *, servers: int = 1, lifetime: int = 60, more: str = "") -> None:
+        self._servers = servers
+        self._lifetime = lifetime
+        self._more = more
+        self._stack = contextlib.AsyncExitStack()
+        self.profile = unique_profile()
+        self.allow = ""
+        """More entries of the allow-list; write it with `configure`."""
+
+    @property
+    def lab(self) -> Lab:
+        return self.provider.lab
+
+    @property
+    def interface(self) -> str:
+        """The tunnel's device, as long as there is one."""
+        return f"vpf-{self.profile}"
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "config.toml"
+
+    async def __aenter__(self) -> Self:
+        try:
+            directory = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="vpnpf-faults-"))
+            self.directory = Path(directory)
+            enter = self._stack.enter_async_context
+            self.provider = await enter(MockProvider(servers=self._servers, lifetime=self._lifetime))
+            await self._behind()
+            await enter(Echo(self.lab.client, "0.0.0.0", LISTENS))
+            for number, site in enumerate(self.provider.servers):
+                site.client_config(self.directory / f"server-{number}.conf")
+            self.configure()
+            self.before = await traces(self.lab.client)
+            self.product = self.make()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.product.started and self.product.status is None:
+            await self.kill()
+        await self._stack.aclose()
+
+    def configure(self) -> None:
+        """Write the configuration."""
+        files = ", ".join(f'"server-{number}.conf"' for number in range(self._servers))
+        text = CONFIG.format(profile=self.profile, files=files, more=self._more, allow=self.allow, LISTENS=LISTENS)
+        self.config.write_text(text)
+
+    def make(self, wrap: Sequence[str] = (), on_event: Callable[[Json], None] = lambda _event: None) -> Product:
+        """The product, not started yet."""
+        return Product(self.lab.client, self.directory, self.config, self.profile, wrap=wrap, on_event=on_event)
+
+    async def start(self) -> None:
+        """Start it; READY is for whoever waits for it."""
+        self.product = self.make()
+        await self.product.__aenter__()
+
+    async def kill(self) -> None:
+        """End it as a crash does."""
+        self.product.signal(signal.SIGKILL)
+        await self.product.ended()
+
+    async def stop(self) -> int:
+        """End it as a person does; returns its status."""
+        return await self.product.stop()
+
+    async def ready(self, deadline: float = READY_IN) -> Json:
+        """Wait for READY."""
+        return await self.product.until(lambda state: state["phase"] == "ready", deadline)
+
+    @property
+    def port(self) -> int:
+        """The external port of the newest state; 0: none."""
+        forwards = self.product.state.get("forwards") or [{}]
+        return int(forwards[0].get("external_port") or 0)
+
+    async def recovered(self, since: datetime, deadline: float = READY_IN) -> None:
+        """Wait until it is READY by looks that are younger than `since`, and a host on the internet gets in."""
+        until = time.monotonic() + deadline
+        product = self.product
+        while True:
+            left = until - time.monotonic()
+            await product.until(lambda state: looked(state, since), left)
+            outcome = await self.provider.peer.connect_tcp(self.provider.exit_address, self.port, deadline=0.5)
+            if outcome.connected:
+                return
+            since = max(since, datetime.now(UTC))
+            assert left > 0, f"not recovered in {deadline:g} s: {product.state}"
+
+    def tunnel_pids(self) -> list[int]:
+        """The wireguard-go of the client's tunnel."""
+        found = []
+        for pid in self.lab.client.processes:
+            with contextlib.suppress(OSError):
+                argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                if argv[0].endswith(b"wireguard-go") and self.interface.encode() in argv:
+                    found.append(pid)
+        return found
+
+    async def kill_tunnel(self) -> None:
+        """kill -9 of wireguard-go, and wait until its device is gone."""
+        pids = self.tunnel_pids()
+        assert pids, "there is no wireguard-go to kill"
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        while (await self.lab.client.run(("ip", "link", "show", self.interface))).status == 0:
+            await asyncio.sleep(0.005)
+
+    async def _behind(self) -> None:
+        lab = self.lab
+        self.container = Host("container", f"{lab.client.name}-c{next(_count)}")
+        lab.hosts.append(self.container)
+        await _ip(("netns", "add", self.container.name))
+        names = {"client": lab.client.name, "container": self.container.name}
+        await _ip(("-batch", "-"), BEHIND.format(**names))
+        for host, text in ((lab.client, CLIENT_SIDE), (self.container, CONTAINER_SIDE)):
+            await _ip(("-n", host.name, "-batch", "-"), text)
+        with lab.client.inside():
+            for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+                Path("/proc/sys/net", name).write_text("1")
+
+
+async def _ip(arguments: tuple[str, ...], text: str = "") -> None:
+    await process.must(("ip", *arguments), doing="putting a container behind the client", stdin=text)
+
+
+def looked(state: Json, since: datetime) -> bool:
+    """Whether it is READY, and tunnel and rules were looked at after that moment."""
+    if state["phase"] != "ready":
+        return False
+    proofs = state["forwards"][0]["proofs"]
+    return all(
+        proofs[name]["ok"] and datetime.fromisoformat(proofs[name]["checked"]) > since for name in ("tunnel", "firewall")
+    )
