@@ -1,0 +1,328 @@
+# ruff: noqa: T201 - it talks to a person
+"""kill -9 at every step of a life, then a restart: `python -m tests.faults.kills`, part of `make faults`.
+
+`killer.py` counts the steps (files, sockets, programs) of each part of a life and kills at one of them. What is left
+then has to be safe, and the next start has to bring all of it back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mock_provider.product import Product, traces
+from tests.faults.cable import Leaks
+from tests.faults.probes import Probes
+from tests.faults.world import World
+from tests.figures import Figure, show
+
+KILLER = Path(__file__).with_name("killer.py")
+WITHIN = 5.0
+"""Seconds from a restart to READY."""
+SOCKETS = Path("/var/run/wireguard")
+PARTS = ("up", "policy", "renew", "down")
+ALLOWED = '"41000/tcp"'
+"""What the policy's change adds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where to kill."""
+
+    part: str
+    at: int
+    how: str = "before"
+
+    def __str__(self) -> str:
+        return f"{self.part}, step {self.at} ({self.how})"
+
+
+@dataclass(slots=True)
+class Account:
+    """What came of it."""
+
+    steps: dict[str, list[str]] = field(default_factory=dict)
+    """All steps of each part, as a run that was not killed made them."""
+    killed: Counter[str] = field(default_factory=Counter)
+    """By part."""
+    missed: int = 0
+    """Points that a run did not come to: the order of steps differs a little from run to run."""
+    wrong: list[str] = field(default_factory=list)
+    back: list[float] = field(default_factory=list)
+    """Seconds from each restart to READY."""
+    probes: int = 0
+    leaked: int = 0
+    seconds: float = 0.0
+
+
+class Life:
+    """One profile that is killed and started again, over and over."""
+
+    def __init__(self, world: World, leaks: Leaks, account: Account) -> None:
+        self._world = world
+        self._leaks = leaks
+        self._account = account
+        self._log = world.directory / "steps.log"
+        self._seen = 0
+        self._port = 0
+        self._whole: dict[str, object] = {}
+        """What is there while it is READY."""
+        self._tables: set[str] = set()
+        """The rule sets that may stand."""
+
+    async def begin(self) -> None:
+        """Learn what is there when all is well, and which rule sets there are; ends killed, with its rules standing."""
+        world, gateway = self._world, self._world.provider.gateway
+        await world.provider.server.mute()
+        await world.start()
+        await world.product.until(lambda state: state["phase"] == "connecting" and state["policy"]["stage"] is not None)
+        await self._learn()
+        gateway.silent = True
+        await world.provider.server.unmute()
+        await world.product.until(lambda state: state["policy"]["stage"] == "connected")
+        await self._learn()
+        gateway.silent = False
+        await world.ready()
+        self._port = world.port
+        await self._learn()
+        self._whole = await self._there()
+        await world.kill()
+        self._seen = await self._leaks.count()
+
+    async def count(self, part: str) -> list[str]:
+        """The steps of a part, from a run that is not killed."""
+        await self._to(Point(part, 0))
+        steps = self._log.read_text().splitlines()
+        await self._restart(Point(part, 0))
+        return steps
+
+    async def point(self, point: Point) -> None:
+        """Kill there, look at what is left, start again and look again."""
+        killed = await self._to(point)
+        self._account.killed[point.part] += killed
+        self._account.missed += not killed
+        await self._restart(point)
+
+    async def _to(self, point: Point) -> bool:
+        """Live until the point; whether it was killed there. A part that is over ends by a kill of ours."""
+        world = self._world
+        if point.part == "policy":
+            world.allow = "" if world.allow else ALLOWED
+            world.configure()
+        when = "signal" if point.part in {"renew", "down"} else "start"
+        product = world.make((sys.executable, str(KILLER), str(self._log), str(point.at), when, point.how))
+        world.product = product
+        async with product:
+            if when == "signal":
+                await world.ready()
+                product.signal(signal.SIGUSR1)
+            if point.part == "down":
+                product.signal(signal.SIGTERM)
+                await product.ended()
+            elif point.part == "renew":
+                await _until_over(product, lambda: bool(product.notices("renewed")))
+            else:
+                await _until_over(product, lambda: product.state.get("phase") == "ready")
+            killed = product.status == -signal.SIGKILL
+        if killed and point.at:
+            await self._left(point)
+        return killed
+
+    async def _left(self, point: Point) -> None:
+        """What the kill left: the rules of the old state or the new, whole; or, stopping, nothing at all."""
+        self._judge(point, "store", self._store())
+        text = await self._table()
+        if not text and point.part == "down":
+            after = await traces(self._world.lab.client)
+            differs = sorted(key for key in after if after[key] != self._world.before[key])
+            self._judge(point, "rules gone before", ", ".join(differs))
+            await self._judge_leaks(point)
+            self._seen = -1
+            return
+        known = text in self._tables if point.part != "policy" else bool(text)
+        self._judge(point, "rule set", "" if known else f"neither old nor new: {text or 'none'}")
+
+    async def _restart(self, point: Point) -> None:
+        """Start again, look, and kill: the next point begins with rules that stand."""
+        world = self._world
+        begun = time.monotonic()
+        await world.start()
+        await world.ready()
+        if self._seen < 0:  # until the rules stood again everything went out, as it may after an end
+            self._seen = await self._leaks.count()
+        took = time.monotonic() - begun
+        self._account.back.append(took)
+        self._judge(point, "READY", f"after {took:.1f} s" if took > WITHIN else "")
+        self._judge(point, "port", f"{world.port} instead of {self._port}" if world.port != self._port else "")
+        there, whole = await self._there(), self._whole
+        if point.part == "policy" and point.at == 0:
+            await self._learn()
+        for key, value in there.items():
+            if key == "rules of the filter":
+                good = value in self._tables or point.part == "policy" and (ALLOWED[1:6] in str(value)) == bool(world.allow)
+                self._judge(point, key, "" if good else str(value))
+            elif value != whole[key]:
+                self._judge(point, key, f"{value} instead of {whole[key]}")
+        await world.kill()
+        await self._judge_leaks(point)
+
+    async def _judge_leaks(self, point: Point) -> None:
+        if self._seen < 0:
+            return
+        count = await self._leaks.count()
+        if count > self._seen:
+            self._account.leaked += count - self._seen
+            self._judge(point, "leaked", str(dict(self._leaks.by_kind(self._seen))))
+        self._seen = count
+
+    def _judge(self, point: Point, what: str, wrong: str) -> None:
+        if wrong:
+            self._account.wrong.append(f"{point}: {what}: {wrong}")
+
+    def _store(self) -> str:
+        """What is wrong with the store; empty: nothing."""
+        for path in (self._world.directory / "state").glob("*.json"):
+            try:
+                if not isinstance(json.loads(path.read_text()), dict):
+                    return f"{path.name} is no value"
+            except ValueError as error:
+                return f"{path.name}: {error}"
+        return ""
+
+    async def _table(self) -> str:
+        done = await self._world.lab.client.run(("nft", "-s", "list", "table", "inet", "vpnpf"))
+        # A port's time is its lease's.
+        return re.sub(r" timeout \w+ expires \w+", "", done.stdout)
+
+    async def _learn(self) -> None:
+        self._tables.add(await self._table())
+
+    async def _there(self) -> dict[str, object]:
+        """All that a start could have left twice, or a kill could have left over."""
+        world, host = self._world, self._world.lab.client
+        found: dict[str, object] = {"rules of the filter": await self._table()}
+        for family in ("-4", "-6"):
+            for what in (("rule",), ("route", "show", "table", "all")):
+                listed = (await host.must(("ip", family, *what))).splitlines()
+                found[f"ip {family} {what[0]}"] = sorted(re.sub(r" expires \d+sec| pref \w+", "", line) for line in listed)
+        found["tables"] = await host.must(("nft", "list", "tables"))
+        found["resolver"] = host.resolver.read_text()
+        found["files"] = sorted(_files(world))
+        found["programs"] = sorted(_programs(world))
+        return found
+
+
+async def _until_over(product: Product, over: Callable[[], bool]) -> None:
+    """Wait until it was killed or the part is over."""
+    while product.status is None and not over():
+        product._changed.clear()
+        changed = asyncio.create_task(product._changed.wait())
+        ended = asyncio.gather(*product._readers)
+        await asyncio.wait((changed, ended), return_when=asyncio.FIRST_COMPLETED)
+        changed.cancel()
+        if ended.done():
+            await product.ended()
+
+
+def _files(world: World) -> Iterator[str]:
+    for place in ("state", "runtime"):
+        for path in (world.directory / place).rglob("*"):
+            yield re.sub(r"namespace-\d+", "namespace", str(path.relative_to(world.directory)))
+    yield from (path.name for path in SOCKETS.glob(f"{world.interface}*"))
+    yield from (path.name for path in world.lab.client.etc.iterdir())
+
+
+def _programs(world: World) -> Iterator[str]:
+    for pid in world.lab.client.processes:
+        yield Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def chosen(steps: dict[str, list[str]], number: int) -> list[Point]:
+    """So many points spread evenly over all there are; a program that is started is two: before it, and in its midst."""
+    points = []
+    for part, names in steps.items():
+        for at, name in enumerate(names, 1):
+            points.append(Point(part, at))
+            if name.startswith("process"):
+                points.append(Point(part, at, "during"))
+    if number >= len(points):
+        return points
+    return [points[index * len(points) // number] for index in range(number)]
+
+
+async def live(account: Account, points: Callable[[dict[str, list[str]]], Sequence[Point]], parts: Sequence[str]) -> None:
+    """One profile: count, unless that is done, then its share of the points."""
+    async with World(lifetime=60) as world:
+        world.provider.gateway.lifetime = 60
+        async with Leaks(world.lab) as leaks, Probes(world.lab.client, world.container) as probes:
+            life = Life(world, leaks, account)
+            await life.begin()
+            steps = {}
+            for part in parts:
+                world.provider.gateway.lifetime = 2 if part == "renew" else 60
+                steps[part] = await life.count(part)
+            account.steps = account.steps or steps
+            for point in points(account.steps):
+                world.provider.gateway.lifetime = 2 if point.part == "renew" else 60
+                await life.point(point)
+            account.probes += probes.total
+        await world.start()
+        await world.ready()
+        await world.stop()
+        after = await traces(world.lab.client)
+        account.wrong += [f"at the end: {key} differs" for key in after if after[key] != world.before[key]]
+
+
+async def run(number: int, profiles: int, parts: Sequence[str] = PARTS) -> Account:
+    """So many points, shared out to profiles that run side by side."""
+    begun, account = time.monotonic(), Account()
+    async with asyncio.TaskGroup() as group:
+        for share in range(profiles):
+            group.create_task(live(account, lambda steps, share=share: chosen(steps, number)[share::profiles], parts))
+    account.seconds = time.monotonic() - begun
+    return account
+
+
+def figures(account: Account, number: int) -> list[Figure]:
+    """The rows of the table."""
+    kinds = Counter(step.split()[0] for steps in account.steps.values() for step in steps)
+    back = sorted(account.back)
+    return [
+        *(Figure(f"steps of {part}", len(steps)) for part, steps in account.steps.items()),
+        *(Figure(f"steps that are of a {kind}", count) for kind, count in sorted(kinds.items())),
+        Figure("killed at a step", account.killed.total(), "", at_least=number),
+        *(Figure(f"  of {part}", count) for part, count in account.killed.items()),
+        Figure("steps that a run did not come to", account.missed),
+        Figure("things wrong after a kill or a restart", len(account.wrong), "", at_most=0),
+        Figure("restart to READY, at most", back[-1], "s", at_most=WITHIN),
+        Figure("restart to READY, 95 of 100", back[len(back) * 95 // 100], "s"),
+        Figure("probes", account.probes),
+        Figure("probes that leaked", account.leaked, "", at_most=0),
+        Figure("real time", account.seconds, "s"),
+    ]
+
+
+def main() -> int:
+    """Do it, print, and say whether all budgets are kept."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--points", type=int, default=1_000_000, help="as many as there are, if that is fewer")
+    parser.add_argument("--profiles", type=int, default=4, help="side by side")
+    parser.add_argument("--part", action="append", choices=PARTS, help="only this part of a life")
+    options = parser.parse_args()
+    account = asyncio.run(run(options.points, options.profiles, options.part or PARTS))
+    for line in account.wrong:
+        print(f"wrong: {line[:600]}")
+    return show("kill -9 at each step", figures(account, min(100, options.points)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
