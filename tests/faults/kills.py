@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from difflib import ndiff
 from pathlib import Path
 
 from mock_provider.product import Product, traces
@@ -30,6 +31,8 @@ WITHIN = 5.0
 """Seconds from a restart to READY."""
 SOCKETS = Path("/var/run/wireguard")
 PARTS = ("up", "policy", "renew", "down")
+SHORT = 6
+"""Seconds of a lease while renewals are killed: the next comes after half of it."""
 ALLOWED = '"41000/tcp"'
 """What the policy's change adds."""
 
@@ -74,29 +77,37 @@ class Life:
         self._log = world.directory / "steps.log"
         self._seen = 0
         self._port = 0
+        self._ports: frozenset[int] = frozenset()
+        """All external ports so far."""
         self._whole: dict[str, object] = {}
         """What is there while it is READY."""
-        self._tables: set[str] = set()
-        """The rule sets that may stand."""
+        self._tables: dict[str, set[str]] = {"": set(), ALLOWED: set()}
+        """The rule sets that may stand, by what the policy allows besides."""
 
     async def begin(self) -> None:
         """Learn what is there when all is well, and which rule sets there are; ends killed, with its rules standing."""
-        world, gateway = self._world, self._world.provider.gateway
+        for allowed in (ALLOWED, ""):
+            self._world.allow = allowed
+            self._world.configure()
+            await self._learn()
+        self._seen = await self._leaks.count()
+
+    async def _learn(self) -> None:
+        """The rule sets of the stages under a policy: the tunnel is being made, stands without a port, has its port."""
+        world, gateway, tables = self._world, self._world.provider.gateway, self._tables[self._world.allow]
         await world.provider.server.mute()
         await world.start()
         await world.product.until(lambda state: state["phase"] == "connecting" and state["policy"]["stage"] is not None)
-        await self._learn()
+        tables.add(await self._table())
         gateway.silent = True
         await world.provider.server.unmute()
         await world.product.until(lambda state: state["policy"]["stage"] == "connected")
-        await self._learn()
+        tables.add(await self._table())
         gateway.silent = False
         await world.ready()
-        self._port = world.port
-        await self._learn()
+        tables.add(await self._table())
         self._whole = await self._there()
         await world.kill()
-        self._seen = await self._leaks.count()
 
     async def count(self, part: str) -> list[str]:
         """The steps of a part, from a run that is not killed."""
@@ -129,27 +140,27 @@ class Life:
                 product.signal(signal.SIGTERM)
                 await product.ended()
             elif point.part == "renew":
-                await _until_over(product, lambda: bool(product.notices("renewed")))
+                await _until_over(product, lambda: _renewed(product))
             else:
                 await _until_over(product, lambda: product.state.get("phase") == "ready")
             killed = product.status == -signal.SIGKILL
-        if killed and point.at:
-            await self._left(point)
+        await self._left(point)
         return killed
 
     async def _left(self, point: Point) -> None:
-        """What the kill left: the rules of the old state or the new, whole; or, stopping, nothing at all."""
+        """What the end left: the rules of the old state or the new, whole; or, after a stop, nothing at all."""
         self._judge(point, "store", self._store())
+        held = {rule.external_port for rule in self._world.provider.gateway.mappings}
+        self._port = self._port if self._port in held else 0
         text = await self._table()
+        await self._judge_leaks(point)
         if not text and point.part == "down":
             after = await traces(self._world.lab.client)
             differs = sorted(key for key in after if after[key] != self._world.before[key])
-            self._judge(point, "rules gone before", ", ".join(differs))
-            await self._judge_leaks(point)
+            self._judge(point, "the rules went before", ", ".join(differs))
             self._seen = -1
-            return
-        known = text in self._tables if point.part != "policy" else bool(text)
-        self._judge(point, "rule set", "" if known else f"neither old nor new: {text or 'none'}")
+        elif not any(text in tables for tables in self._tables.values()):
+            self._judge(point, "rule set", f"neither old nor new: {self._unlike(text)}")
 
     async def _restart(self, point: Point) -> None:
         """Start again, look, and kill: the next point begins with rules that stand."""
@@ -157,21 +168,20 @@ class Life:
         begun = time.monotonic()
         await world.start()
         await world.ready()
+        took = time.monotonic() - begun
         if self._seen < 0:  # until the rules stood again everything went out, as it may after an end
             self._seen = await self._leaks.count()
-        took = time.monotonic() - begun
         self._account.back.append(took)
         self._judge(point, "READY", f"after {took:.1f} s" if took > WITHIN else "")
-        self._judge(point, "port", f"{world.port} instead of {self._port}" if world.port != self._port else "")
-        there, whole = await self._there(), self._whole
-        if point.part == "policy" and point.at == 0:
-            await self._learn()
-        for key, value in there.items():
-            if key == "rules of the filter":
-                good = value in self._tables or point.part == "policy" and (ALLOWED[1:6] in str(value)) == bool(world.allow)
-                self._judge(point, key, "" if good else str(value))
-            elif value != whole[key]:
-                self._judge(point, key, f"{value} instead of {whole[key]}")
+        if self._port:
+            self._judge(point, "port", f"{world.port} instead of {self._port}" if world.port != self._port else "")
+        self._port = world.port
+        for key, value in (await self._there()).items():
+            if value != self._whole[key]:
+                self._judge(point, key, f"{value} instead of {self._whole[key]}")
+                self._whole[key] = value  # told once, not again at each point that follows
+        table = await self._table()
+        self._judge(point, "rule set of the policy", "" if table in self._tables[world.allow] else self._unlike(table))
         await world.kill()
         await self._judge_leaks(point)
 
@@ -180,6 +190,9 @@ class Life:
             return
         count = await self._leaks.count()
         if count > self._seen:
+            # A stop that came to its end lets everything out, as it should, from then on.
+            if point.part == "down" and not await self._table():
+                return
             self._account.leaked += count - self._seen
             self._judge(point, "leaked", str(dict(self._leaks.by_kind(self._seen))))
         self._seen = count
@@ -199,17 +212,24 @@ class Life:
         return ""
 
     async def _table(self) -> str:
+        """Our rules without what differs from run to run; empty: there are none."""
         done = await self._world.lab.client.run(("nft", "-s", "list", "table", "inet", "vpnpf"))
-        # A port's time is its lease's.
-        return re.sub(r" timeout \w+ expires \w+", "", done.stdout)
+        text = re.sub(r"elements = {[^}]*}", "elements = { the port }", done.stdout)
+        self._ports |= self._world.provider.gateway.external_ports
+        for port in self._ports:
+            text = re.sub(rf"\b{port}\b", "the port", text)
+        return re.sub(r' [0-9a-f]{8}"', '"', text)
 
-    async def _learn(self) -> None:
-        self._tables.add(await self._table())
+    def _unlike(self, table: str) -> str:
+        """How a rule set differs from the one that is most like it."""
+        known = [text.splitlines() for tables in self._tables.values() for text in tables]
+        differs = [[line for line in ndiff(text, table.splitlines()) if line[0] in "+-"] for text in known]
+        return " ".join(min(differs, key=len)) or "nothing"
 
     async def _there(self) -> dict[str, object]:
         """All that a start could have left twice, or a kill could have left over."""
         world, host = self._world, self._world.lab.client
-        found: dict[str, object] = {"rules of the filter": await self._table()}
+        found: dict[str, object] = {}
         for family in ("-4", "-6"):
             for what in (("rule",), ("route", "show", "table", "all")):
                 listed = (await host.must(("ip", family, *what))).splitlines()
@@ -231,6 +251,13 @@ async def _until_over(product: Product, over: Callable[[], bool]) -> None:
         changed.cancel()
         if ended.done():
             await product.ended()
+
+
+def _renewed(product: Product) -> bool:
+    """Whether a renewal came, and the rules were looked at after it."""
+    renewed = product.notices("renewed")
+    checked = renewed and product.forward("game")["proofs"]["firewall"]["checked"]
+    return bool(checked and checked > renewed[0]["time"])
 
 
 def _files(world: World) -> Iterator[str]:
@@ -262,17 +289,16 @@ def chosen(steps: dict[str, list[str]], number: int) -> list[Point]:
 async def live(account: Account, points: Callable[[dict[str, list[str]]], Sequence[Point]], parts: Sequence[str]) -> None:
     """One profile: count, unless that is done, then its share of the points."""
     async with World(lifetime=60) as world:
-        world.provider.gateway.lifetime = 60
         async with Leaks(world.lab) as leaks, Probes(world.lab.client, world.container) as probes:
             life = Life(world, leaks, account)
             await life.begin()
             steps = {}
             for part in parts:
-                world.provider.gateway.lifetime = 2 if part == "renew" else 60
+                world.provider.gateway.lifetime = SHORT if part == "renew" else 60
                 steps[part] = await life.count(part)
             account.steps = account.steps or steps
             for point in points(account.steps):
-                world.provider.gateway.lifetime = 2 if point.part == "renew" else 60
+                world.provider.gateway.lifetime = SHORT if point.part == "renew" else 60
                 await life.point(point)
             account.probes += probes.total
         await world.start()
