@@ -19,6 +19,7 @@ from mock_provider.host import Host
 from mock_provider.peer import Echo
 from mock_provider.product import Product, traces, unique_profile
 from mock_provider.provider import MockProvider
+from mock_provider.qbittorrent import QBittorrent
 from mock_provider.topology import Lab
 from vpnpf.io import process
 
@@ -33,8 +34,19 @@ tunnel = {{ type = "wireguard", config = [{files}] }}
 [profiles.{profile}.policy]
 mode = "allow-list"
 allow = ["forwarded", {allow}]
-[profiles.{profile}.forwards.game]
+"""
+GAME = f"""\
+[profiles.{{profile}}.forwards.game]
 internal_port = {LISTENS}
+"""
+TORRENT = """\
+[profiles.{profile}.forwards.torrent]
+client = "qb"
+[clients.qb]
+type = "qbittorrent"
+url = "{url}"
+username = "{username}"
+password = {{ file = "qb.password" }}
 """
 BEHIND = """
 link add veth0 netns {client} type veth peer name eth0 netns {container}
@@ -63,12 +75,15 @@ class World:
     provider: MockProvider
     container: Host
     product: Product
+    client: QBittorrent | None = None
     before: Json
     """What `traces` found before the first start."""
 
-    def __init__(self, *, servers: int = 1, lifetime: int = 60, more: str = "") -> None:
+    def __init__(self, *, servers: int = 1, lifetime: int = 60, torrent: bool = False, more: str = "") -> None:
         self._servers = servers
         self._lifetime = lifetime
+        self._torrent = torrent
+        """Whether the port is for a torrent client; else for a game's server, which never moves."""
         self._more = more
         self._stack = contextlib.AsyncExitStack()
         self.profile = unique_profile()
@@ -95,6 +110,8 @@ class World:
             enter = self._stack.enter_async_context
             self.provider = await enter(MockProvider(servers=self._servers, lifetime=self._lifetime))
             await self._behind()
+            if self._torrent:
+                self.client = await enter(QBittorrent(self.lab.client, self.directory / "qbittorrent"))
             await enter(Echo(self.lab.client, "0.0.0.0", LISTENS))
             for number, site in enumerate(self.provider.servers):
                 site.client_config(self.directory / f"server-{number}.conf")
@@ -116,7 +133,14 @@ class World:
     def configure(self) -> None:
         """Write the configuration."""
         files = ", ".join(f'"server-{number}.conf"' for number in range(self._servers))
-        text = CONFIG.format(profile=self.profile, files=files, more=self._more, allow=self.allow, LISTENS=LISTENS)
+        text = CONFIG.format(profile=self.profile, files=files, more=self._more, allow=self.allow)
+        if self.client is None:
+            text += GAME.format(profile=self.profile)
+        else:
+            secret = self.directory / "qb.password"
+            secret.touch(mode=0o600)
+            secret.write_text(self.client.password + "\n")
+            text += TORRENT.format(profile=self.profile, url=self.client.url, username=self.client.username)
         self.config.write_text(text)
 
     def make(self, wrap: Sequence[str] = (), on_event: Callable[[Json], None] = lambda _event: None) -> Product:
