@@ -18,7 +18,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -110,10 +109,10 @@ async def tunnel_killed(times: Times, number: int) -> None:
     """kill -9 of wireguard-go."""
     async with World() as world, pulsing(world) as pulse:
         for _ in range(number):
-            killed, wall = time.monotonic(), datetime.now(UTC)
+            killed = time.monotonic()
             await world.kill_tunnel()
             times[KILLED].append(await pulse.back(killed))
-            await world.recovered(wall)
+            await world.recovered()
 
 
 async def uplink_out(times: Times, number: int) -> None:
@@ -124,7 +123,7 @@ async def uplink_out(times: Times, number: int) -> None:
             await asyncio.sleep(3)
             await world.lab.router.must(("ip", "link", "set", "p-client", "up"))
             times[CABLE].append(await pulse.back(time.monotonic()))
-            await world.recovered(datetime.now(UTC))
+            await world.recovered()
 
 
 async def server_gone(times: Times, number: int) -> None:
@@ -135,7 +134,7 @@ async def server_gone(times: Times, number: int) -> None:
             await asyncio.sleep(away)
             await world.provider.server.restart()
             times[what].append(await pulse.back(time.monotonic()))
-            await world.recovered(datetime.now(UTC))
+            await world.recovered()
 
 
 async def server_gone_for_good(times: Times, number: int) -> None:

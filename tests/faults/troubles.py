@@ -24,6 +24,8 @@ class Trouble:
     do: Doing
     apart: frozenset[str] = frozenset()
     """Kinds of probes that are counted apart: what stands against them is what the fault takes away."""
+    looked: bool = False
+    """Whether it is over only when the rules were looked at again."""
 
 
 async def tunnel_killed(world: World, probes: Probes) -> None:
@@ -33,6 +35,13 @@ async def tunnel_killed(world: World, probes: Probes) -> None:
 
 async def killed(world: World, probes: Probes) -> None:
     await world.kill()
+    await probes.more(EACH)
+    await world.start()
+
+
+async def stopped(world: World, probes: Probes) -> None:
+    """Under lockdown the lock stays."""
+    assert await world.stop() == 0
     await probes.more(EACH)
     await world.start()
 
@@ -129,7 +138,9 @@ async def _table(world: World) -> str:
     raise AssertionError("there is no rule of the tunnel")
 
 
+LOCKED_DOWN = Trouble("under lockdown: vpnpf stopped, started again", stopped)
 TROUBLES = (
+    LOCKED_DOWN,
     Trouble("the tunnel's program killed", tunnel_killed),
     Trouble("vpnpf killed, started again", killed),
     Trouble("both killed, started again", both_killed),
@@ -137,10 +148,10 @@ TROUBLES = (
     Trouble("the server dead and back", server_dead),
     Trouble("the server silent for a moment", server_silent),
     Trouble("the gateway gone, back without mappings", gateway_anew),
-    Trouble("nft flush ruleset", filter_flushed, BOUND),
+    Trouble("nft flush ruleset", filter_flushed, BOUND, looked=True),
     Trouble("the tunnel's device deleted", device_deleted),
     Trouble("routes pushed, default route gone", routes_pushed),
     Trouble("the uplink down, back with another address", address_changed),
-    Trouble("our rules and routes deleted", routing_deleted),
+    Trouble("our rules and routes deleted", routing_deleted, looked=True),
     Trouble("vpnpf held still while the tunnel dies", stopped_and_tunnel_killed),
 )

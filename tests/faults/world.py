@@ -10,7 +10,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,7 +30,7 @@ CONFIG = """\
 [profiles.{profile}]
 provider = "protonvpn"
 tunnel = {{ type = "wireguard", config = [{files}] }}
-{more}
+lock = {{ mode = "{lock}" }}
 [profiles.{profile}.policy]
 mode = "allow-list"
 allow = ["forwarded", {allow}]
@@ -79,12 +79,13 @@ class World:
     before: Json
     """What `traces` found before the first start."""
 
-    def __init__(self, *, servers: int = 1, lifetime: int = 60, torrent: bool = False, more: str = "") -> None:
+    def __init__(self, *, servers: int = 1, lifetime: int = 60, torrent: bool = False, lockdown: bool = False) -> None:
         self._servers = servers
         self._lifetime = lifetime
         self._torrent = torrent
         """Whether the port is for a torrent client; else for a game's server, which never moves."""
-        self._more = more
+        self.lockdown = lockdown
+        """Whether the lock stays also after a clean stop; write it with `configure`."""
         self._stack = contextlib.AsyncExitStack()
         self.profile = unique_profile()
         self.allow = ""
@@ -133,7 +134,7 @@ class World:
     def configure(self) -> None:
         """Write the configuration."""
         files = ", ".join(f'"server-{number}.conf"' for number in range(self._servers))
-        text = CONFIG.format(profile=self.profile, files=files, more=self._more, allow=self.allow)
+        text = CONFIG.format(profile=self.profile, files=files, lock="lockdown" if self.lockdown else "on", allow=self.allow)
         if self.client is None:
             text += GAME.format(profile=self.profile)
         else:
@@ -171,18 +172,19 @@ class World:
         forwards = self.product.state.get("forwards") or [{}]
         return int(forwards[0].get("external_port") or 0)
 
-    async def recovered(self, since: datetime, deadline: float = READY_IN) -> None:
-        """Wait until it is READY by looks that are younger than `since`, and a host on the internet gets in."""
+    async def recovered(self, looked: datetime | None = None, deadline: float = READY_IN) -> None:
+        """Wait until it is READY and a host on the internet gets in at the port.
+
+        With `looked`, until the rules were looked at after that moment and are whole, too.
+        """
         until = time.monotonic() + deadline
         product = self.product
         while True:
             left = until - time.monotonic()
-            await product.until(lambda state: looked(state, since), left)
-            outcome = await self.provider.peer.connect_tcp(self.provider.exit_address, self.port, deadline=0.5)
-            if outcome.connected:
+            await product.until(lambda state: state["phase"] == "ready" and _intact(state, looked), left)
+            outcome = await self.provider.peer.connect_tcp(self.provider.exit_address, self.port, deadline=0.3)
+            if outcome.connected and product.state["phase"] == "ready":
                 return
-            since = max(since, datetime.now(UTC))
-            assert left > 0, f"not recovered in {deadline:g} s: {product.state}"
 
     def tunnel_pids(self) -> list[int]:
         """The wireguard-go of the client's tunnel."""
@@ -221,11 +223,8 @@ async def _ip(arguments: tuple[str, ...], text: str = "") -> None:
     await process.must(("ip", *arguments), doing="putting a container behind the client", stdin=text)
 
 
-def looked(state: Json, since: datetime) -> bool:
-    """Whether it is READY, and tunnel and rules were looked at after that moment."""
-    if state["phase"] != "ready":
-        return False
-    proofs = state["forwards"][0]["proofs"]
-    return all(
-        proofs[name]["ok"] and datetime.fromisoformat(proofs[name]["checked"]) > since for name in ("tunnel", "firewall")
-    )
+def _intact(state: Json, since: datetime | None) -> bool:
+    if since is None:
+        return True
+    proof = state["forwards"][0]["proofs"]["firewall"]
+    return bool(proof["ok"]) and datetime.fromisoformat(proof["checked"]) > since
