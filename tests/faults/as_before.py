@@ -91,7 +91,9 @@ async def run(times: int) -> Account:
                 account.differs.append(f"end {number}: status {status}")
             after = await machine(world)
             account.differs += [
-                f"end {number}: {key}: {_unlike(before[key], after[key])}" for key in before if after[key] != before[key]
+                f"end {number}: {key}: {_unlike(before[key], after[key])}"
+                for key in before
+                if after[key] != before[key]
             ]
     account.seconds = time.monotonic() - begun
     return account
@@ -131,13 +133,10 @@ def _file(path: Path) -> tuple[str, bytes, int, int, int]:
 
 
 def _files(world: World) -> Iterator[str]:
-    for place in (*RUN, world.lab.client.etc, Path("/etc")):
-        for path in place.glob("*"):
-            # Others on this machine may run tunnels of their own.
-            if place.name != "etc" and (world.profile in path.name or place == world.lab.client.etc):
-                yield str(path)
-            elif path.name.startswith(".resolv"):
-                yield str(path)
+    """Of this profile: others on this machine may run tunnels of their own."""
+    for place in RUN:
+        yield from (str(path) for path in place.glob("*") if world.profile in path.name)
+    yield from map(str, world.lab.client.etc.iterdir())
 
 
 async def tables_of_others(client: Host) -> str:

@@ -126,10 +126,7 @@ def figures(account: Account, runs: int, probes: int) -> list[Figure]:
             Figure(f"  recovered, half of them: {name}", sorted(seconds)[len(seconds) // 2], "s")
             for name, seconds in sorted(account.back.items())
         ),
-        *(
-            Figure(f"  recovered, at most: {name}", max(seconds), "s")
-            for name, seconds in sorted(account.back.items())
-        ),
+        *(Figure(f"  recovered, at most: {name}", max(seconds), "s") for name, seconds in sorted(account.back.items())),
         Figure("real time", account.seconds, "s"),
     ]
 

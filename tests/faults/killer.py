@@ -18,6 +18,8 @@ import threading
 import time
 from pathlib import Path
 
+from vpnpf.__main__ import main as vpnpf
+
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 FILES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.truncate", "os.chmod", "os.chown"}
 SOCKETS = {"socket.bind", "socket.connect", "socket.sendto", "socket.sendmsg"}
@@ -63,30 +65,29 @@ class Killer:
 
 def described(event: str, args: tuple[object, ...]) -> str | None:
     """A step in a line: its class, and what it is; None: it changes nothing."""
-    if event == "open":
-        path, _, flags = args
-        if isinstance(flags, int) and flags & WRITING and path != os.devnull:
-            return f"file open {path!r}"
-        return None
-    if event in FILES:
-        return f"file {event} {args[0]!r}"
-    if event == "fcntl.flock":
-        return "file lock"
-    if event == "subprocess.Popen":
-        words = args[1] if isinstance(args[1], (list, tuple)) else [args[1]]
-        return "process " + " ".join(os.path.basename(str(word)) for word in words)
-    if event in SOCKETS:
-        return f"socket {event} {args[1]!r}"
+    match event:
+        case "open" if isinstance(args[2], int) and args[2] & WRITING and args[0] != os.devnull:
+            return f"file open {args[0]!r}"
+        case "fcntl.flock":
+            return "file lock"
+        case "subprocess.Popen":
+            words = args[1] if isinstance(args[1], (list, tuple)) else [args[1]]
+            return "process " + " ".join(Path(str(word)).name for word in words)
+        case _ if event in FILES:
+            return f"file {event} {args[0]!r}"
+        case _ if event in SOCKETS:
+            return f"socket {event} {args[1]!r}"
     return None
 
 
 def main(log: str, at: str, when: str, how: str, *rest: str) -> None:
     """Run what follows."""
     killer = Killer(
-        os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), int(at), armed=when == "start", during=how == "during"
+        os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+        int(at),
+        armed=when == "start",
+        during=how == "during",
     )
-    from vpnpf.__main__ import main as vpnpf  # noqa: PLC0415 - what it does while it is loaded counts too
-
     signal.signal(signal.SIGUSR1, killer.arm)
     sys.addaudithook(killer)
     sys.argv = ["vpnpf", *rest[rest.index("vpnpf") + 1 :]]

@@ -82,7 +82,9 @@ class Flood:
     @property
     def seen(self) -> int:
         """Probes that came out of the cable."""
-        listing = json.loads(self._lab.nft("-j", "list", "counter", "inet", "watch", "seen", namespace=self._lab.router))
+        listing = json.loads(
+            self._lab.nft("-j", "list", "counter", "inet", "watch", "seen", namespace=self._lab.router)
+        )
         return next(int(each["counter"]["packets"]) for each in listing["nftables"] if "counter" in each)
 
 
@@ -108,7 +110,7 @@ async def swap(lab: Lab, swaps: int, rate: int, control: range) -> Swapping:
     """So many swaps, then some of the other kind: at least `control.start`, then until one leaks or `control.stop`."""
     found = Swapping()
     with inside(lab.client), flood(lab, rate) as probes:
-        while probes.seen < 100:
+        while probes.seen < 100:  # noqa: ASYNC110 - a counter of the kernel has no event
             await asyncio.sleep(0.01)
         found.before = probes.seen
         nft = Nft()
@@ -143,7 +145,7 @@ async def _control(lab: Lab, probes: Flood, found: Swapping, swaps: range) -> No
 async def _report(probes: Flood) -> None:
     """Wait until it has told how many it sent after now."""
     before = probes.sent
-    while probes.sent == before:
+    while probes.sent == before:  # noqa: ASYNC110 - it is read when it is looked at
         await asyncio.sleep(0.01)
 
 

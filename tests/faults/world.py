@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -134,7 +135,9 @@ class World:
     def configure(self) -> None:
         """Write the configuration."""
         files = ", ".join(f'"server-{number}.conf"' for number in range(self._servers))
-        text = CONFIG.format(profile=self.profile, files=files, lock="lockdown" if self.lockdown else "on", allow=self.allow)
+        text = CONFIG.format(
+            profile=self.profile, files=files, lock="lockdown" if self.lockdown else "on", allow=self.allow
+        )
         if self.client is None:
             text += GAME.format(profile=self.profile)
         else:
@@ -202,8 +205,12 @@ class World:
         assert pids, "there is no wireguard-go to kill"
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        while (await self.lab.client.run(("ip", "link", "show", self.interface))).status == 0:
-            await asyncio.sleep(0.005)
+        await asyncio.to_thread(self._until_gone)
+
+    def _until_gone(self) -> None:
+        with self.lab.client.inside():
+            while self.interface in {name for _, name in socket.if_nameindex()}:
+                time.sleep(0.001)
 
     async def _behind(self) -> None:
         lab = self.lab
@@ -214,9 +221,8 @@ class World:
         await _ip(("-batch", "-"), BEHIND.format(**names))
         for host, text in ((lab.client, CLIENT_SIDE), (self.container, CONTAINER_SIDE)):
             await _ip(("-n", host.name, "-batch", "-"), text)
-        with lab.client.inside():
-            for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-                Path("/proc/sys/net", name).write_text("1")
+        for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+            lab.client.sysctl(name, 1)
 
 
 async def _ip(arguments: tuple[str, ...], text: str = "") -> None:
