@@ -88,6 +88,7 @@ def main(log: str, at: str, when: str, how: str, *rest: str) -> None:
         armed=when == "start",
         during=how == "during",
     )
+    sys.dont_write_bytecode = True  # what Python keeps for itself is no step of the product
     signal.signal(signal.SIGUSR1, killer.arm)
     sys.addaudithook(killer)
     sys.argv = ["vpnpf", *rest[rest.index("vpnpf") + 1 :]]
