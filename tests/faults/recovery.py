@@ -171,8 +171,8 @@ def _noticed(events: list[dict[str, object]]) -> bool:
 PARTS: dict[str, tuple[Callable[[Times, int], Awaitable[None]], int]] = {
     "killed": (tunnel_killed, 50),
     "uplink": (uplink_out, 20),
-    "gone": (server_gone, 10),
-    "for-good": (server_gone_for_good, 8),
+    "gone": (server_gone, 6),
+    "for-good": (server_gone_for_good, 6),
 }
 """What is done, and how often."""
 

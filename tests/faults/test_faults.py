@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from mock_provider.topology import INTERNET, SERVER, Lab
+from mock_provider.topology import CLIENT, INTERNET, SERVER, Lab
 from mock_provider.wireguard import PORT
 from tests.faults import as_before, faults, kills, recovery, swaps
 from tests.faults.cable import Leaks
@@ -58,10 +58,11 @@ async def test_all_is_as_before_after_each_end():
 async def test_the_cable_is_watched_but_for_the_tunnels_own_packets():
     async with Lab() as lab, Leaks(lab) as leaks:
         with lab.client.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.bind((CLIENT, 4400))
             for address, port in ((SERVER, PORT), (SERVER, PORT + 1), (INTERNET, PORT), (INTERNET, 4401)):
                 sender.sendto(b"probe", (address, port))
-        with lab.router.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-            other.sendto(b"to the client", ("192.168.77.2", 9))
+            with lab.router.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+                other.sendto(b"to the client", (CLIENT, 4400))
         assert await leaks.count() == 3
         assert leaks.others == 0, "the kernel leaves out the tunnel's packets, and what goes to the client"
         assert leaks.by_kind() == Counter(
