@@ -76,16 +76,16 @@ async def run(times: int) -> Account:
         foreign = await tables_of_others(client)
         account.settings = len(before["settings"])
         for number in range(1, times + 1):
-            watching = asyncio.create_task(_watch(client, foreign, account))
+            ended = asyncio.Event()
+            watching = asyncio.create_task(_watch(client, foreign, account, ended))
             await world.start()
             await world.ready()
             if number == 1:
                 up = await machine(world)
                 account.control = sorted(key for key in before if up[key] != before[key])
             status = await world.stop()
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
+            ended.set()
+            await watching
             account.ends += 1
             if status:
                 account.differs.append(f"end {number}: status {status}")
@@ -146,8 +146,8 @@ async def tables_of_others(client: Host) -> str:
     return "\ntable ".join(each for each in tables if not each.removeprefix("table ").startswith("inet vpnpf "))
 
 
-async def _watch(client: Host, foreign: str, account: Account) -> None:
-    while True:
+async def _watch(client: Host, foreign: str, account: Account, ended: asyncio.Event) -> None:
+    while not ended.is_set():
         now = await tables_of_others(client)
         account.looks += 1
         if _without_clock(now) != _without_clock(foreign):

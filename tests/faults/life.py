@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
@@ -22,6 +23,8 @@ KILLER = Path(__file__).with_name("killer.py")
 WITHIN = 5.0
 """Seconds from a restart to READY."""
 SOCKETS = Path("/var/run/wireguard")
+BRIEF = frozenset({"nft", "ip", "wg"})
+"""Programs that it runs for a moment."""
 PARTS = ("up", "policy", "renew", "down")
 LONG, SHORT = 60, 6
 """Seconds of a lease; the short one while renewals are killed: the next comes after half of it."""
@@ -104,6 +107,7 @@ class Life:
         gateway.silent = False
         await world.ready()
         tables.add(await self._table())
+        await self._at_rest()
         self._whole = await self._there()
         await world.kill()
 
@@ -175,6 +179,7 @@ class Life:
         if self._port:
             self._judge(point, "port", f"{world.port} instead of {self._port}" if world.port != self._port else "")
         self._port = world.port
+        await self._at_rest()
         for key, value in (await self._there()).items():
             if value != self._whole[key]:
                 self._judge(point, key, f"{value} instead of {self._whole[key]}")
@@ -183,6 +188,12 @@ class Life:
         self._judge(point, "rule set of the policy", "" if table in self._tables[world.allow] else self._unlike(table))
         await world.kill()
         await self._judge_leaks(point)
+
+    async def _at_rest(self) -> None:
+        """Wait until what it runs for a moment has ended; what does not end is seen."""
+        until = time.monotonic() + WITHIN
+        while BRIEF.intersection(_programs(self._world)) and time.monotonic() < until:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
 
     async def _judge_leaks(self, point: Point) -> None:
         if self._seen < 0:
@@ -271,4 +282,5 @@ def _files(world: World) -> Iterator[str]:
 
 def _programs(world: World) -> Iterator[str]:
     for pid in world.lab.client.processes:
-        yield Path(f"/proc/{pid}/comm").read_text().strip()
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            yield Path(f"/proc/{pid}/comm").read_text().strip()
