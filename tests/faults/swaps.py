@@ -11,12 +11,14 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 import select
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.figures import Figure, show
 from tests.system.firewall_lab import Lab, boottime, forward, inside, policy, without
@@ -25,6 +27,7 @@ from vpnpf.firewall.render import render
 from vpnpf.firewall.ruleset import script
 from vpnpf.model import FirewallStage
 
+BLAST = Path(__file__).with_name("blast.py")
 PORT = 4444
 COUNTER = f"""
 table inet watch {{
@@ -96,9 +99,10 @@ def _readable(stream: object) -> bool:
 def flood(lab: Lab, rate: int) -> Iterator[Flood]:
     """Send at that rate while the body runs."""
     lab.nft("-f", "-", text=COUNTER, namespace=lab.router)
-    argv = (sys.executable, "-m", "tests.faults.blast", str(rate), str(PORT))
+    argv = (sys.executable, str(BLAST), str(rate), str(PORT))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with inside(lab.client):
-        process = subprocess.Popen(argv, stdout=subprocess.PIPE)
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, env=env)
     try:
         yield Flood(lab, process)
     finally:
