@@ -23,8 +23,8 @@ KILLER = Path(__file__).with_name("killer.py")
 WITHIN = 5.0
 """Seconds from a restart to READY."""
 SOCKETS = Path("/var/run/wireguard")
-BRIEF = frozenset({"nft", "ip", "wg"})
-"""Programs that it runs for a moment."""
+SAMPLES = 30
+"""Looks at the programs that run."""
 PARTS = ("up", "policy", "renew", "down")
 LONG, SHORT = 60, 6
 """Seconds of a lease; the short one while renewals are killed: the next comes after half of it."""
@@ -107,8 +107,9 @@ class Life:
         gateway.silent = False
         await world.ready()
         tables.add(await self._table())
-        await self._at_rest()
         self._whole = await self._there()
+        # What runs for a moment only adds to what stays.
+        self._whole["programs"] = min([_programs(world) for _ in range(SAMPLES)], key=len)
         await world.kill()
 
     async def count(self, part: str) -> list[str]:
@@ -179,8 +180,7 @@ class Life:
         if self._port:
             self._judge(point, "port", f"{world.port} instead of {self._port}" if world.port != self._port else "")
         self._port = world.port
-        await self._at_rest()
-        for key, value in (await self._there()).items():
+        for key, value in (await self._settled()).items():
             if value != self._whole[key]:
                 self._judge(point, key, f"{value} instead of {self._whole[key]}")
                 self._whole[key] = value  # told once, not again at each point that follows
@@ -189,11 +189,12 @@ class Life:
         await world.kill()
         await self._judge_leaks(point)
 
-    async def _at_rest(self) -> None:
-        """Wait until what it runs for a moment has ended; what does not end is seen."""
+    async def _settled(self) -> dict[str, object]:
+        """What is there; a program or file that is there for a moment is waited for, and seen if it stays."""
         until = time.monotonic() + WITHIN
-        while BRIEF.intersection(_programs(self._world)) and time.monotonic() < until:  # noqa: ASYNC110 - no event
+        while (found := await self._there()) != self._whole and time.monotonic() < until:
             await asyncio.sleep(0.01)
+        return found
 
     async def _judge_leaks(self, point: Point) -> None:
         if self._seen < 0:
@@ -249,7 +250,7 @@ class Life:
         found["tables"] = await host.must(("nft", "list", "tables"))
         found["resolver"] = host.resolver.read_text()
         found["files"] = sorted(_files(world))
-        found["programs"] = sorted(_programs(world))
+        found["programs"] = _programs(world)
         return found
 
 
@@ -280,7 +281,9 @@ def _files(world: World) -> Iterator[str]:
     yield from (path.name for path in world.lab.client.etc.iterdir())
 
 
-def _programs(world: World) -> Iterator[str]:
+def _programs(world: World) -> list[str]:
+    found = []
     for pid in world.lab.client.processes:
         with contextlib.suppress(OSError):  # it ended meanwhile
-            yield Path(f"/proc/{pid}/comm").read_text().strip()
+            found.append(Path(f"/proc/{pid}/comm").read_text().strip())
+    return sorted(found)
