@@ -192,7 +192,7 @@ class Life:
     async def _settled(self) -> dict[str, object]:
         """What is there; a program or file that is there for a moment is waited for, and seen if it stays."""
         until = time.monotonic() + WITHIN
-        while (found := await self._there()) != self._whole and time.monotonic() < until:
+        while (found := await self._there()) != self._whole and time.monotonic() < until:  # noqa: ASYNC110 - no event
             await asyncio.sleep(0.01)
         return found
 
