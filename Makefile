@@ -1,7 +1,7 @@
 # What a newcomer needs: `make demo`, `make test`. All targets work in a clean clone.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test fast check lint types imports wheel bench attack soak fuzz picture schema constraints clean
+.PHONY: help ready demo test fast check lint types imports wheel bench attack soak faults fuzz picture schema constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,6 +42,9 @@ attack: ready ## attacks on the product and on what others do, side by side; nee
 
 soak: ready ## a month with all faults and a day of loss, in virtual time
 	@$(PY) -m tests.soak.loss; loss=$$?; $(PY) -m tests.soak.months && exit $$loss
+
+faults: ready ## 500 faults, 2,000 swaps, kill -9 at every step, recovery, as before; needs root, takes 25 minutes
+	@$(PY) -m tests.faults
 
 fuzz: ready ## a million mutated datagrams and 200,000 configuration files against the parsers
 	@$(PY) -m tests.fuzz.datagrams; datagrams=$$?; $(PY) -m tests.fuzz.configs && exit $$datagrams
