@@ -187,6 +187,35 @@ def test_a_tunnel_that_does_not_start_offline_is_tried_soon_again_with_the_same_
     made.until(lambda: made.phase is Phase.READY, 5)
 
 
+def test_a_time_without_a_way_out_is_not_held_against_a_server_once_there_is_one():
+    made = world(servers=2)
+    made.plans = (PLAN, replace(MOVED, server=1, identity="other"))
+    made.ready()
+    made.held.add(Rekey)
+    silence(made)
+    for _ in range(20):
+        no_answer(made, offline=True)
+        made.wait(6)
+    no_answer(made)  # the cable came back too late for this one
+    assert made.machine.server == 0
+    assert len(made.ordered(StartTunnel)) == 1
+
+
+def test_a_start_that_fails_after_a_time_without_a_way_out_is_the_first_that_failed():
+    """The control: without a way out, a failure does not count either."""
+    made = world(servers=2)
+    made.plans = (PLAN, replace(MOVED, server=1, identity="other"))
+    made.held.add(StartTunnel)
+    made.begin()
+    for offline in (True, True, True, False):
+        order = made.waiting(StartTunnel)
+        made.pending.remove(order)
+        made.take(replace(made.failure(order, FailureKind.TRANSIENT), silent=True, offline=offline))
+        assert made.machine.server == 0
+        made.wait(3)
+    assert made.waiting(StartTunnel), "it is tried again within three seconds"
+
+
 def test_a_watch_that_fails_is_nobodys_problem():
     made = world().ready()
     order = made.waiting(WatchTunnel)

@@ -80,7 +80,8 @@ class Failing(Draft):
                 job,
                 running="",
                 failed=job.running,
-                failures=failures,
+                # What failed without a way out says nothing of the next try: neither a longer wait nor another server.
+                failures=0 if event.offline else failures,
                 not_before=self.now + wait,
                 problem=problem,
             ),
@@ -146,10 +147,9 @@ class Failing(Draft):
         elif not event.silent:
             self._restart(cause)
         else:
-            since = machine.silent_since if machine.silent_since is not None else self.now
+            # No other server, and no other device, would be better off without a way out: that time counts for nothing.
+            since = self.now if machine.silent_since is None or event.offline else machine.silent_since
             self._set(silent_since=since)
-            if event.offline:
-                return  # no other server, and no other device, would be better off
             if machine.servers > 1 and self.now - since >= LEAVE:
                 self._set(rekey_due=False)
                 self._climb(Step(Remedy.NEXT_SERVER, cause))
