@@ -216,6 +216,21 @@ def test_a_start_that_fails_after_a_time_without_a_way_out_is_the_first_that_fai
     assert made.waiting(StartTunnel), "it is tried again within three seconds"
 
 
+def test_a_tunnel_of_a_kind_that_cannot_shake_hands_anew_is_asked_once_and_stays_ready():
+    """The control: a silence of one that can is told each time."""
+    able, unable = world().ready(), world().ready()
+    unable.fail(Rekey, FailureKind.UNSUPPORTED)
+    for made in (able, unable):
+        for _ in range(5):
+            silence(made)
+            made.settle()
+            made.wait(5)
+    assert [len(made.heard(RemedyTaken)) for made in (able, unable)] == [5, 1]
+    assert len(unable.ordered(Rekey)) == 1
+    assert unable.phase is Phase.READY
+    assert unable.phases.count(Phase.READY) == 1
+
+
 def test_a_watch_that_fails_is_nobodys_problem():
     made = world().ready()
     order = made.waiting(WatchTunnel)

@@ -146,7 +146,7 @@ class Absorber(Failing):
         self._set(stirred_at=self.now)
         if not stirring.silent_for:
             self._set(tunnel_stirred=True)
-        elif self.machine.silent_since is None:
+        elif self.machine.silent_since is None and self.machine.job("tunnel").failed != "Rekey":  # or it never can
             self._set(silent_since=self.now - stirring.silent_for)
             self._climb(Step(Remedy.REKEY, stirring.cause))
 

@@ -57,6 +57,11 @@ class Failing(Draft):
             if job.running == "FitMtu":
                 self._set(mtu_for=self.machine.tunnel_number)
             return
+        if job.running == "Rekey" and event.kind in HOPELESS and self._alive():
+            # One of a kind that never can; it is known from now on, and the tunnel is looked at as before.
+            self._set_job(event.key, replace(job, running="", failed="Rekey", not_before=0.0))
+            self._set(rekey_due=False, silent_since=None)
+            return
         if event.silent and job.running == "Acquire" and (why := why_silent(self.machine)):
             event = replace(event, cause=f"{event.cause}; {why}")
         wait = self._wait(event, job.running, failures)
@@ -139,12 +144,9 @@ class Failing(Draft):
         return wait
 
     def _not_rekeyed(self, event: WorkFailed) -> None:
-        """A tunnel that cannot shake hands anew is dead; one of a kind that never can may be alive."""
+        """A tunnel that cannot shake hands anew is dead, unless nothing says so but the silence."""
         machine, cause = self.machine, f"{event.doing}: {event.cause}"
-        alive = machine.health is not None and not dead(machine.health)
-        if event.kind in HOPELESS and alive:
-            self._set(rekey_due=False, silent_since=None)
-        elif not event.silent:
+        if not event.silent:
             self._restart(cause)
         else:
             # No other server, and no other device, would be better off without a way out: that time counts for nothing.
@@ -155,6 +157,9 @@ class Failing(Draft):
                 self._climb(Step(Remedy.NEXT_SERVER, cause))
             elif self.now - since >= STAY:
                 self._restart(cause)
+
+    def _alive(self) -> bool:
+        return self.machine.health is not None and not dead(self.machine.health)
 
 
 def _gist(cause: str) -> str:
