@@ -36,10 +36,46 @@ def test_a_device_made_anew_begins_anew():
     assert quiet((0, 5, 500), (1, 5, 501), (2, 5, 0), (3, 5, 0)) == [0, 0.001, 0, 0]
 
 
+def test_what_was_while_the_machine_slept_says_nothing():
+    looks = [(0, 5, 5), (1, 5, 6), (2, 5, 6), (3602, 5, 6), (3603, 5, 7), (3605, 5, 7)]
+    assert quiet(*looks) == [0, 0.001, 1, 0, 0.001, 2]
+
+
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=30))
 def test_it_is_never_quiet_for_longer_than_it_was_looked_at(looks):
     said = quiet(*((at, *counted) for at, counted in enumerate(looks)))
     assert all(0 <= seconds <= at + 0.001 for at, seconds in enumerate(said))
+
+
+class Somebody:
+    """Who is asked; and a device that sends and gets nothing, for `looks` looks."""
+
+    def __init__(self, monkeypatch):
+        self.answers, self.looks, self.sent = True, 0, 0
+        monkeypatch.setattr(watch, "PERIOD", 0.002)
+        monkeypatch.setattr(watch, "QUIET", 0.01)
+        monkeypatch.setattr(watch.questions, "ask", self.ask)
+        monkeypatch.setattr(watch, "read", self.read)
+
+    async def ask(self, tunnel, patience):
+        return self.answers
+
+    def read(self, interface):
+        self.sent += 1
+        self.looks -= 1
+        if not self.looks % 10:
+            self.answers = False
+        return Counted(5, self.sent) if self.looks > 0 else None
+
+
+@pytest.mark.parametrize(("again", "told"), [(True, "the server has not answered"), (False, "its device is gone")])
+async def test_who_does_not_answer_although_the_server_lives_is_not_missed_again(monkeypatch, again, told):
+    """The control: who answers again after the new handshake is missed again."""
+    who, watched = Somebody(monkeypatch), watch.Watch("vpf-home")
+    for answers, cause in ((True, "the server has not answered"), (again, told)):
+        who.answers, who.looks = answers, 80
+        assert (await watched.stirring(None)).cause.startswith(cause)
+    watched.close()
 
 
 @pytest.mark.parametrize("size", [0, 100, 512, 1252, 1392])

@@ -2,13 +2,14 @@
 
 The kernel tells of the device. Of the server nobody tells: once a second the device's counters are read, which costs
 nothing, and only when packets went out and none came in for a while is somebody in the tunnel asked for an answer.
-Whoever never answered such questions is not missed when he does not answer one.
+Whoever does not answer such questions although the server lives is not missed when he does not answer one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import struct
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,10 @@ ASKING = 0.6
 """Seconds for each answer."""
 TIMES = 3
 """Questions without an answer, in a row, before it is said."""
+SLEPT = 10.0
+"""Seconds between two looks, after which nothing is known of the time between them: the machine was suspended."""
+AGAIN = 30.0
+"""Seconds until somebody who does not answer is asked again whether he ever does."""
 COUNTERS = Path("/proc/net/dev")
 _PROTOCOL = 5
 """Place of rtm_protocol in struct rtmsg."""
@@ -48,11 +53,12 @@ class Quiet:
     def __init__(self) -> None:
         self._last: Counted | None = None
         self._since: float | None = None
-        self._heard = 0.0
+        self._looked = 0.0
 
     def look(self, counted: Counted, now: float) -> float:
         """Seconds since the first packet that went out after the last that came in; 0: none went out."""
-        if self._last is None or counted.received != self._last.received or counted.sent < self._last.sent:
+        slept, self._looked = now - self._looked > SLEPT, now
+        if slept or self._last is None or counted.received != self._last.received or counted.sent < self._last.sent:
             self._last, self._since = counted, None
         elif self._since is None and counted.sent != self._last.sent:
             self._since = now
@@ -68,7 +74,9 @@ class Watch:
         self._changes = Changes(ROUTE, (LINKS, ADDRESSES4, ROUTES4, ROUTES6), self._tells_of_us)
         self._quiet = Quiet()
         self._answers = False
-        """Whether anybody in this tunnel has ever answered a question."""
+        """Whether somebody in this tunnel answers questions, as far as is known."""
+        self._asked = -math.inf
+        """When that was looked at last."""
         self._clock = BootClock()
 
     async def stirring(self, tunnel: Tunnel) -> Stirring:
@@ -76,8 +84,7 @@ class Watch:
         self._changes.listen()
         if await self._counted() is None:
             return Stirring("its device is gone")  # before anybody listened
-        if self._asks and not self._answers:
-            self._answers = await questions.ask(tunnel, ASKING)
+        await self._learn(tunnel)
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PERIOD):
@@ -87,10 +94,22 @@ class Watch:
             if counted is None:
                 return Stirring("its device is gone")
             quiet = self._quiet.look(counted, self._clock.now())
-            if quiet >= QUIET and self._answers and not await self._any_answer(tunnel):
+            if quiet < QUIET:
+                continue
+            if not self._answers:
+                await self._learn(tunnel)
+            elif not await self._any_answer(tunnel):
                 silent = self._quiet.look(await self._counted() or counted, self._clock.now())
                 if silent >= QUIET:
+                    # If the server lives and only they do not answer, the next silence says nothing.
+                    self._answers, self._asked = False, -math.inf
                     return Stirring(f"the server has not answered for {silent:.0f} s", silent)
+
+    async def _learn(self, tunnel: Tunnel) -> None:
+        """See whether anybody answers, unless that is known or was looked at just now."""
+        if self._asks and not self._answers and self._clock.now() - self._asked >= AGAIN:
+            self._asked = self._clock.now()
+            self._answers = await questions.ask(tunnel, ASKING)
 
     async def _any_answer(self, tunnel: Tunnel) -> bool:
         for _ in range(TIMES):
