@@ -8,10 +8,15 @@ from hypothesis import strategies as st
 
 from vpnpf.core.routes import PROTOCOL
 from vpnpf.firewall import stir
+from vpnpf.interfaces import TunnelOptions
 from vpnpf.io import netlink
+from vpnpf.model import Endpoint, Tunnel, TunnelPlan
 from vpnpf.tunnels import uplink, watch
+from vpnpf.tunnels.existing import Existing
+from vpnpf.tunnels.none import NoTunnel
 from vpnpf.tunnels.questions import query
 from vpnpf.tunnels.watch import Counted, Quiet
+from vpnpf.tunnels.wireguard import WireGuard
 
 
 def quiet(*looks):
@@ -51,13 +56,14 @@ class Somebody:
     """Who is asked; and a device that sends and gets nothing, for `looks` looks."""
 
     def __init__(self, monkeypatch):
-        self.answers, self.looks, self.sent = True, 0, 0
+        self.answers, self.looks, self.sent, self.asked = True, 0, 0, 0
         monkeypatch.setattr(watch, "PERIOD", 0.002)
         monkeypatch.setattr(watch, "QUIET", 0.01)
         monkeypatch.setattr(watch.questions, "ask", self.ask)
         monkeypatch.setattr(watch, "read", self.read)
 
     async def ask(self, tunnel, patience):
+        self.asked += 1
         return self.answers
 
     def read(self, interface):
@@ -76,6 +82,19 @@ async def test_who_does_not_answer_although_the_server_lives_is_not_missed_again
         who.answers, who.looks = answers, 80
         assert (await watched.stirring(None)).cause.startswith(cause)
     watched.close()
+
+
+@pytest.mark.parametrize(("make", "asked"), [(WireGuard, True), (Existing, False), (NoTunnel, False)])
+async def test_nobody_is_asked_where_no_new_handshake_could_be_had(monkeypatch, tmp_path, make, asked):
+    """The control: with a tunnel of our own somebody is."""
+    who = Somebody(monkeypatch)
+    who.looks = 30
+    backend = make(TunnelOptions("home", (), runtime=str(tmp_path), interface="wg0"))
+    tunnel = Tunnel(TunnelPlan("wg0", Endpoint("198.51.100.10", 51820), ("10.2.0.2/32",)), "a test", "")
+    assert (await backend.watch(tunnel)).cause
+    assert bool(who.asked) is asked
+    if make is not NoTunnel:
+        backend._watch.close()
 
 
 @pytest.mark.parametrize("size", [0, 100, 512, 1252, 1392])

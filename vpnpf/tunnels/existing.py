@@ -149,9 +149,12 @@ class Existing:
         raise Unsupported(f"shaking hands anew on {tunnel.interface}", "it belongs to another program")
 
     async def watch(self, tunnel: Tunnel) -> Stirring:
-        """Wait until the device is gone, or the server gives no answer. Raises Unavailable."""
+        """Wait until the device is gone. Raises Unavailable.
+
+        Nobody is asked whether the server answers: what could be done then, a new handshake, is not ours to do.
+        """
         if self._watch is None:
-            self._watch = Watch(tunnel.interface)
+            self._watch = Watch(tunnel.interface, asks=False)
         return await self._watch.stirring(tunnel)
 
     async def fit_mtu(self, tunnel: Tunnel) -> int:

@@ -131,7 +131,11 @@ class NoTunnel:
 
     async def watch(self, tunnel: Tunnel) -> Stirring:
         """Wait until the link is taken down. Raises Unavailable if the kernel does not tell."""
-        return await Watch(tunnel.interface, asks=False).stirring(tunnel)
+        watched = Watch(tunnel.interface, asks=False)
+        try:
+            return await watched.stirring(tunnel)
+        finally:
+            watched.close()
 
     async def fit_mtu(self, tunnel: Tunnel) -> int:
         """Raise Unsupported: the link is not ours."""
