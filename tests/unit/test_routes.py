@@ -131,6 +131,7 @@ def test_rules_of_another_profile_are_strays_and_nobody_elses_are():
         "rule del from all ipproto 17 dport 53 lookup 7000 priority 7090 protocol 118",
         "rule del from all ipproto 17 dport 853 lookup 7000 priority 7090 protocol 118",
         "rule del not from all fwmark 0x76701b58 lookup 7000 priority 7110 protocol 118",
+        "route flush table 7000 protocol 118",
     ]
 
 

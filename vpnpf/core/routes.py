@@ -16,6 +16,7 @@ nobody else's are touched.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from vpnpf.model import TunnelPlan
@@ -100,16 +101,17 @@ def not_held(plan: TunnelPlan, family: str, listing: str) -> str:
 
 
 def strays(plan: TunnelPlan, family: str, listing: str) -> list[str]:
-    """Lines that take away rules of ours which do not belong to this plan: a killed run of another profile left them."""
+    """Lines that take away what is ours and not this plan's, rules and their tables: a killed run of another profile left it."""
     expected = {rule.listed for rule in _rules(plan, family)}
-    found = []
+    found, tables = [], []
     for line in _lines(listing):
         text, ours, _ = f"{line} ".partition(f" proto {PROTOCOL} ")
         priority, colon, selector = text.partition(": ")
         if ours and colon and priority.isdigit() and text not in expected:
             selector = selector.replace("ipproto ipproto-", "ipproto ")
             found.append(f"rule del {selector} priority {priority} protocol {PROTOCOL}")
-    return found
+            tables.append(text.rpartition(" lookup ")[2])
+    return found + _emptied(table for table in tables if table != str(plan.table))
 
 
 def family_of(address: str) -> str:
@@ -141,10 +143,12 @@ def undo(listing: str) -> list[str]:
         text, ours, _ = f"{line} ".partition(f" proto {PROTOCOL} ")
         if ours and " lookup " in text:
             tables.append(text.rpartition(" lookup ")[2])
-    flushes = [
-        f"route flush table {table} protocol {PROTOCOL}" for table in dict.fromkeys(tables) if table != str(_MAIN)
-    ]
-    return [f"rule flush protocol {PROTOCOL}", *flushes] if tables else []
+    return [f"rule flush protocol {PROTOCOL}", *_emptied(tables)] if tables else []
+
+
+def _emptied(tables: Iterable[str]) -> list[str]:
+    """Lines that take our routes out of tables of a tunnel's own."""
+    return [f"route flush table {table} protocol {PROTOCOL}" for table in dict.fromkeys(tables) if table != str(_MAIN)]
 
 
 def _ours(plan: TunnelPlan) -> str:

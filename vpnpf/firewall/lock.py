@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from vpnpf.errors import VpnpfError
 from vpnpf.firewall.boot import BootFiles
 from vpnpf.firewall.hold import Hold
 from vpnpf.firewall.nft import Nft
@@ -51,10 +52,21 @@ class Lock:
         return FirewallReading(False, gone, reading.hits) if reading.intact and gone else reading
 
     async def remove(self) -> None:
-        """Take both layers away, and what would put them up at boot. Raises PermissionDenied, Unavailable or Transient."""
+        """Take both layers away, and what would put them up at boot. Raises PermissionDenied, Unavailable or Transient.
+
+        A disk that cannot be written, or a program that fails, does not keep the rest from being taken away.
+        """
+        failed: VpnpfError | None = None
+        for step in (self._forget, self._hold.clear, self._nft.remove):
+            try:
+                await step()
+            except VpnpfError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    async def _forget(self) -> None:
         await asyncio.to_thread(self._boot.forget)
-        await self._hold.clear()
-        await self._nft.remove()
 
     async def watch(self) -> None:
         """Wait until somebody else changed either layer. Raises Unavailable if the kernel does not tell."""
