@@ -157,10 +157,14 @@ def _locks(profile: str, *, shared: bool) -> Iterator[InstanceLock]:
 
     What a profile has for itself needs no second lock; `shared`: it runs in the machine's own namespace.
     """
-    directory = make_private(runtime_directory())
-    yield InstanceLock(directory, f"profile-{profile}", f"runs the profile {profile}")
+    yield only(profile)
     if shared:
         yield alone()
+
+
+def only(profile: str) -> InstanceLock:
+    """Held by whoever has to do with the tunnel of a profile, in whatever namespace. Entering it raises Unavailable."""
+    return InstanceLock(make_private(runtime_directory()), f"profile-{profile}", f"runs the profile {profile}")
 
 
 def alone() -> InstanceLock:

@@ -12,6 +12,7 @@ from mock_provider.peer import Echo, Peer, Result
 from mock_provider.product import Product, traces, unique_profile
 from mock_provider.topology import CLIENT, EXIT, INTERNET, SERVER
 from vpnpf.firewall.boot import ROUTES, RULES
+from vpnpf.store import InstanceLock
 
 pytestmark = pytest.mark.system
 
@@ -148,6 +149,40 @@ async def test_lockdown_blocks_when_stopped_and_from_boot_on_until_it_is_unlocke
     assert not boot.exists()
     assert await world.source() == CLIENT
     assert await traces(world.host) == before
+
+
+async def test_unlock_gives_block_and_resolver_back_without_a_configuration(world):
+    before = await traces(world.host)
+    async with world.product("on") as product:
+        await product.until(ready)
+        product.signal(signal.SIGKILL)
+        await product.ended()
+    assert world.host.resolver.read_text() != before["resolver"], "the control"
+    for wrong in ("[profiles.home]\nprovider = 1\n", None):
+        broken = world.directory / "broken.toml"
+        broken.write_text(wrong) if wrong else broken.unlink()
+        status, said = await world.command("unlock", "--config", str(broken))
+        assert (status, "only the block" in said) == (0, True)
+        assert world.host.resolver.read_text() == before["resolver"]
+        assert await world.source() == CLIENT
+    assert (await world.command("unlock", "--config", str(world.config)))[0] == 0
+    assert await traces(world.host) == before
+
+
+async def test_unlock_leaves_alone_the_tunnel_of_a_profile_that_runs_in_another_namespace(world):
+    """The control: what nobody holds is undone."""
+    world.product("on")
+    kept = world.directory / "runtime" / f"profile-{world.profile}" / "rp_filter"
+    kept.parent.mkdir(parents=True, mode=0o700)
+    kept.parent.parent.chmod(0o700)
+    kept.write_text("0\n")
+    with InstanceLock(world.directory / "runtime", f"profile-{world.profile}", "runs the profile, elsewhere"):
+        status, said = await world.command("unlock", "--config", str(world.config))
+        assert (status, "not undone" in said, "runs the profile" in said) == (0, True, True)
+        assert kept.exists()
+    status, said = await world.command("unlock", "--config", str(world.config))
+    assert (status, "not undone" in said) == (0, False)
+    assert not kept.exists()
 
 
 async def test_lock_puts_it_up_without_a_tunnel(world):

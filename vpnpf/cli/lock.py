@@ -11,9 +11,10 @@ import click
 from vpnpf.cli.owner import as_the_owner
 from vpnpf.config import load
 from vpnpf.errors import ConfigError, UsageError, VpnpfError
+from vpnpf.io.resolver import SystemResolver
 from vpnpf.model import FirewallPolicy, FirewallStage, LockMode
 from vpnpf.settings import ProfileSettings
-from vpnpf.wiring import alone, backend_of, make_lock
+from vpnpf.wiring import alone, backend_of, make_lock, only
 
 CONFIG = click.option(
     "--config", type=click.Path(path_type=Path), help="Configuration file; otherwise the usual places."
@@ -57,7 +58,9 @@ def unlock(config: Path | None) -> None:
     try:
         profiles = load(config).profiles.values()
     except ConfigError as error:
-        click.echo(f"without the configuration only the block is taken away: {error}", err=True)
+        click.echo(
+            f"without the configuration only the block is taken away, and the resolver given back: {error}", err=True
+        )
     left = asyncio.run(_unlock(profiles))
     for line in left:
         click.echo(f"not undone: {line}", err=True)
@@ -70,8 +73,14 @@ async def _unlock(profiles: Iterable[ProfileSettings]) -> list[str]:
     with alone():
         for settings in profiles:
             try:
-                await backend_of(settings).down()
+                with only(settings.spec.name):  # in another network namespace it may be running
+                    await backend_of(settings).down()
             except VpnpfError as error:
                 left.append(str(error))
+        try:
+            # Also without a configuration, or names would be asked of a resolver behind a tunnel that is gone.
+            await asyncio.to_thread(SystemResolver().give_back)
+        except VpnpfError as error:
+            left.append(str(error))
         await make_lock().remove()
     return left
