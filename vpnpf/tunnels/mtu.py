@@ -30,6 +30,9 @@ async def fit(tunnel: Tunnel, size_now: int) -> int:
         raise NoAnswer(DOING, "the tunnel's resolver does not answer")
     for size in (size_now, *(size for size in SIZES if size < size_now)):
         if await _answered(tunnel, size):
+            # A while in which nothing got through looks the same, so the large ones are given another chance.
+            if size != size_now and await _answered(tunnel, size_now):
+                return size_now
             if size != size_now:
                 argv = ("ip", "link", "set", "dev", tunnel.interface, "mtu", str(size))
                 await process.must(argv, doing=DOING)
