@@ -33,6 +33,11 @@ def test_the_tunnel_is_dead(health, said):
     assert why(health) == said
 
 
+def test_the_server_itself_does_not_answer():
+    machine = replace(World().ready().machine, health=ALIVE, silent_since=1000.0)
+    assert why_silent(machine) == "the way there is dead: the server does not answer either"
+
+
 def test_the_gateway_is_far_from_the_tunnel():
     assert "it may be the wrong gateway" in why(gateway="192.168.1.1")
     assert "wrong" not in why(gateway="10.2.77.1", addresses=("10.2.0.2/32",))

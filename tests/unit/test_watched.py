@@ -7,6 +7,7 @@ from tests.unit.engine_world import MOVED, PLAN, SPEC, START, World
 from vpnpf.core.failing import LEAVE, STAY
 from vpnpf.core.state import initial
 from vpnpf.events import (
+    Acquire,
     ApplyFirewall,
     CheckTunnel,
     FirewallStirred,
@@ -199,6 +200,28 @@ def test_a_time_without_a_way_out_is_not_held_against_a_server_once_there_is_one
     no_answer(made)  # the cable came back too late for this one
     assert made.machine.server == 0
     assert len(made.ordered(StartTunnel)) == 1
+
+
+def test_a_lease_that_ends_without_a_way_out_costs_neither_server_nor_tunnel():
+    made = world(servers=2)
+    made.plans = (PLAN, replace(MOVED, server=1, identity="other"))
+    made.ready()
+    made.held.add(Rekey)
+    made.fail(Acquire)
+    silence(made)
+    for _ in range(60):
+        no_answer(made, offline=True)
+        made.wait(6)
+    assert made.forward.lease is None, "the control"
+    assert len(made.ordered(Acquire)) > 6
+    assert {remedy.remedy for remedy in made.heard(RemedyTaken)} == {Remedy.REKEY}
+    assert made.machine.server == 0
+    assert len(made.ordered(StartTunnel)) == 1
+    assert made.forward.proofs.tunnel.evidence.endswith("for 364 s")
+    made.faults.clear()
+    made.held.discard(Rekey)
+    made.settle()
+    made.until(lambda: made.phase is Phase.READY, 2)
 
 
 def test_a_start_that_fails_after_a_time_without_a_way_out_is_the_first_that_failed():

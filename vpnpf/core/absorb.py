@@ -8,7 +8,7 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from vpnpf.core.draft import dead, ended, why_dead
-from vpnpf.core.failing import LOOKS, Failing
+from vpnpf.core.failing import LEASE_AGAIN, LOOKS, Failing
 from vpnpf.core.policy import stands
 from vpnpf.core.proofs import count
 from vpnpf.core.remedies import Step
@@ -154,8 +154,14 @@ class Absorber(Failing):
         """A server that was silent may have restarted, and its gateway with it: whatever is held is asked for again."""
         if self.machine.silent_since is not None:
             for forward in self.machine.forwards:
+                key = f"lease:{forward.spec.name}"
+                job = self.machine.job(key)
                 if forward.lease is not None:
                     self._forward(forward.spec.name, renew_at=self.now)
+                if (
+                    job.failed == "Acquire" and job.not_before <= self.now + 2 * LEASE_AGAIN
+                ):  # else somebody asked for it
+                    self._set_job(key, replace(job, not_before=0.0))
 
     def _fitted(self, mtu: int) -> None:
         tunnel = self.machine.tunnel

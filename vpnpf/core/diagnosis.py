@@ -15,6 +15,8 @@ def why_silent(machine: Machine) -> str:
         return ""
     if dead(health):
         return f"the way there is dead: {why_dead(health)}"
+    if machine.silent_since is not None:
+        return "the way there is dead: the server does not answer either"
     gateway = ipaddress.ip_address(tunnel.gateway) if tunnel.gateway else None
     if gateway is None:
         return "the tunnel has no gateway"

@@ -149,9 +149,11 @@ class Failing(Draft):
         if not event.silent:
             self._restart(cause)
         else:
-            # No other server, and no other device, would be better off without a way out: that time counts for nothing.
-            since = self.now if machine.silent_since is None or event.offline else machine.silent_since
-            self._set(silent_since=since)
+            self._set(silent_since=self.now if machine.silent_since is None else machine.silent_since)
+            if event.offline:
+                # No other server, and no other device, would be better off: that time is held against neither.
+                self._set(offline_at=self.now)
+            since = max(self.machine.silent_since or self.now, self.machine.offline_at)
             if machine.servers > 1 and self.now - since >= LEAVE:
                 self._set(rekey_due=False)
                 self._climb(Step(Remedy.NEXT_SERVER, cause))

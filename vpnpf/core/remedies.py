@@ -47,6 +47,8 @@ def for_lease(machine: Machine, forward: ForwardState, now: float) -> Step | Non
     problem = job.problem
     if problem is None or machine.tunnel is None or job.failed != "Acquire":
         return None
+    if machine.rekey_due:
+        return None  # nobody can answer before the server does, and what becomes of the tunnel is decided by that
     if forward.lease is None and problem.kind in HOPELESS:
         rungs: tuple[Remedy, ...] = (Remedy.NEXT_SERVER, Remedy.TELL)
     elif job.failures < TRIES:

@@ -127,6 +127,8 @@ class Machine(Struct, frozen=True):
     """Whether the tunnel is to shake hands anew, in place."""
     silent_since: float | None = None
     """Since when the server has given no sign although it was asked for one; None: it answers, as far as is known."""
+    offline_at: float = -math.inf
+    """When this machine was last found to have no way out itself."""
     watched: bool = False
     """Whether somebody tells when the tunnel or the rule set wants to be looked at before its time."""
     tunnel_stirred: bool = False
