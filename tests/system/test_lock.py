@@ -207,6 +207,8 @@ async def test_off_blocks_nothing_but_what_comes_in_through_the_tunnel(world):
         assert await world.source() == EXIT
         port = product.forward("game")["external_port"]
         assert (await world.provider.peer.connect_tcp(EXIT, port, deadline=SHORT)).result is not Result.TIMED_OUT
+        neighbour = Peer(world.provider.lab.router)
+        assert (await neighbour.connect_tcp(CLIENT, port, deadline=SHORT)).result is Result.REFUSED
         await world.provider.server.mute()
         await world.host.must(("ip", "link", "del", state["tunnel"]["interface"]))
         await product.until(lambda state: state["phase"] == "blocked" and "usual way" in product.talk)

@@ -13,10 +13,9 @@ def why_silent(machine: Machine) -> str:
     tunnel, health = machine.tunnel, machine.health
     if tunnel is None or health is None:
         return ""
-    if dead(health):
-        return f"the way there is dead: {why_dead(health)}"
-    if machine.silent_since is not None:
-        return "the way there is dead: the server does not answer either"
+    if dead(health) or machine.silent_since is not None:
+        why = why_dead(health) if dead(health) else "the server does not answer either"
+        return f"the way there is dead: {why}"
     gateway = ipaddress.ip_address(tunnel.gateway) if tunnel.gateway else None
     if gateway is None:
         return "the tunnel has no gateway"

@@ -72,7 +72,7 @@ def _unlocked(policy: FirewallPolicy) -> Ruleset:
     tunnel = f"iifname {link.device}"
     outward = tuple(_addresses_out(link, connected=True)) if connected else ()
     here = Rule('iifname "lo" accept', "this machine itself")
-    inward = (here, *_spoofed(link), *_tunnel_in(link, policy, open_ports), *_ports_elsewhere(policy))
+    inward = (here, *_spoofed(link), *_tunnel_in(link, policy, open_ports))
     answers = Rule(f"{tunnel} ct state established,related counter accept", "answers through the tunnel")
     onward = (answers, Rule(f"{tunnel} counter drop", "anything else from the tunnel")) if connected else ()
     chains = (
