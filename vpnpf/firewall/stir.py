@@ -32,8 +32,8 @@ class Stirred:
         waiting = {asyncio.create_task(each.wait()) for each in (self._filter, self._rules)}
         try:
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for each in done:
-                each.result()
+            if failures := [error for each in done if (error := each.exception())]:
+                raise failures[0]
         finally:
             for each in waiting:
                 each.cancel()

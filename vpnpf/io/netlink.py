@@ -44,13 +44,15 @@ class Changes:
         """Begin, if it was not begun. Raises Unavailable if the kernel does not let us."""
         if self._socket is not None:
             return
-        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, self._protocol)
+        opened = None
         try:
+            opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, self._protocol)
             opened.bind((0, 0))
             for group in self._groups:
                 opened.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
         except OSError as error:
-            opened.close()
+            if opened is not None:
+                opened.close()
             raise Unavailable(_DOING, error.strerror or str(error)) from error
         self._socket = opened
 
