@@ -158,7 +158,9 @@ class WireGuard:
                 await in_thread(self._resolver.take, plan.dns)
             if not await self._hands_shaken(PATIENCE):
                 raise await self._no_answer(plan, PATIENCE)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Offline):
+                self._failures[plan.server] -= 1  # no other address would have been better off
             # What went wrong first is told; what cannot be undone is tried again by the next `up` or `down`, and told then.
             with contextlib.suppress(VpnpfError):
                 await self.down()
@@ -254,7 +256,10 @@ class WireGuard:
 
     async def _no_answer(self, plan: TunnelPlan, patience: float) -> NoAnswer:
         doing = f"shaking hands with {plan.endpoint}"
-        if why := await uplink.is_down(plan.endpoint.address, plan.mark, self._options.outside):
+        why = ""
+        with contextlib.suppress(VpnpfError):  # that nobody answered is known all the same
+            why = await uplink.is_down(plan.endpoint.address, plan.mark, self._options.outside)
+        if why:
             return Offline(doing, why, "plug the cable in, or join the network; it goes on by itself then")
         return NoAnswer(
             doing,
