@@ -221,6 +221,69 @@ async def test_off_blocks_nothing_but_what_comes_in_through_the_tunnel(world):
     assert await traces(world.host) == before
 
 
+PROBES = """
+import itertools, socket, time
+def made(family, device):
+    s = socket.socket(family, socket.SOCK_DGRAM)
+    s.setblocking(False)
+    if device:
+        s.setsockopt(1, 25, device)
+    return s
+for n in itertools.count():
+    for family, to in ((socket.AF_INET, "203.0.113.80"), (socket.AF_INET6, "2001:db8:80::80")):
+        for device in (b"", b"eth0"):
+            try:
+                with made(family, device) as s:
+                    s.sendto(b"probe", (to, 7000))
+            except OSError:
+                pass
+    if not n:
+        print("begun", flush=True)
+    time.sleep(0.002)
+"""
+
+
+async def test_restarts_with_another_mode_or_profile_let_nothing_out(world):
+    """Stopped, killed and started anew as the other profile or in the other mode, with probes all the time."""
+    before = await traces(world.host)
+    other = World(world.provider, world.directory)
+    probes = None
+    try:
+        async with world.product("lockdown") as product:
+            await product.until(ready)
+            async with world.provider.lab.capture(leak()) as leaked:
+                probes = await world.host.popen((sys.executable, "-c", PROBES), stdout=-1)
+                await probes.stdout.readline()
+                assert await product.stop() == 0
+                for who, mode, kill in (
+                    (world, "on", True),
+                    (other, "on", True),
+                    (world, "lockdown", True),
+                    (other, "lockdown", False),
+                    (world, "lockdown", False),
+                ):
+                    async with who.product(mode) as product:
+                        await product.until(ready)
+                        if kill:
+                            product.signal(signal.SIGKILL)
+                            await product.ended()
+                        else:
+                            assert await product.stop() == 0
+                assert await leaked.count() == 0
+        async with world.provider.lab.capture(leak()) as leaked:
+            assert (await world.command("unlock", "--config", str(world.config)))[0] == 0
+            async with asyncio.timeout(5):
+                while not await leaked.count():  # the control
+                    await asyncio.sleep(0.01)
+    finally:
+        if probes is not None:
+            probes.kill()
+            await probes.communicate()
+    other.product("on")
+    assert (await world.command("unlock", "--config", str(other.config)))[0] == 0
+    assert await traces(world.host) == before
+
+
 @pytest.mark.parametrize(
     "damage",
     [
