@@ -262,19 +262,19 @@ async def test_restarts_with_another_mode_or_profile_let_nothing_out(world):
                     (other, "lockdown", False),
                     (world, "lockdown", False),
                 ):
-                    async with who.product(mode) as product:
-                        await product.until(ready)
+                    async with who.product(mode) as another:
+                        await another.until(ready)
                         if kill:
-                            product.signal(signal.SIGKILL)
-                            await product.ended()
+                            another.signal(signal.SIGKILL)
+                            await another.ended()
                         else:
-                            assert await product.stop() == 0
+                            assert await another.stop() == 0
                 assert await leaked.count() == 0
         async with world.provider.lab.capture(leak()) as leaked:
             assert (await world.command("unlock", "--config", str(world.config)))[0] == 0
             async with asyncio.timeout(5):
-                while not await leaked.count():  # the control
-                    await asyncio.sleep(0.01)
+                while not await leaked.count():
+                    pass  # the control
     finally:
         if probes is not None:
             probes.kill()

@@ -497,3 +497,28 @@ def test_rules_that_cannot_be_read_prove_nothing():
     world.wait(25)
     assert world.forward.proofs.firewall.ok is None
     assert "doing ReadFirewall" in world.forward.proofs.firewall.evidence
+
+
+def test_a_client_that_is_seen_to_be_set_right_has_no_problem_of_an_earlier_try():
+    """It was to bind anew and could not be told, and meanwhile its sockets came by themselves."""
+    world = World(lifetime=60.0).ready()
+    world.listening = False
+    world.held.add(SetClient)
+    world.until(lambda: any(isinstance(order.work, SetClient) for order in world.pending), 60)
+    order = world.waiting(SetClient)
+    world.sleep(3600)
+    world.pending.remove(order)
+    world.take(world.failure(order, FailureKind.TRANSIENT))
+    world.listening = True
+    world.until(lambda: world.phase is Phase.READY, 60)
+    assert not world.problems
+
+
+def test_a_client_that_is_seen_to_be_set_otherwise_keeps_the_problem_of_the_try():
+    """The control."""
+    world = World().ready()
+    world.fail(SetClient)
+    world.settings["torrent"] = ListenSettings(6881, "")
+    world.wait(120)
+    assert world.phase is Phase.LEASING
+    assert world.problems

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from vpnpf.core.draft import dead, ended, why_dead
 from vpnpf.core.failing import LEASE_AGAIN, LOOKS, Failing
 from vpnpf.core.policy import stands
-from vpnpf.core.proofs import count
+from vpnpf.core.proofs import count, wanted_settings
 from vpnpf.core.remedies import Step
 from vpnpf.core.schedule import HANDSHAKE_DEAD, renew_at
 from vpnpf.core.state import Job
@@ -80,7 +80,7 @@ class Absorber(Failing):
             late = WorkFailed(event.generation, event.key, FailureKind.TRANSIENT, "taking a lease", cause)
             self._failed(late, job)
             return
-        if job.running in LOOKS and job.failed not in {"", job.running}:
+        if job.running in LOOKS and job.failed not in {"", job.running} and not self._as_wanted(event):
             self._set_job(event.key, replace(job, running="", not_before=0.0))
         else:
             if job.problem is not None:
@@ -140,6 +140,14 @@ class Absorber(Failing):
                 self._set(saved=leases)
             case WorkFailed():  # handled apart
                 pass
+
+    def _as_wanted(self, event: Answer) -> bool:
+        """Whether a look at a torrent client shows what a change was to bring about: nobody would try that again."""
+        if not isinstance(event, ClientSeen):
+            return False
+        forward = self._of(event.forward)
+        ours = forward.settings_for == self.machine.tunnel_number
+        return ours and event.settings == wanted_settings(self.machine, forward)
 
     def _stirred(self, stirring: Stirring) -> None:
         """A tunnel without answers shakes hands anew at once: whoever restarted has forgotten the old keys."""
