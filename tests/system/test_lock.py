@@ -221,6 +221,35 @@ async def test_off_blocks_nothing_but_what_comes_in_through_the_tunnel(world):
     assert await traces(world.host) == before
 
 
+async def test_the_prefix_of_a_network_that_was_left_is_no_lan_of_the_next(world):
+    """The router of a network that is joined must not get what was meant for a machine at home."""
+    lab, script = (
+        world.provider.lab,
+        (
+            "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+            "try: s.sendto(b'x', ('192.168.77.50', 445))\nexcept OSError: pass"
+        ),
+    )
+
+    async def sent():
+        async with lab.capture(lambda packet: packet.outbound and packet.destination == "192.168.77.50") as left:
+            process = await world.host.popen((sys.executable, "-c", script))
+            await process.communicate()
+            return await left.count()
+
+    async with world.product("on") as product:
+        await product.until(ready)
+        await lab.router.must(("ip", "address", "add", "10.99.0.1/24", "dev", "p-client"))
+        await world.host.must(("ip", "address", "add", "10.99.0.2/24", "dev", "eth0"))
+        await world.host.must(("ip", "address", "del", "192.168.77.2/24", "dev", "eth0"))
+        await world.host.must(("ip", "route", "replace", "default", "via", "10.99.0.1", "dev", "eth0"))
+        assert await sent() == 0
+        rule = ("ip", "rule", "add", "to", "192.168.77.0/24", "lookup", "main", "priority", "7000")
+        await world.host.must(rule)
+        assert await sent() > 0, "the control"
+        assert await product.stop() == 0
+
+
 PROBES = """
 import itertools, socket, time
 def made(family, device):

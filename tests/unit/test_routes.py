@@ -29,7 +29,7 @@ LISTING4 = """\
 7090:	from all ipproto ipproto-6 dport 853 lookup 7000 proto 118
 7090:	from all ipproto ipproto-17 dport 53 lookup 7000 proto 118
 7090:	from all ipproto ipproto-17 dport 853 lookup 7000 proto 118
-7100:	from all to 192.168.77.0/24 lookup 254 proto 118
+7100:	from all to 192.168.77.0/24 lookup 254 suppress_prefixlength 0 proto 118
 7110:	not from all fwmark 0x76701b58 lookup 7000 proto 118
 32766:	from all lookup 254
 32767:	from all lookup 253
@@ -46,7 +46,7 @@ LISTING6 = """\
 7090:	from all ipproto ipproto-6 dport 853 lookup 7000 proto 118
 7090:	from all ipproto ipproto-17 dport 53 lookup 7000 proto 118
 7090:	from all ipproto ipproto-17 dport 853 lookup 7000 proto 118
-7100:	from all to fd77::/64 lookup 254 proto 118
+7100:	from all to fd77::/64 lookup 254 suppress_prefixlength 0 proto 118
 7110:	not from all fwmark 0x76701b58 lookup 7000 proto 118
 32766:	from all lookup 254
 2: vpf-home: <NO-CARRIER,POINTOPOINT,MULTICAST,NOARP,UP> mtu 1420 qdisc pfifo_fast state DOWN group 0 qlen 500
@@ -69,7 +69,7 @@ def test_ipv4_comes_up_with_its_rules_last():
         "rule add ipproto 6 dport 853 lookup 7000 priority 7090 protocol 118",
         "rule add ipproto 17 dport 53 lookup 7000 priority 7090 protocol 118",
         "rule add ipproto 17 dport 853 lookup 7000 priority 7090 protocol 118",
-        "rule add to 192.168.77.0/24 lookup main priority 7100 protocol 118",
+        "rule add to 192.168.77.0/24 lookup main suppress_prefixlength 0 priority 7100 protocol 118",
         "rule add not fwmark 0x76701b58 lookup 7000 priority 7110 protocol 118",
     ]
 
@@ -84,7 +84,7 @@ def test_ipv6_comes_up_with_its_rules_last():
         "rule add ipproto 6 dport 853 lookup 7000 priority 7090 protocol 118",
         "rule add ipproto 17 dport 53 lookup 7000 priority 7090 protocol 118",
         "rule add ipproto 17 dport 853 lookup 7000 priority 7090 protocol 118",
-        "rule add to fd77::/64 lookup main priority 7100 protocol 118",
+        "rule add to fd77::/64 lookup main suppress_prefixlength 0 priority 7100 protocol 118",
         "rule add not fwmark 0x76701b58 lookup 7000 priority 7110 protocol 118",
     ]
 
@@ -148,7 +148,7 @@ def test_a_prefix_that_two_devices_have_gets_one_rule():
 def test_many_lans_all_get_their_rule():
     lans = tuple(LanPrefix(f"br{number}", f"172.17.{number}.0/24") for number in range(100))
     lines = routes.bring_up(structs.replace(PLAN, lan=lans), "-4")
-    assert len([line for line in lines if "lookup main priority 7100" in line]) == 100
+    assert len([line for line in lines if "lookup main suppress_prefixlength 0 priority 7100" in line]) == 100
 
 
 @pytest.mark.parametrize("family", routes.FAMILIES)

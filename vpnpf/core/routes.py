@@ -3,8 +3,8 @@
 A rule before the main table sends everything that is not the tunnel's own (the mark) to a table of its own. In
 that, an unreachable route waits behind the one through the device: when the device goes, nothing falls back
 to the main table. The rule is before main because a route pushed by DHCP (option 121, TunnelVision) would
-otherwise win. Only private prefixes on connected links are looked up in main first, and of those not DNS: the
-resolver of the LAN is none of ours.
+otherwise win. Only private prefixes on connected links are looked up in main first, without its default routes, and of
+those not DNS: the resolver of the LAN is none of ours.
 
 The rules and the unreachable route are also the lock's second layer: they stand as long as it does, with and without a
 tunnel, and block what the packet filter lets through when somebody flushed it.
@@ -110,7 +110,7 @@ def strays(plan: TunnelPlan, family: str, listing: str) -> list[str]:
         if ours and colon and priority.isdigit() and text not in expected:
             selector = selector.replace("ipproto ipproto-", "ipproto ")
             found.append(f"rule del {selector} priority {priority} protocol {PROTOCOL}")
-            tables.append(text.rpartition(" lookup ")[2])
+            tables.append(_table(text))
     return found + _emptied(table for table in tables if table != str(plan.table))
 
 
@@ -142,8 +142,13 @@ def undo(listing: str) -> list[str]:
     for line in _lines(listing):
         text, ours, _ = f"{line} ".partition(f" proto {PROTOCOL} ")
         if ours and " lookup " in text:
-            tables.append(text.rpartition(" lookup ")[2])
+            tables.append(_table(text))
     return [f"rule flush protocol {PROTOCOL}", *_emptied(tables)] if tables else []
+
+
+def _table(rule: str) -> str:
+    """The number of the table in a rule as it is listed; what follows it is not the table's."""
+    return rule.rpartition(" lookup ")[2].partition(" ")[0]
 
 
 def _emptied(tables: Iterable[str]) -> list[str]:
@@ -177,8 +182,10 @@ def _rules(plan: TunnelPlan, family: str) -> list[_Rule]:
                 listed = f"{DNS_PRIORITY}: from all ipproto ipproto-{number} {rest}"
                 rules.append(_Rule(f"ipproto {number} {rest} priority {DNS_PRIORITY}", listed, what))
     for prefix in lan:
-        text = f"to {prefix} lookup main priority {LAN_PRIORITY}"
-        listed = f"{LAN_PRIORITY}: from all to {prefix} lookup {_MAIN}"
+        # By the link itself and never by a default route: this machine may be in another network by now.
+        near = "suppress_prefixlength 0"
+        text = f"to {prefix} lookup main {near} priority {LAN_PRIORITY}"
+        listed = f"{LAN_PRIORITY}: from all to {prefix} lookup {_MAIN} {near}"
         rules.append(_Rule(text, listed, f"the rule of the LAN {prefix}"))
     rest = f"fwmark {mark} lookup {table}"
     what = "the rule that sends everything through the tunnel"
