@@ -244,7 +244,7 @@ async def test_the_command_serves_a_person_and_cleans_up(number):
     names = [line.split()[0] for line in lines if line.startswith("  vpnpf-")]
     assert len(names) == 4
     assert there(names) == names
-    config = next(Path(line.split(": ")[1]) for line in lines if line.startswith("WireGuard configuration"))
+    config = next(Path(line.split(": ")[1]) for line in lines if line.startswith("Tunnel configuration"))
     assert "NAT-PMP (Port Forwarding) = on" in config.read_text()
     assert any(f"ip netns exec {names[0]} " in line for line in lines)
     child.send_signal(number)

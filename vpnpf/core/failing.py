@@ -36,7 +36,7 @@ PATIENCE = 3600.0
 """Seconds; nobody is made to wait longer than that by asking for it again and again."""
 ONLINE_AGAIN = 2.0
 """Seconds until a machine without a way out is looked at again."""
-LEAVE, STAY = 12.0, 180.0
+LEAVE, STAY = 18.0, 180.0
 """Seconds of silence after which a server is left for the next; and, where there is none, until the device is made anew.
 Until then it is asked for a handshake again and again, in place: the sockets on the device live on."""
 LEASE_AGAIN, ANYTHING_AGAIN = 40.0, 60.0
