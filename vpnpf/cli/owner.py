@@ -44,6 +44,8 @@ def _argv(user: int, group: int) -> tuple[str, ...]:
         "--bounding-set=-all,+net_admin",
         "--no-new-privs",
         sys.executable,
+        # Else a package of our name in the working directory would be run.
+        "-I",
         "-m",
         "vpnpf",
         *sys.argv[1:],
