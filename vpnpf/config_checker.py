@@ -18,7 +18,7 @@ from vpnpf.config_schema import ClientTable, ForwardTable, Key, LockTable, Polic
 from vpnpf.core.networks import is_private
 from vpnpf.errors import Misconfigured, Mistake, Unavailable
 from vpnpf.interfaces import Manifest, Option
-from vpnpf.model import BOTH, Endpoint, ForwardSpec, LockMode, PolicyMode, PortPolicy, PortRange, ProfileSpec, Protocol
+from vpnpf.model import BOTH, Endpoint, ForwardSpec, LockMode, Opening, PolicyMode, PortPolicy, ProfileSpec, Protocol
 from vpnpf.plugins import Group
 from vpnpf.secrets import Source, reader
 from vpnpf.settings import ClientSettings, Config, ProfileSettings, TunnelSettings
@@ -247,7 +247,7 @@ class Checker:
         allow = table.policy.allow
         if allow is not None and mode is not PolicyMode.ALLOW_LIST:
             self._wrong((*at, "allow"), f"it means nothing with {mode}", f'use mode = "{PolicyMode.ALLOW_LIST}"')
-        ranges: list[PortRange] = []
+        ranges: list[Opening] = []
         entries = ["forwarded"] if allow is None else allow
         for entry in entries:
             if entry == "forwarded":
@@ -260,7 +260,7 @@ class Checker:
             if not 1 <= first <= last <= _LAST_PORT:
                 self._wrong((*at, "allow"), f'"{entry}" is not within 1-{_LAST_PORT}, small to large')
                 continue
-            ranges.append(PortRange(first, last, Protocol(found[3])))
+            ranges.append(Opening(first, last, Protocol(found[3])))
         return PortPolicy(mode, "forwarded" in entries, tuple(sorted(set(ranges))))
 
     def _client(self, name: str, table: ClientTable) -> ClientSettings:

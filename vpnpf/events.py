@@ -22,6 +22,7 @@ from vpnpf.model import (
     LockMode,
     MappingRequest,
     Phase,
+    PortPolicy,
     Problem,
     Remedy,
     Stirring,
@@ -235,6 +236,12 @@ class StopRequested(Struct, frozen=True):
     """Do not give the leases back first."""
 
 
+class PolicyWanted(Struct, frozen=True):
+    """The person wants another port policy from now on."""
+
+    policy: PortPolicy
+
+
 class FirewallApplied(Struct, frozen=True):
     """The answer to ApplyFirewall."""
 
@@ -425,7 +432,7 @@ Answer = (
     | LeasesSaved
     | WorkFailed
 )
-Event = Tick | StopRequested | Answer
+Event = Tick | StopRequested | PolicyWanted | Answer
 
 
 # -- notices: what observers hear ---------------------------------------------------------------
@@ -483,6 +490,13 @@ class RemedyTaken(Struct, frozen=True):
     """Whose failure it is against; empty: the tunnel's."""
 
 
+class PolicyChanged(Struct, frozen=True):
+    """Another port policy is wanted from now on; it is in force once the state's rule set is read back."""
+
+    before: PortPolicy
+    after: PortPolicy
+
+
 class MtuLowered(Struct, frozen=True):
     """Packets of the usual size do not get through the tunnel whole; smaller ones are sent now."""
 
@@ -523,6 +537,7 @@ Notice = (
     | PortAnnounced
     | PortLost
     | RemedyTaken
+    | PolicyChanged
     | MtuLowered
     | GatewayReset
     | ExitDiffers

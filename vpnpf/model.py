@@ -95,12 +95,19 @@ class LockMode(StrEnum):
     """Never: the tunnel carries what it can, and the rest goes its usual way."""
 
 
-class PortRange(Struct, frozen=True, order=True):
-    """An inclusive range of ports of one protocol."""
+class Opening(Struct, frozen=True, order=True):
+    """An entry of the allow-list: an inclusive range of ports of one protocol that new flows may come in to."""
 
     first: int
     last: int
     protocol: Protocol
+    sources: tuple[str, ...] = ()
+    """Prefixes that they may come from, in their canonical form, sorted; empty: anybody."""
+    name: str = ""
+    """As it was written, if that was a name: "minecraft"."""
+    comment: str = ""
+    ends_at: float | None = None
+    """When the kernel closes it by itself, or None."""
 
     def __str__(self) -> str:
         ports = str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
@@ -113,8 +120,12 @@ class PortPolicy(Struct, frozen=True):
     mode: PolicyMode = PolicyMode.ALLOW_LIST
     forwarded: bool = True
     """Whether the allow-list names "forwarded": every port held in a lease."""
-    ranges: tuple[PortRange, ...] = ()
-    """The other entries of the allow-list."""
+    openings: tuple[Opening, ...] = ()
+    """The other entries of the allow-list, sorted; no two of them overlap for one source."""
+    report_unused: float | None = None
+    """Seconds without an inbound packet after which an opening is reported, or None."""
+    close_unused: bool = False
+    """Whether it is closed then."""
 
 
 class ForwardSpec(Struct, frozen=True):
@@ -132,6 +143,12 @@ class ForwardSpec(Struct, frozen=True):
     """Name of the torrent client that is told its listen port, or None."""
     client_local: bool = True
     """Whether the client (or the program behind the port) runs here, so that its sockets can be seen."""
+    target: str | None = None
+    """Address of another host that packets are rewritten to, or None: they are for this machine."""
+    sources: tuple[str, ...] = ()
+    """Prefixes that may come in on it, in their canonical form; empty: anybody."""
+    shut: bool = False
+    """Whether nobody may come in on it: the port is held and renewed, and opened by nothing but open-all."""
 
 
 class ProfileSpec(Struct, frozen=True):

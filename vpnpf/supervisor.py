@@ -35,6 +35,7 @@ from vpnpf.events import (
     Event,
     Notice,
     Order,
+    PolicyWanted,
     ProblemNoticed,
     StopRequested,
     Tick,
@@ -141,7 +142,7 @@ class Supervisor:
 
     def _survive(self, event: Event, mistake: WorkFailed, now: float) -> None:
         """What must be known of an event all the same, although `step` raised for it."""
-        if not isinstance(event, Tick | StopRequested | WorkFailed):
+        if not isinstance(event, Tick | StopRequested | PolicyWanted | WorkFailed):
             # The answer cannot be learnt, but its work must not count as under way for ever.
             self._handle(replace(mistake, generation=event.generation, key=event.key))
             return

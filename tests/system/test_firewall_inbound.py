@@ -37,9 +37,9 @@ from vpnpf.firewall.ruleset import script
 from vpnpf.model import (
     FirewallPolicy,
     FirewallStage,
+    Opening,
     PolicyMode,
     PortPolicy,
-    PortRange,
     Protocol,
 )
 
@@ -50,7 +50,7 @@ KINDS = ("tcp", "udp")
 FORWARDED, LISTED, OTHER, SSH = 40000, 45005, 41000, 22
 PORTS = (FORWARDED, LISTED, OTHER, SSH)
 OWN = (TUNNEL, TUNNEL6)
-RANGES = tuple(PortRange(45000, 45010, protocol) for protocol in Protocol)
+RANGES = tuple(Opening(45000, 45010, protocol) for protocol in Protocol)
 CLOSED_FOR = 0.15
 """Seconds without an answer that count as closed; open ports answer in well under 1 ms."""
 
@@ -108,9 +108,9 @@ def drain(servers: dict[Place, socket.socket]) -> None:
         pytest.param(PortPolicy(PolicyMode.OPEN_ALL), set(PORTS), id="open-all"),
         pytest.param(PortPolicy(PolicyMode.BLOCK_ALL), set(), id="block-all"),
         pytest.param(PortPolicy(PolicyMode.ALLOW_LIST), {FORWARDED}, id="allow-list"),
-        pytest.param(PortPolicy(PolicyMode.ALLOW_LIST, ranges=RANGES), {FORWARDED, LISTED}, id="allow-list-ranges"),
+        pytest.param(PortPolicy(PolicyMode.ALLOW_LIST, openings=RANGES), {FORWARDED, LISTED}, id="allow-list-ranges"),
         pytest.param(
-            PortPolicy(PolicyMode.ALLOW_LIST, forwarded=False, ranges=RANGES),
+            PortPolicy(PolicyMode.ALLOW_LIST, forwarded=False, openings=RANGES),
             {LISTED},
             id="allow-list-without-forwarded",
         ),

@@ -17,7 +17,7 @@ from vpnpf.firewall.nft import APPLYING, Nft, refusal
 from vpnpf.firewall.render import render
 from vpnpf.firewall.ruleset import script
 from vpnpf.io.process import find, run
-from vpnpf.model import FirewallStage, PolicyMode, PortPolicy, PortRange, Protocol
+from vpnpf.model import FirewallStage, Opening, PolicyMode, PortPolicy, Protocol
 
 pytestmark = pytest.mark.system
 
@@ -27,7 +27,7 @@ FULL = policy(
     forward(40000, listen=51413, until=None),
     forward(40007),
     forward(5000, name="odd.name; drop"),
-    inbound=PortPolicy(PolicyMode.ALLOW_LIST, ranges=(PortRange(45000, 45010, Protocol.TCP),)),
+    inbound=PortPolicy(PolicyMode.ALLOW_LIST, openings=(Opening(45000, 45010, Protocol.TCP),)),
 )
 
 

@@ -14,7 +14,7 @@ from vpnpf.config import load, parse, places
 from vpnpf.config_schema import json_schema
 from vpnpf.errors import ConfigError, UsageError
 from vpnpf.interfaces import Manifest, Option
-from vpnpf.model import PolicyMode, PortPolicy, PortRange, Protocol
+from vpnpf.model import Opening, PolicyMode, PortPolicy, Protocol
 from vpnpf.secrets import Source
 from vpnpf.settings import Config
 
@@ -78,8 +78,8 @@ def test_the_comments_of_the_readme_are_true(path):
 def test_an_allow_list(path):
     text = EXAMPLE.replace('["forwarded"]', '["8000-8010/udp", "22/tcp", "22/TCP"]')
     policy = parse(text, path).profile("home").spec.policy
-    ranges = (PortRange(22, 22, Protocol.TCP), PortRange(8000, 8010, Protocol.UDP))
-    assert policy == PortPolicy(PolicyMode.ALLOW_LIST, forwarded=False, ranges=ranges)
+    ranges = (Opening(22, 22, Protocol.TCP), Opening(8000, 8010, Protocol.UDP))
+    assert policy == PortPolicy(PolicyMode.ALLOW_LIST, forwarded=False, openings=ranges)
 
 
 def test_forwards_with_a_fixed_port_come_last(path):

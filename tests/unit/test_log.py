@@ -21,6 +21,7 @@ from vpnpf.events import (
     MtuLowered,
     Notice,
     PhaseChanged,
+    PolicyChanged,
     PortAnnounced,
     PortGranted,
     PortLost,
@@ -30,7 +31,7 @@ from vpnpf.events import (
     StopTunnel,
 )
 from vpnpf.hub import KEPT, Hub, Moment
-from vpnpf.model import BOTH, FailureKind, Lease, LockMode, Phase, Problem, Remedy
+from vpnpf.model import BOTH, FailureKind, Lease, LockMode, Phase, PolicyMode, PortPolicy, Problem, Remedy
 from vpnpf.observers.log import talk, write_events, write_talk
 
 LEASE = Lease(40000, 40000, BOTH, START, 60.0, exit_address="198.51.100.7")
@@ -134,6 +135,10 @@ LINES = [
     (
         PhaseChanged(Phase.STOPPING, Phase.STOPPED, "", LockMode.LOCKDOWN),
         ["stopped, and locked: nothing leaves until vpnpf runs again, or `vpnpf unlock`"],
+    ),
+    (
+        PolicyChanged(PortPolicy(), PortPolicy(PolicyMode.OPEN_ALL)),
+        ["the port policy is open-all now, it was allow-list"],
     ),
     (
         MtuLowered(1420, 1280),

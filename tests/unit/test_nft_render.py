@@ -31,9 +31,9 @@ from vpnpf.model import (
     ForwardRule,
     LanPrefix,
     LockMode,
+    Opening,
     PolicyMode,
     PortPolicy,
-    PortRange,
     Protocol,
     TunnelPlan,
 )
@@ -127,7 +127,7 @@ meta l4proto { tcp, udp } th dport { 53, 853 } counter drop
 iifname != "wg0" oifname "wg0" counter accept
 iifname "wg0" oifname != "wg0" ct state established,related counter accept
 counter drop"""
-RANGES = (PortRange(8080, 8080, Protocol.TCP), PortRange(45000, 45010, Protocol.UDP))
+RANGES = (Opening(8080, 8080, Protocol.TCP), Opening(45000, 45010, Protocol.UDP))
 
 LISTED = """\
 iifname "wg0" tcp dport 8080 ct state new counter accept
@@ -152,7 +152,7 @@ def test_connecting_and_blocked_are_shut_under_every_mode(stage, mode):
         (PortPolicy(PolicyMode.BLOCK_ALL), ""),
         (PortPolicy(PolicyMode.ALLOW_LIST), FORWARDED),
         (
-            PortPolicy(PolicyMode.ALLOW_LIST, ranges=RANGES),
+            PortPolicy(PolicyMode.ALLOW_LIST, openings=RANGES),
             FORWARDED + LISTED,
         ),
         (PortPolicy(PolicyMode.ALLOW_LIST, forwarded=False), ""),
@@ -307,7 +307,7 @@ RULES = st.builds(
     st.none() | st.floats(-100, 1e6),
 )
 SPANS = st.builds(
-    lambda a, b, protocol: PortRange(min(a, b), max(a, b), protocol), PORTS, PORTS, st.sampled_from(Protocol)
+    lambda a, b, protocol: Opening(min(a, b), max(a, b), protocol), PORTS, PORTS, st.sampled_from(Protocol)
 )
 INBOUND = st.builds(PortPolicy, st.sampled_from(PolicyMode), st.booleans(), st.lists(SPANS, max_size=3).map(tuple))
 PLANS = st.builds(

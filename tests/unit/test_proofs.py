@@ -16,9 +16,9 @@ from vpnpf.model import (
     ForwardSpec,
     ListeningSocket,
     ListenSettings,
+    Opening,
     PolicyMode,
     PortPolicy,
-    PortRange,
     Proof,
     Proofs,
     Protocol,
@@ -124,7 +124,7 @@ def test_a_rule_that_has_ended_does_not_do(world):
 
 
 def test_the_policy_that_shuts_the_port_is_named(world):
-    only_tcp = PortPolicy(forwarded=False, ranges=(PortRange(40000, 40000, Protocol.TCP),))
+    only_tcp = PortPolicy(forwarded=False, openings=(Opening(40000, 40000, Protocol.TCP),))
     proof = proofs(world, spec=replace(SPEC, policy=only_tcp)).firewall
     assert proof.ok is False
     assert proof.evidence == "closed by the policy allow-list: 40000/udp"
@@ -137,10 +137,10 @@ def test_the_policy_that_shuts_the_port_is_named(world):
         (PortPolicy(PolicyMode.BLOCK_ALL), 1, Protocol.TCP, False),
         (PortPolicy(), 1, Protocol.TCP, True),
         (PortPolicy(forwarded=False), 1, Protocol.TCP, False),
-        (PortPolicy(forwarded=False, ranges=(PortRange(5, 9, Protocol.UDP),)), 5, Protocol.UDP, True),
-        (PortPolicy(forwarded=False, ranges=(PortRange(5, 9, Protocol.UDP),)), 9, Protocol.UDP, True),
-        (PortPolicy(forwarded=False, ranges=(PortRange(5, 9, Protocol.UDP),)), 10, Protocol.UDP, False),
-        (PortPolicy(forwarded=False, ranges=(PortRange(5, 9, Protocol.UDP),)), 5, Protocol.TCP, False),
+        (PortPolicy(forwarded=False, openings=(Opening(5, 9, Protocol.UDP),)), 5, Protocol.UDP, True),
+        (PortPolicy(forwarded=False, openings=(Opening(5, 9, Protocol.UDP),)), 9, Protocol.UDP, True),
+        (PortPolicy(forwarded=False, openings=(Opening(5, 9, Protocol.UDP),)), 10, Protocol.UDP, False),
+        (PortPolicy(forwarded=False, openings=(Opening(5, 9, Protocol.UDP),)), 5, Protocol.TCP, False),
     ],
 )
 def test_what_a_policy_lets_in(policy, port, protocol, open_):

@@ -20,6 +20,7 @@ from vpnpf.events import (
     MtuLowered,
     Notice,
     PhaseChanged,
+    PolicyChanged,
     PortAnnounced,
     PortGranted,
     PortLost,
@@ -27,7 +28,19 @@ from vpnpf.events import (
     ProblemOver,
     RemedyTaken,
 )
-from vpnpf.model import BOTH, PROOF_NAMES, FailureKind, Lease, Phase, PortPolicy, PortRange, Problem, Protocol, Remedy
+from vpnpf.model import (
+    BOTH,
+    PROOF_NAMES,
+    FailureKind,
+    Lease,
+    Opening,
+    Phase,
+    PolicyMode,
+    PortPolicy,
+    Problem,
+    Protocol,
+    Remedy,
+)
 
 OFFSET = 1_800_000_000.0
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -123,7 +136,7 @@ def test_a_lease_without_an_end_has_no_times():
 
 
 def test_a_policy_lists_what_it_allows():
-    policy = PortPolicy(ranges=(PortRange(22, 22, Protocol.TCP), PortRange(6000, 6009, Protocol.UDP)))
+    policy = PortPolicy(openings=(Opening(22, 22, Protocol.TCP), Opening(6000, 6009, Protocol.UDP)))
     spec = type(SPEC)("home", "mock", (), policy)
     assert shown(World(initial(spec, PLAN, START)))["policy"]["allow"] == ["forwarded", "22/tcp", "6000-6009/udp"]
 
@@ -200,6 +213,10 @@ NOTICES = [
         {"event": "remedy", "remedy": "re-key", "forward": "torrent", "cause": "why"},
     ),
     (RemedyTaken(Remedy.RESTART, "why"), {"event": "remedy", "remedy": "restart", "forward": None}),
+    (
+        PolicyChanged(PortPolicy(), PortPolicy(PolicyMode.OPEN_ALL)),
+        {"event": "policy", "before": "allow-list", "mode": "open-all"},
+    ),
     (MtuLowered(1420, 1280), {"event": "mtu", "before": 1420, "mtu": 1280}),
     (GatewayReset("why"), {"event": "gateway-reset", "cause": "why"}),
     (ExitDiffers("1.2.3.4", "1.2.3.5"), {"event": "exit-differs", "gateway": "1.2.3.4", "seen": "1.2.3.5"}),

@@ -18,6 +18,7 @@ from vpnpf.events import (
     MtuLowered,
     Notice,
     PhaseChanged,
+    PolicyChanged,
     PortAnnounced,
     PortGranted,
     PortLost,
@@ -25,7 +26,7 @@ from vpnpf.events import (
     ProblemOver,
     RemedyTaken,
 )
-from vpnpf.model import BOTH, Entry, FailureKind, Lease, Phase, Problem, Remedy
+from vpnpf.model import BOTH, Entry, FailureKind, Lease, Phase, PolicyMode, PortPolicy, Problem, Remedy
 
 LEASE = Lease(40000, 40000, BOTH, START, 60.0, exit_address="198.51.100.7", token="canary")
 PROBLEM = Problem("asking 10.2.0.1 for a port", FailureKind.TRANSIENT, "no answer", "look", START, 3, START + 9)
@@ -60,6 +61,10 @@ LINES = [
     (
         RemedyTaken(Remedy.REKEY, "no handshake"),
         ("remedy", "the tunnel shakes hands anew", "no handshake", ""),
+    ),
+    (
+        PolicyChanged(PortPolicy(), PortPolicy(PolicyMode.OPEN_ALL)),
+        ("policy", "the port policy is open-all now, it was allow-list", "", ""),
     ),
     (MtuLowered(1420, 1280), ("mtu", "packets of more than 1280 bytes do not get through: MTU 1280, not 1420", "", "")),
     (
@@ -179,6 +184,7 @@ NOTICES = st.one_of(
     st.builds(PortLost, TEXTS, PORTS, TEXTS),
     st.builds(RemedyTaken, st.sampled_from(Remedy), TEXTS, TEXTS),
     st.builds(GatewayReset, TEXTS),
+    st.builds(PolicyChanged, st.just(PortPolicy()), st.just(PortPolicy(PolicyMode.BLOCK_ALL))),
     st.builds(MtuLowered, st.integers(1280, 9000), st.integers(576, 1420)),
     st.builds(ExitDiffers, TEXTS, TEXTS),
     st.builds(ProblemNoticed, PROBLEMS),

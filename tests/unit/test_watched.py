@@ -14,6 +14,8 @@ from vpnpf.events import (
     FitMtu,
     MtuFitted,
     MtuLowered,
+    PolicyChanged,
+    PolicyWanted,
     ReadFirewall,
     Rekey,
     RemedyTaken,
@@ -25,7 +27,7 @@ from vpnpf.events import (
     WatchTunnel,
     WorkFailed,
 )
-from vpnpf.model import FailureKind, FirewallStage, LockMode, Phase, Remedy, Stirring, TunnelHealth
+from vpnpf.model import FailureKind, FirewallStage, LockMode, Phase, PolicyMode, PortPolicy, Remedy, Stirring, TunnelHealth
 
 WAITS = {WatchTunnel, WatchFirewall, FitMtu}
 
@@ -324,3 +326,19 @@ def test_off_asks_for_rules_without_a_lock():
     assert {order.work.policy.lock for order in made.ordered(ApplyFirewall)} == {LockMode.OFF}
     made.stop()
     assert made.table is None
+
+
+# -- another port policy ------------------------------------------------------------------------------
+
+
+def test_another_policy_is_in_force_at_once_and_nothing_else_changes():
+    made = world().ready()
+    before = len(made.orders)
+    made.take(PolicyWanted(PortPolicy(PolicyMode.OPEN_ALL)))
+    made.settle()
+    assert made.table.inbound.mode is PolicyMode.OPEN_ALL
+    assert made.phase is Phase.READY
+    assert made.heard(PolicyChanged) == [PolicyChanged(PortPolicy(), PortPolicy(PolicyMode.OPEN_ALL))]
+    assert {type(order.work) for order in made.orders[before:]} == {ApplyFirewall}
+    made.take(PolicyWanted(PortPolicy(PolicyMode.OPEN_ALL)))
+    assert len(made.heard(PolicyChanged)) == 1

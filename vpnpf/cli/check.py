@@ -47,7 +47,7 @@ def _check_tunnels(config: Config) -> None:
 def describe(profile: ProfileSettings) -> list[str]:
     """What a profile means, a line each; without secrets, but with addresses and file names."""
     spec = profile.spec
-    allow = [*(["forwarded ports"] if spec.policy.forwarded else []), *map(str, spec.policy.ranges)]
+    allow = [*(["forwarded ports"] if spec.policy.forwarded else []), *map(str, spec.policy.openings)]
     lines = [
         f"profile {spec.name}: {spec.provider} over {profile.tunnel.type} ({', '.join(map(str, profile.tunnel.configs)) or profile.tunnel.interface or 'no file'})",
         f"  comes in: {spec.policy.mode}" + (f": {', '.join(allow)}" if spec.policy.mode == "allow-list" else ""),

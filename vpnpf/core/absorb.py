@@ -30,6 +30,8 @@ from vpnpf.events import (
     LeasesSaved,
     MtuFitted,
     MtuLowered,
+    PolicyChanged,
+    PolicyWanted,
     PortGranted,
     ProblemOver,
     SocketsSeen,
@@ -47,6 +49,7 @@ from vpnpf.model import (
     FailureKind,
     FirewallReading,
     FirewallStage,
+    PortPolicy,
     Proofs,
     Remedy,
     Stirring,
@@ -64,6 +67,8 @@ class Absorber(Failing):
                 pass
             case StopRequested(force):
                 self._set(stopping=True, force=self.machine.force or force)
+            case PolicyWanted(policy):
+                self._wanted(policy)
             case _:
                 job = self.machine.job(event.key)
                 if event.generation != job.generation or not job.running:
@@ -73,6 +78,12 @@ class Absorber(Failing):
                 else:
                     self._succeeded(event, job)
         self._expire()
+
+    def _wanted(self, policy: PortPolicy) -> None:
+        before = self.machine.spec.policy
+        if policy != before:
+            self._set(spec=replace(self.machine.spec, policy=policy))
+            self.notices.append(PolicyChanged(before, policy))
 
     def _succeeded(self, event: Answer, job: Job) -> None:  # noqa: C901, PLR0915 - one flat table of answers
         if isinstance(event, LeaseGranted) and ended(event.lease.expires_at, self.now):

@@ -71,5 +71,5 @@ def admits(policy: PortPolicy, port: int, protocol: Protocol) -> bool:
         case PolicyMode.BLOCK_ALL:
             return False
         case PolicyMode.ALLOW_LIST:
-            named = any(entry.protocol is protocol and entry.first <= port <= entry.last for entry in policy.ranges)
+            named = any(entry.protocol is protocol and entry.first <= port <= entry.last for entry in policy.openings)
             return policy.forwarded or named

@@ -14,6 +14,7 @@ from vpnpf.events import (
     MtuLowered,
     Notice,
     PhaseChanged,
+    PolicyChanged,
     PortAnnounced,
     PortGranted,
     PortLost,
@@ -60,7 +61,7 @@ def state_json(state: State, offset: float) -> Json:
         },
         "policy": {
             "mode": str(policy.mode),
-            "allow": [*(["forwarded"] if policy.forwarded else []), *map(str, policy.ranges)],
+            "allow": [*(["forwarded"] if policy.forwarded else []), *map(str, policy.openings)],
             "stage": str(state.firewall) if state.firewall else None,
         },
         "lock": str(state.lock),
@@ -88,6 +89,8 @@ def notice_json(notice: Notice, offset: float) -> Json:  # noqa: C901, PLR0911 -
             return {"event": "port-lost", "forward": name, "external_port": port, "cause": cause}
         case RemedyTaken(remedy=remedy, cause=cause, forward=name):
             return {"event": "remedy", "remedy": str(remedy), "forward": name or None, "cause": cause}
+        case PolicyChanged(before=old, after=new):
+            return {"event": "policy", "before": str(old.mode), "mode": str(new.mode)}
         case MtuLowered(before=before, after=after):
             return {"event": "mtu", "before": before, "mtu": after}
         case GatewayReset(cause=cause):

@@ -17,6 +17,7 @@ from vpnpf.events import (
     MtuLowered,
     Notice,
     PhaseChanged,
+    PolicyChanged,
     PortAnnounced,
     PortGranted,
     PortLost,
@@ -71,6 +72,8 @@ def entry_of(notice: Notice, at: float) -> Entry | None:  # noqa: C901, PLR0911 
             return _entry(at, "port-lost", f"port {port} is lost", cause, name)
         case RemedyTaken(remedy=remedy, cause=cause, forward=name):
             return _entry(at, "remedy", _REMEDIES[remedy], cause, name)
+        case PolicyChanged(before=old, after=new):
+            return _entry(at, "policy", f"the port policy is {new.mode} now, it was {old.mode}")
         case MtuLowered(before=before, after=after):
             return _entry(
                 at, "mtu", f"packets of more than {after} bytes do not get through: MTU {after}, not {before}"

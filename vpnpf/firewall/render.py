@@ -233,7 +233,7 @@ def _inbound(tunnel: str, policy: FirewallPolicy, open_ports: tuple[PortSet, ...
         case PolicyMode.OPEN_ALL:
             yield Rule(f"{tunnel} ct state new counter accept", "open to all")
         case PolicyMode.ALLOW_LIST:
-            for entry in sorted(set(policy.inbound.ranges)):
+            for entry in sorted(set(policy.inbound.openings)):
                 span = str(entry.first) if entry.first == entry.last else f"{entry.first}-{entry.last}"
                 yield Rule(f"{tunnel} {entry.protocol} dport {span} ct state new counter accept", "on the allow list")
         case PolicyMode.BLOCK_ALL:

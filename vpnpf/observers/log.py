@@ -13,6 +13,7 @@ from vpnpf.events import (
     MtuLowered,
     Notice,
     PhaseChanged,
+    PolicyChanged,
     PortAnnounced,
     PortGranted,
     PortLost,
@@ -104,6 +105,8 @@ def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: C901, 
             return [f"{name}: port {port} is lost: {cause}"]
         case RemedyTaken(remedy=remedy, cause=cause, forward=name):
             return [f"{name + ': ' if name else ''}{_REMEDIES[remedy]} ({cause})"]
+        case PolicyChanged(before=old, after=new):
+            return [f"the port policy is {new.mode} now, it was {old.mode}"]
         case MtuLowered(before=before, after=after):
             return [f"packets of more than {after} bytes do not get through the tunnel: MTU {after}, not {before}"]
         case GatewayReset(cause=cause):
