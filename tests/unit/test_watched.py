@@ -27,7 +27,17 @@ from vpnpf.events import (
     WatchTunnel,
     WorkFailed,
 )
-from vpnpf.model import FailureKind, FirewallStage, LockMode, Phase, PolicyMode, PortPolicy, Remedy, Stirring, TunnelHealth
+from vpnpf.model import (
+    FailureKind,
+    FirewallStage,
+    LockMode,
+    Phase,
+    PolicyMode,
+    PortPolicy,
+    Remedy,
+    Stirring,
+    TunnelHealth,
+)
 
 WAITS = {WatchTunnel, WatchFirewall, FitMtu}
 
