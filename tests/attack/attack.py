@@ -25,6 +25,8 @@ class Attack:
     """Sets the machine with vpnpf up; None: the body does."""
     before: Callable[[Side], Awaitable[object]] | None = None
     """What is so on both sides before the tunnel comes up."""
+    over: str = "wireguard"
+    """What the provider's servers run."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ async def run(attack: Attack) -> Result:
     # A capture reads in a callback: what goes wrong there must not pass as a packet that was not seen.
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: wrong.append(str(context)))
     for guarded, set_up in ((True, attack.guard), (False, attack.weak)):
-        async with side(guarded=guarded) as made:
+        async with side(guarded=guarded, tunnel=attack.over) as made:
             if attack.before:
                 await attack.before(made)
             if set_up:

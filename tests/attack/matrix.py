@@ -14,10 +14,10 @@ import asyncio
 import sys
 import time
 
-from tests.attack import crash, customers, hostile, lan, machine
+from tests.attack import crash, customers, hostile, lan, machine, pushes
 from tests.attack.attack import Attack, Result, run
 
-MODULES = (crash, lan, machine, customers, hostile)
+MODULES = (crash, lan, machine, customers, hostile, pushes)
 
 
 def number(attack: Attack) -> tuple[int, str]:

@@ -134,7 +134,8 @@ class Side:
             self.product.signal(signal.SIGKILL)
             await self.product.ended()
         elif self.holder is not None:
-            self.holder.kill()
+            with contextlib.suppress(ProcessLookupError):
+                self.holder.kill()
             await self.holder.wait()
 
     async def neighbour_tunnel(self) -> Client:
@@ -177,11 +178,11 @@ async def ip(host: Host | None, lines: str, *family: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def side(*, guarded: bool):
+async def side(*, guarded: bool, tunnel: str = "wireguard"):
     """A side without a tunnel yet; gone at the end."""
     async with contextlib.AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vpnpf-attack-")))
-        provider = await stack.enter_async_context(MockProvider(lan_host=True, neighbour=True))
+        provider = await stack.enter_async_context(MockProvider(lan_host=True, neighbour=True, tunnel=tunnel))
         yield Side(guarded, provider, directory, stack)
 
 
