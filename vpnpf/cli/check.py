@@ -10,6 +10,7 @@ import click
 from vpnpf.config import load
 from vpnpf.config_schema import json_schema
 from vpnpf.errors import ConfigError, Mistake
+from vpnpf.model import PolicyMode
 from vpnpf.settings import Config, ProfileSettings
 from vpnpf.wiring import backend_of
 
@@ -53,6 +54,9 @@ def describe(profile: ProfileSettings) -> list[str]:
         f"  comes in: {spec.policy.mode}" + (f": {', '.join(allow)}" if spec.policy.mode == "allow-list" else ""),
         f"  lock: {spec.lock}; the LAN stays {'reachable' if spec.lan else 'out of reach'}",
     ]
+    if spec.policy.mode is PolicyMode.OPEN_ALL:
+        see = f"`vpnpf exposure {spec.name}` lists it"
+        lines.insert(2, f"  note: anybody can reach whatever listens on this machine, now or later; {see}")
     if profile.tunnel.namespace:
         published = f"; led into it: {', '.join(map(str, profile.tunnel.publish))}" if profile.tunnel.publish else ""
         lines.append(f"  network namespace: vpnpf-{spec.name}, for `vpnpf exec {spec.name} -- ...`{published}")

@@ -65,7 +65,7 @@ def execute(profile: str, command: tuple[str, ...], config: Path | None, user: s
         raise UsageError(_RUNNING, "there is no command", "vpnpf exec [OPTIONS] PROFILE -- COMMAND ...")
     privileges.need(privileges.ADMIN, _RUNNING, "entering a network namespace needs root")
     identity = who(user, os.environ)
-    _namespace(profile, config).enter()
+    namespace_of(profile, config).enter()
     if [name for _, name in socket.if_nameindex()] == ["lo"]:
         click.echo(f"note: the tunnel of {profile} is not up; until it is, nothing can leave", err=True)
     environment = environment_for(identity, os.environ)
@@ -124,7 +124,7 @@ def _identity(entry: pwd.struct_passwd) -> Identity:
     return Identity(entry.pw_uid, entry.pw_gid, entry.pw_name, entry.pw_dir, entry.pw_shell)
 
 
-def _namespace(profile: str, config: Path | None) -> ProfileNamespace:
+def namespace_of(profile: str, config: Path | None) -> ProfileNamespace:
     """By its name, or by the process that runs the profile. Raises Unavailable, ConfigError, UsageError."""
     found = ProfileNamespace(profile)
     if not found.exists and (runner := holder(runtime_directory(), f"profile-{profile}")):

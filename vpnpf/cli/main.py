@@ -23,6 +23,7 @@ COMMANDS = {
     "unlock": ("vpnpf.cli.lock", "unlock", "Give this machine its network back."),
     "exec": ("vpnpf.cli.exec", "execute", "Run a program in the tunnel's own network namespace."),
     "status": ("vpnpf.cli.status", "status", "Say how a profile that runs stands."),
+    "exposure": ("vpnpf.cli.exposure", "exposure", "Say what the internet can reach through the tunnel."),
     "report": ("vpnpf.cli.report", "report", "Write what helps others to help you, without secrets."),
     "providers": ("vpnpf.cli.lists", "providers", "List the port-forwarding providers."),
     "clients": ("vpnpf.cli.lists", "clients", "List the torrent clients."),

@@ -47,7 +47,9 @@ _ID_REST = struct.Struct("=I8s")
 """The rest of it: device index, cookie."""
 _ANSWER = struct.Struct("=4B")
 """inet_diag_msg up to its socket id: family, state, timer, retransmissions."""
-_ANSWER_LENGTH = _ANSWER.size + _ID.size + _ID_REST.size + 20
+_ANSWER_REST = struct.Struct("=12x2I")
+"""The rest of it: timer and queues, then user and inode."""
+_ANSWER_LENGTH = _ANSWER.size + _ID.size + _ID_REST.size + _ANSWER_REST.size
 _ATTRIBUTE = struct.Struct("=HH")
 _ERROR = struct.Struct("=i")
 _LARGEST = 32768
@@ -68,6 +70,10 @@ class Diagnosed(Struct, frozen=True):
     device: int
     """Index of the device it is bound to; 0: none."""
     v6_only: bool
+    user: int = 0
+    """Id of the user that made it."""
+    inode: int = 0
+    """What the descriptors of its owners are called in /proc: "socket:[inode]"."""
 
 
 class Part(Struct, frozen=True):
@@ -83,7 +89,7 @@ class Part(Struct, frozen=True):
 
 
 def request(protocol: Protocol, family: int, port: int, sequence: int) -> bytes:
-    """Ask for all sockets of a protocol and family that take packets on a local port."""
+    """Ask for all sockets of a protocol and family that take packets on a local port; 0: on any."""
     body = _REQUEST.pack(family, _NUMBERS[protocol], 0, _STATES[protocol])
     body += _ID.pack(port, 0, bytes(16), bytes(16)) + _ID_REST.pack(0, _ANY_COOKIE)
     length = _HEADER.size + len(body)
@@ -91,7 +97,7 @@ def request(protocol: Protocol, family: int, port: int, sequence: int) -> bytes:
 
 
 def parse(data: bytes, protocol: Protocol, port: int, sequence: int) -> Part:
-    """Read one datagram of the answer; messages of another exchange are passed over. Raises Damaged."""
+    """Read one datagram of the answer; messages of another exchange are passed over. Port 0: any. Raises Damaged."""
     found: list[Diagnosed] = []
     torn = False
     for kind, flags, number, body in _messages(data):
@@ -104,7 +110,7 @@ def parse(data: bytes, protocol: Protocol, port: int, sequence: int) -> Part:
             return Part(tuple(found), done=True, error=code, torn=torn)
         if kind == _SOCK_DIAG_BY_FAMILY:
             one = _diagnosed(body, protocol)
-            if one.port == port:
+            if port in {0, one.port}:
                 found.append(one)
     return Part(tuple(found), done=False, torn=torn)
 
@@ -125,15 +131,17 @@ def _diagnosed(body: bytes, protocol: Protocol) -> Diagnosed:
     if len(body) < _ANSWER_LENGTH:
         raise Damaged(f"a socket of {len(body)} bytes")
     family = body[0]
+    user, inode = _ANSWER_REST.unpack_from(body, _ANSWER.size + _ID.size + _ID_REST.size)
     port, _, source, _ = _ID.unpack_from(body, _ANSWER.size)
     (device, _) = _ID_REST.unpack_from(body, _ANSWER.size + _ID.size)
     if family == socket.AF_INET:
-        return Diagnosed(protocol, str(ipaddress.IPv4Address(source[:4])), port, device, v6_only=False)
+        address = str(ipaddress.IPv4Address(source[:4]))
+        return Diagnosed(protocol, address, port, device, v6_only=False, user=user, inode=inode)
     if family == socket.AF_INET6:
-        address = ipaddress.IPv6Address(source)
-        mapped = address.ipv4_mapped
+        address6 = ipaddress.IPv6Address(source)
+        mapped = address6.ipv4_mapped
         only = _attributes(body[_ANSWER_LENGTH:]).get(_INET_DIAG_SKV6ONLY, b"\0") != b"\0"
-        return Diagnosed(protocol, str(mapped or address), port, device, only)
+        return Diagnosed(protocol, str(mapped or address6), port, device, only, user, inode)
     raise Damaged(f"a socket of address family {family}")
 
 
@@ -162,29 +170,37 @@ class KernelSockets:
         "0.0.0.0" means any IPv4 address and "::" any IPv6 address: a socket that takes both is listed as
         both. Raises Unavailable if the kernel cannot say, Transient if the list kept changing.
         """
-        doing = f"looking for sockets on port {port}"
-        found: list[ListeningSocket] = []
-        try:
-            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as sock:
-                sock.setblocking(False)
-                sequence = 0
-                for protocol in Protocol:
-                    for family in (socket.AF_INET, socket.AF_INET6):
-                        for _ in range(_TRIES):
-                            sequence += 1
-                            parts = await _dump(sock, protocol, family, port, sequence)
-                            if not any(part.torn for part in parts):
-                                break
-                        else:
-                            raise Transient(doing, "the kernel's list kept changing while it was read")
-                        _check(doing, parts[-1].error)
-                        for one in (one for part in parts for one in part.found):
-                            found += _listed(one)
-        except OSError as error:
-            raise Unavailable(doing, os.strerror(error.errno or 0), _HINT) from error
-        except (Damaged, struct.error) as error:
-            raise Unavailable(doing, f"the kernel's answer has another form: {error}") from error
-        return tuple(sorted(set(found), key=lambda s: (s.protocol, ":" in s.address, s.address, s.device)))
+        found = await diagnosed(f"looking for sockets on port {port}", port)
+        listed = {each for one in found for each in _listed(one)}
+        return tuple(sorted(listed, key=lambda s: (s.protocol, ":" in s.address, s.address, s.device)))
+
+
+async def diagnosed(doing: str, port: int = 0) -> list[Diagnosed]:
+    """All sockets that take packets on a local port of this network namespace; 0: on any.
+
+    Raises Unavailable if the kernel cannot say, Transient if the list kept changing.
+    """
+    found: list[Diagnosed] = []
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as sock:
+            sock.setblocking(False)
+            sequence = 0
+            for protocol in Protocol:
+                for family in (socket.AF_INET, socket.AF_INET6):
+                    for _ in range(_TRIES):
+                        sequence += 1
+                        parts = await _dump(sock, protocol, family, port, sequence)
+                        if not any(part.torn for part in parts):
+                            break
+                    else:
+                        raise Transient(doing, "the kernel's list kept changing while it was read")
+                    _check(doing, parts[-1].error)
+                    found += (one for part in parts for one in part.found)
+    except OSError as error:
+        raise Unavailable(doing, os.strerror(error.errno or 0), _HINT) from error
+    except (Damaged, struct.error) as error:
+        raise Unavailable(doing, f"the kernel's answer has another form: {error}") from error
+    return found
 
 
 _TRIES = 5
@@ -211,13 +227,14 @@ def _check(doing: str, error: int) -> None:
 
 
 def _listed(one: Diagnosed) -> Iterator[ListeningSocket]:
-    device = _device_name(one.device)
+    device = device_name(one.device)
     yield ListeningSocket(one.protocol, one.address, one.port, device)
     if one.address == "::" and not one.v6_only:
         yield ListeningSocket(one.protocol, "0.0.0.0", one.port, device)  # noqa: S104 - told, not bound
 
 
-def _device_name(index: int) -> str:
+def device_name(index: int) -> str:
+    """What a device's index stands for; empty: 0, which is none."""
     if index == 0:
         return ""
     try:
