@@ -65,7 +65,10 @@ def execute(profile: str, command: tuple[str, ...], config: Path | None, user: s
         raise UsageError(_RUNNING, "there is no command", "vpnpf exec [OPTIONS] PROFILE -- COMMAND ...")
     privileges.need(privileges.ADMIN, _RUNNING, "entering a network namespace needs root")
     identity = who(user, os.environ)
-    namespace_of(profile, config).enter()
+    namespace = namespace_of(profile)
+    if namespace is None:
+        raise _missing(profile, config)
+    namespace.enter()
     if [name for _, name in socket.if_nameindex()] == ["lo"]:
         click.echo(f"note: the tunnel of {profile} is not up; until it is, nothing can leave", err=True)
     environment = environment_for(identity, os.environ)
@@ -124,14 +127,12 @@ def _identity(entry: pwd.struct_passwd) -> Identity:
     return Identity(entry.pw_uid, entry.pw_gid, entry.pw_name, entry.pw_dir, entry.pw_shell)
 
 
-def namespace_of(profile: str, config: Path | None) -> ProfileNamespace:
-    """By its name, or by the process that runs the profile. Raises Unavailable, ConfigError, UsageError."""
+def namespace_of(profile: str) -> ProfileNamespace | None:
+    """By its name, or by the process that runs the profile; None: there is none."""
     found = ProfileNamespace(profile)
     if not found.exists and (runner := holder(runtime_directory(), f"profile-{profile}")):
         found = ProfileNamespace(profile, runner)
-    if not found.exists:
-        raise _missing(profile, config)
-    return found
+    return found if found.exists else None
 
 
 def _missing(profile: str, config: Path | None) -> VpnpfError:

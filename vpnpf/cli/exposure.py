@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -26,13 +27,14 @@ from vpnpf.core.reach import ForwardPort, Place, exposed, forward_port
 from vpnpf.errors import EX_OK, PermissionDenied, Unavailable, UsageError, VpnpfError
 from vpnpf.io import listeners, privileges, web_interface
 from vpnpf.io.listeners import Listening
-from vpnpf.model import PortPolicy, Protocol
+from vpnpf.model import PolicyMode, PortPolicy, Protocol
 from vpnpf.settings import ClientSettings, ProfileSettings
 
 FOUND = 1
 """Exit status when there is something to warn of."""
 _LOOKING = "looking for what the internet can reach"
 _OPENING = "opening ports"
+_HIDDEN = "some programs are hidden from root here: they belong to another container, or nobody may look into them"
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -85,7 +87,7 @@ def before(settings: ProfileSettings, old: PortPolicy, new: PortPolicy) -> tuple
     except VpnpfError as error:
         found = warnings_for(old, new, (), ())
         nobody = Place()
-        if set(exposed(new, (), (), nobody)) <= set(exposed(old, (), (), nobody)):
+        if old.mode is PolicyMode.OPEN_ALL or set(exposed(new, (), (), nobody)) <= set(exposed(old, (), (), nobody)):
             return found
         title = f"what listens behind the ports cannot be seen: {error}"
         why = "nobody can say what strangers would reach"
@@ -116,11 +118,16 @@ def look(settings: ProfileSettings, policies: tuple[PortPolicy, ...]) -> Look:
     Raises PermissionDenied or Unavailable where that cannot be entered, Unavailable or Transient if the kernel does
     not say.
     """
+    name = settings.spec.name
     seen, notes = _running(settings)
 
     def there() -> Look:
         if settings.tunnel.namespace:
-            namespace_of(settings.spec.name, None).enter()
+            namespace = namespace_of(name)
+            if namespace is None:
+                hint = f"start it with: vpnpf run {name}"
+                raise Unavailable(_LOOKING, f"{name} has a network namespace of its own, and is not running", hint)
+            namespace.enter()
         return asyncio.run(_look(settings, policies, seen, notes))
 
     if settings.tunnel.namespace:
@@ -140,7 +147,7 @@ async def _look(
     own = by_device.get(tunnel, ())
     elsewhere = tuple(each for device, found in by_device.items() if device != tunnel for each in found)
     alone = settings.tunnel.namespace or settings.tunnel.type == "none"
-    place = Place(tunnel, own, elsewhere, spec.lock, alone)
+    place = Place(tunnel, own, elsewhere, spec.lock, spec.lan, alone)
     ports = {forward.name: forward.listen_port for forward in seen.forwards} if seen else {}
     held = (forward_port(forward, ports.get(forward.name)) for forward in spec.forwards)
     forwards = tuple(each for each in held if each is not None)
@@ -148,9 +155,8 @@ async def _look(
     reached = {each.port for span in spans for each in span.listeners if each.protocol is Protocol.TCP}
     clients = {client.name: client for client in settings.clients.values()}.values()
     web = [await _web(client, (*own, *elsewhere), reached) for client in clients]
-    if listening.unseen:
-        count = f"{listening.unseen} processes" if listening.unseen > 1 else "1 process"
-        notes = (*notes, f"{count} could not be looked into: run it as root to see the names of all programs")
+    if any(each.unseen for span in spans for each in span.listeners):
+        notes = (*notes, _HIDDEN if os.geteuid() == 0 else "run it as root to see the names of all programs")
     return Look(listening, place, forwards, tuple(each for each in web if each is not None), notes)
 
 

@@ -96,11 +96,13 @@ def _raw(
     by_chance = {
         (span.protocol, span.first) for span in spans if not span.by_port and not (span.target or span.sources)
     }
+    forwarded = {(span.protocol, span.first) for span in spans if span.forwarded}
     for span in spans:
         for each in span.listeners:
             by_port = span.by_port and (each.protocol, each.port) not in by_chance
             yield from _dangerous(span, each, _danger(each, web, by_port=by_port), web)
-            yield from _linkable(each, listeners, place)
+            closed = not place.lan or (each.protocol, each.port) in forwarded
+            yield from _linkable(each, listeners, place, closed=closed)
         if not span.listeners and span.by_port:
             yield from _waiting(span)
 
@@ -174,17 +176,18 @@ def _waiting(span: Exposed) -> Iterator[Finding]:
             )
 
 
-def _linkable(listener: Listener, listeners: tuple[Listener, ...], place: Place) -> Iterator[Finding]:
+def _linkable(listener: Listener, listeners: tuple[Listener, ...], place: Place, *, closed: bool) -> Iterator[Finding]:
+    """`closed`: the rules let nobody come to it by other links as long as the lock stands."""
     if not answers_beside(listener, listeners, place):
         return
     told = "somebody who sees both addresses can tell by its answers that they are the same machine, and so who you are"
+    line = "at the address of your own line"
     if place.lock is LockMode.OFF:
-        severity, title = Severity.WARNING, "it also answers at the address of your own line"
+        severity, title = Severity.WARNING, f"it also answers {line}"
+    elif closed:
+        severity, title = Severity.NOTE, f"without the lock it also answers {line}"
     else:
-        severity, title = (
-            Severity.NOTE,
-            "it also answers on the LAN, and at the address of your own line without the lock",
-        )
+        severity, title = Severity.NOTE, f"it also answers on the LAN, and without the lock {line}"
     yield Finding(
         severity,
         "linkable",

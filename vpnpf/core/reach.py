@@ -76,6 +76,8 @@ class Place(Struct, frozen=True):
     elsewhere: tuple[str, ...] = ()
     """This machine's addresses on other links, without loopback and link-local ones."""
     lock: LockMode = LockMode.ON
+    lan: bool = True
+    """Whether the LAN stays reachable while the lock stands."""
     alone: bool = False
     """Whether there is no other link: the tunnel has a network namespace of its own, or there is no tunnel."""
 
@@ -115,6 +117,8 @@ class Exposed(Struct, frozen=True):
     target: str | None = None
     by_port: bool = True
     """Whether the number of the port says which service it is."""
+    forwarded: bool = False
+    """Whether it is a forward's: then the rules close it to every other link, as long as the lock stands."""
     listeners: tuple[Listener, ...] = ()
 
     def __str__(self) -> str:
@@ -154,7 +158,8 @@ def _spans(policy: PortPolicy, forwards: tuple[ForwardPort, ...]) -> Iterator[Ex
             for protocol in forward.protocols:
                 sources = forward.sources if policy.mode is PolicyMode.ALLOW_LIST else ()
                 why = f"forward {forward.name}"
-                yield Exposed(protocol, forward.listen, forward.listen, why, sources, forward.target, forward.chosen)
+                port = forward.listen
+                yield Exposed(protocol, port, port, why, sources, forward.target, forward.chosen, forwarded=True)
 
 
 def reaches(listener: Listener, place: Place) -> bool:

@@ -65,7 +65,9 @@ async def addresses() -> dict[str, tuple[str, ...]]:
 def _listener(one: Diagnosed, owner: Owner | None, *, unseen: bool) -> Listener:
     hidden = owner is None and unseen
     device = device_name(one.device)
-    return Listener(one.protocol, one.address, one.port, device, one.v6_only, _user(one.user), owner, hidden)
+    # The kernel says it of every socket that has one IPv6 address, where it means nothing.
+    only = one.v6_only and one.address == "::"
+    return Listener(one.protocol, one.address, one.port, device, only, _user(one.user), owner, hidden)
 
 
 def _order(one: Listener) -> tuple[int, str, bool, str, str, int]:
