@@ -261,6 +261,16 @@ def test_what_the_own_line_does_not_reach_cannot_be_tied_to_it(listener, others)
     assert linkable(listener, *others) == []
 
 
+def test_what_answers_no_stranger_cannot_be_tied_to_the_own_line():
+    assert linkable(sock(51820, "wireguard-go")) == []
+    # A UDP socket with a port of the kernel's choice asks questions of its own; on the list it is there on purpose.
+    asks, serves = (sock(number, "x", protocol=UDP) for number in (40000, 4000))
+    assert {each.kind for each in found(OPEN_ALL, asks)} == {"open-all"}
+    assert {each.kind for each in found(OPEN_ALL, serves)} == {"open-all", "linkable"}
+    assert {each.kind for each in found(allowed(port(40000, UDP)), asks)} == {"linkable"}
+    assert {each.kind for each in found(OPEN_ALL, sock(40000, "x"))} == {"open-all", "linkable"}
+
+
 @pytest.mark.parametrize("other", [sock(8000, address=LAN), sock(8000, device="eth0")])
 def test_a_second_socket_of_the_program_on_the_own_line_counts(other):
     assert linkable(sock(8000, address=OWN), other)

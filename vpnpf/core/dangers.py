@@ -70,7 +70,7 @@ DANGERS = (
     Danger(
         "telnet", "telnet",
         "passwords travel in the clear, and every scanner on the internet tries it first",
-        "use ssh", "RFC 4949, telnet", _at(23), (), ("telnetd", "in.telnetd", "utelnetd"),
+        "use ssh", "Shadowserver, Accessible Telnet Report", _at(23), (), ("telnetd", "in.telnetd", "utelnetd"),
     ),
     Danger(
         "ftp", "FTP",
@@ -126,7 +126,7 @@ DANGERS = (
     ),
     Danger(
         "memcached", "memcached",
-        "it has no password; by UDP it makes an attack on others fifty thousand times larger",
+        "it has no password; by UDP it makes an attack on others up to fifty thousand times larger",
         _LOCAL, "CISA TA14-017A", _at(11211), _at(11211), ("memcached",),
     ),
     Danger(
@@ -142,7 +142,7 @@ DANGERS = (
     Danger(
         "nfs", "network file system (NFS)",
         "it believes the address and user that a client says it has: strangers may read and write shared directories",
-        _LOCAL, "RFC 7530 section 19", _at(2049), _at(2049), ("rpc.mountd", "rpc.nfsd", "nfsd"),
+        _LOCAL, "exports(5)", _at(2049), _at(2049), ("rpc.mountd", "rpc.nfsd", "nfsd"),
     ),
     Danger(
         "rsync", "an rsync daemon",
@@ -185,7 +185,7 @@ DANGERS = (
     Danger(
         "proxy", "a proxy",
         "an open one is used by strangers for what they do not want to be caught at, and leads to your LAN",
-        _LOCAL, "RFC 9110 section 17", _at(1080, 3128), (), ("squid", "tinyproxy", "danted", "privoxy"),
+        _LOCAL, "RFC 9110 section 9.3.6", _at(1080, 3128), (), ("squid", "tinyproxy", "danted", "privoxy"),
     ),
     Danger(
         "mail", "a mail server",
@@ -217,12 +217,12 @@ DANGERS = (
     Danger(
         "qbittorrent", "the web interface of qBittorrent",
         "whoever gets in can run a program of his choice when a download ends",
-        _WEB, "qBittorrent, Run external program", _at(8080), (), ("qbittorrent*",), both=True, web="qbittorrent",
+        _WEB, "qBittorrent Web API, autorun_program", _at(8080), (), ("qbittorrent*",), both=True, web="qbittorrent",
     ),
     Danger(
         "transmission", "the web interface of Transmission",
         "whoever gets in can run a program of his choice when a download ends",
-        _WEB, "Transmission documentation, Editing Configuration Files", _at(9091), (), ("transmission*",), both=True,
+        _WEB, "Transmission RPC specification, script-torrent-done-filename", _at(9091), (), ("transmission*",), both=True,
         web="transmission",
     ),
     Danger(

@@ -9,11 +9,18 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from vpnpf.core.dangers import Danger, danger_of
-from vpnpf.core.reach import Exposed, ForwardPort, Listener, Place, answers_beside, exposed
+from vpnpf.core.reach import OPEN_ALL, Exposed, ForwardPort, Listener, Place, answers_beside, exposed
 from vpnpf.model import LockMode, PortPolicy, Protocol
 
 FEW = 16
 """Ports of an opening that are still named one by one where nothing listens."""
+
+
+_SILENT = {"wireguard-go"}
+"""Programs that answer nobody whom they do not know already."""
+_OWN_QUESTIONS = 32768
+"""From here on the kernel gives ports to programs that ask for none (ip_local_port_range): with UDP such a socket
+mostly waits for answers to its own questions."""
 
 
 class WebInterface(Struct, frozen=True):
@@ -91,7 +98,7 @@ def _raw(
     spans: tuple[Exposed, ...], listeners: tuple[Listener, ...], place: Place, web: tuple[WebInterface, ...]
 ) -> Iterator[Finding]:
     """One finding for each socket and each matter."""
-    if any(span.why == "open-all" for span in spans):
+    if any(span.why == OPEN_ALL for span in spans):
         yield _open_all(spans)
     by_chance = {
         (span.protocol, span.first) for span in spans if not span.by_port and not (span.target or span.sources)
@@ -102,7 +109,9 @@ def _raw(
             by_port = span.by_port and (each.protocol, each.port) not in by_chance
             yield from _dangerous(span, each, _danger(each, web, by_port=by_port), web)
             closed = not place.lan or (each.protocol, each.port) in forwarded
-            yield from _linkable(each, listeners, place, closed=closed)
+            asks = span.why == OPEN_ALL and each.protocol is Protocol.UDP and each.port >= _OWN_QUESTIONS
+            if not asks and each.program not in _SILENT:
+                yield from _linkable(each, listeners, place, closed=closed)
         if not span.listeners and span.by_port:
             yield from _waiting(span)
 

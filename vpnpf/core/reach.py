@@ -13,6 +13,8 @@ from msgspec.structs import replace
 
 from vpnpf.model import ForwardSpec, LockMode, PolicyMode, PortPolicy, Protocol
 
+OPEN_ALL = str(PolicyMode.OPEN_ALL)
+
 
 class Owner(Struct, frozen=True, order=True):
     """A process that holds a socket."""
@@ -147,7 +149,7 @@ def exposed(
 def _spans(policy: PortPolicy, forwards: tuple[ForwardPort, ...]) -> Iterator[Exposed]:
     if policy.mode is PolicyMode.OPEN_ALL:
         for protocol in Protocol:
-            yield Exposed(protocol, 1, 65535, "open-all")
+            yield Exposed(protocol, 1, 65535, OPEN_ALL)
     if policy.mode is PolicyMode.ALLOW_LIST:
         for entry in policy.openings:
             yield Exposed(entry.protocol, entry.first, entry.last, entry.name or entry.comment, entry.sources)
