@@ -146,6 +146,12 @@ def test_before_a_change_the_new_ports_are_looked_at(config, waiting):
     assert any(each.kind == "open-all" for each in before(settings, OLD, PortPolicy(PolicyMode.OPEN_ALL)))
 
 
+def test_without_a_configuration_the_question_is_asked_all_the_same():
+    told = before(None, OLD, PortPolicy(PolicyMode.OPEN_ALL))
+    assert [each.kind for each in told] == ["open-all", "unseen"]
+    assert before(None, opening(8000), OLD) == ()
+
+
 async def test_it_can_be_asked_inside_of_a_loop(config, waiting):
     settings = load(config('mode = "block-all"')).profile(None)
     assert before(settings, OLD, opening(waiting()))

@@ -77,12 +77,15 @@ def exposure(context: click.Context, profile: str | None, config: Path | None, *
     context.exit(FOUND if must_ask(found) else EX_OK)
 
 
-def before(settings: ProfileSettings, old: PortPolicy, new: PortPolicy) -> tuple[Finding, ...]:
+def before(settings: ProfileSettings | None, old: PortPolicy, new: PortPolicy) -> tuple[Finding, ...]:
     """What a person should know before `new` takes the place of `old`, the worst first.
 
-    Where this machine cannot be looked at, that is a finding too; no VpnpfError is raised.
+    Where this machine cannot be looked at, that is a finding too; no VpnpfError is raised. `settings` is None where
+    the configuration cannot be read.
     """
     try:
+        if settings is None:
+            raise Unavailable(_LOOKING, "the configuration cannot be read", "mend it first")
         seen = look(settings, (old, new))
     except VpnpfError as error:
         found = warnings_for(old, new, (), ())

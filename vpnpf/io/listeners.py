@@ -48,7 +48,8 @@ async def listening() -> Listening:
     found = await diagnosed("looking for sockets that wait")
     owners, barred = await asyncio.to_thread(_owners, frozenset(each.inode for each in found))
     unseen = barred > 0 or os.geteuid() != 0  # of processes that /proc hides (hidepid) no count is known
-    listeners = {_listener(each, owners.get(each.inode), unseen=unseen) for each in found}
+    users = {number: _user(number) for number in {each.user for each in found}}
+    listeners = {_listener(each, users[each.user], owners.get(each.inode), unseen=unseen) for each in found}
     return Listening(tuple(sorted(listeners, key=_order)), barred)
 
 
@@ -62,12 +63,12 @@ async def addresses() -> dict[str, tuple[str, ...]]:
     }
 
 
-def _listener(one: Diagnosed, owner: Owner | None, *, unseen: bool) -> Listener:
+def _listener(one: Diagnosed, user: str, owner: Owner | None, *, unseen: bool) -> Listener:
     hidden = owner is None and unseen
     device = device_name(one.device)
     # The kernel says it of every socket that has one IPv6 address, where it means nothing.
     only = one.v6_only and one.address == "::"
-    return Listener(one.protocol, one.address, one.port, device, only, _user(one.user), owner, hidden)
+    return Listener(one.protocol, one.address, one.port, device, only, user, owner, hidden)
 
 
 def _order(one: Listener) -> tuple[int, str, bool, str, str, int]:
