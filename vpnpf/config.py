@@ -1,6 +1,7 @@
 """The configuration file: TOML in, frozen values out (settings.py), and every mistake at once.
 
-config_schema.py looks at types and unknown keys, config_checker.py at what the values mean together.
+config_schema.py looks at types and unknown keys; config_checker.py, config_policy.py and config_forwards.py at what
+the values mean together.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from vpnpf.config_checker import Checker, missing
 from vpnpf.config_positions import Positions
 from vpnpf.config_schema import Reader, Root
 from vpnpf.errors import ConfigError, Mistake
+from vpnpf.interfaces import Clock
 from vpnpf.settings import Config
 
 _LARGEST = 1024 * 1024
@@ -57,8 +59,11 @@ def load(path: Path | None = None) -> Config:
     return parse(text, found)
 
 
-def parse(text: str, path: Path) -> Config:
-    """Check the text of a configuration; `path` is where it lies. Raises ConfigError with every mistake."""
+def parse(text: str, path: Path, clock: Clock | None = None) -> Config:
+    """Check the text of a configuration; `path` is where it lies. Raises ConfigError with every mistake.
+
+    The clock decides what has ended, and is the machine's if none is given.
+    """
     try:
         raw = tomllib.loads(text)
         if _deeper(raw, _DEEPEST):
@@ -77,7 +82,7 @@ def parse(text: str, path: Path) -> Config:
     root = reader.read(Root, raw)
     first = tuple(Mistake(positions.where(key), what, hint) for key, what, hint in reader.mistakes)
     # What has the right type may be wrong in other ways: that is said in the same go.
-    config, more = Checker(path, positions, frozenset(reader.broken)).check(root.profiles, root.clients)
+    config, more = Checker(path, positions, frozenset(reader.broken), clock).check(root.profiles, root.clients)
     if first or more:
         raise ConfigError(positions.in_order((*first, *more)))
     return config

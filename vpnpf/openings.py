@@ -15,7 +15,17 @@ from datetime import datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vpnpf.core.entries import LONGEST, Entry, EntryError, duration, ports_of, read_entry, read_moment, read_sources, shown
+from vpnpf.core.entries import (
+    LONGEST,
+    Entry,
+    EntryError,
+    duration,
+    ports_of,
+    read_entry,
+    read_moment,
+    read_sources,
+    shown,
+)
 from vpnpf.core.overlaps import check_list
 from vpnpf.core.presets import PREFIX, PRESETS
 from vpnpf.core.services import Ports, Service
@@ -118,7 +128,9 @@ def service_of(name: str, services: Services) -> Service:
     if text.startswith(PREFIX):
         preset = PRESETS.get(text.removeprefix(PREFIX))
         if preset is None:
-            raise EntryError(f"there is no preset {shown(text.removeprefix(PREFIX))}", _nearest(text, _presets()))
+            close = difflib.get_close_matches(text.removeprefix(PREFIX), PRESETS, n=1, cutoff=0.6)
+            hint = f'did you mean "{PREFIX}{close[0]}"?' if close else f"known: {', '.join(_presets())}"
+            raise EntryError(f"there is no preset {shown(text.removeprefix(PREFIX))}", hint)
         if preset.refused:
             raise EntryError(preset.refused, preset.instead)
         return Service(preset.ports, preset.source)
@@ -148,8 +160,7 @@ def _nearest(name: str, known: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(name[:64], known, n=1, cutoff=0.6)
     if close:
         return f'did you mean "{close[0]}"?'
-    presets = name.startswith(PREFIX)
-    return "known: " + ", ".join(_presets()) if presets else "write the port itself, as 22/tcp; /etc/services lists names"
+    return "write the port itself, as 22/tcp; /etc/services lists names"
 
 
 def _end(entry: Entry, now: float) -> float | None:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import NoReturn
 
 from msgspec import Struct
 
@@ -29,7 +28,9 @@ _MOST_COMMENT = 120
 _SHOWN = 60
 _RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?/(tcp|udp)", re.IGNORECASE | re.ASCII)
 _NAMED = re.compile(r"((?:preset:)?[a-z0-9][a-z0-9+._-]*)(?:/(tcp|udp))?", re.IGNORECASE | re.ASCII)
-_DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?", re.IGNORECASE | re.ASCII)
+_DURATION = re.compile(
+    r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?", re.IGNORECASE | re.ASCII
+)
 _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(?:Z|[+-][0-9]{2}:[0-9]{2})?",
     re.IGNORECASE | re.ASCII,
@@ -108,7 +109,7 @@ def _from_text(raw: str) -> Entry:
             section = sections[word.lower()] = []
         elif section is None:
             raise EntryError(
-                f'{shown(word)} after {shown(words[0])} means nothing', "from, for and until can follow, in any order"
+                f"{shown(word)} after {shown(words[0])} means nothing", "from, for and until can follow, in any order"
             )
         else:
             section.append(word)
@@ -181,7 +182,7 @@ def _what(raw: str) -> str:
     if re.search("[a-z]", text.removesuffix("/tcp").removesuffix("/udp")) and _NAMED.fullmatch(text):
         _mistaken(text)
         return text
-    _no_port(text, raw)
+    raise _no_port(text, raw)
 
 
 def _mistaken(text: str) -> None:
@@ -195,19 +196,21 @@ def _mistaken(text: str) -> None:
         )
 
 
-def _no_port(text: str, raw: str) -> NoReturn:
+def _no_port(text: str, raw: str) -> EntryError:
+    """What is wrong with what looks like neither a port nor a name."""
     if re.fullmatch(r"[0-9]+(?:-[0-9]+)?", text):
         for number in text.split("-"):
             _number(number)
-        raise EntryError(f'"{text}" names no protocol', f'write "{text}/tcp" or "{text}/udp", or both')
-    ports, slash, protocol = text.partition("/")
-    if slash and re.fullmatch(r"[0-9]+(?:-[0-9]+)?", ports):
-        raise EntryError(f"{shown(protocol)} is no protocol that has forwarded ports", f'write "{ports}/tcp" or "{ports}/udp"')
-    if slash and ports in ("tcp", "udp") and re.fullmatch(r"[0-9]+(?:-[0-9]+)?", protocol):
-        raise EntryError(f"{shown(raw)} is no port", f'write "{protocol}/{ports}"')
-    if found := re.fullmatch(r"([0-9]+)\s*(?::|\.\.|–|to|-)\s*([0-9]+)\s*/\s*(tcp|udp)", text):
-        raise EntryError(f"{shown(raw)} is no port", f'write "{found[1]}-{found[2]}/{found[3]}"')
-    raise EntryError(f"{shown(raw)} is no port and no service", _HOW)
+        return EntryError(f'"{text}" names no protocol', f'write "{text}/tcp" or "{text}/udp", or both')
+    before, slash, after = text.partition("/")
+    if slash and re.fullmatch(r"[0-9]+(?:-[0-9]+)?", before):
+        what = f"{shown(after)} is no protocol that has forwarded ports"
+        return EntryError(what, f'write "{before}/tcp" or "{before}/udp"')
+    if slash and before in ("tcp", "udp") and re.fullmatch(r"[0-9]+(?:-[0-9]+)?", after):
+        return EntryError(f"{shown(raw)} is no port", f'write "{after}/{before}"')
+    if found := re.fullmatch(r"([0-9]+)(?::|\.\.|-+)([0-9]+)/(tcp|udp)", text):
+        return EntryError(f"{shown(raw)} is no port", f'write "{found[1]}-{found[2]}/{found[3]}"')
+    return EntryError(f"{shown(raw)} is no port and no service", _HOW)
 
 
 def _number(text: str) -> str:

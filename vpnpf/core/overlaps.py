@@ -43,7 +43,8 @@ def _pairs(openings: Sequence[Opening]) -> Iterator[tuple[int, int]]:
     """Pairs that overlap: at least one of each opening that begins within another."""
     prefixes = [_prefixes(opening) for opening in openings]
     lengths = {
-        version: sorted({length for each in prefixes for kind, length, _ in each if kind == version}) for version in _BITS
+        version: sorted({length for each in prefixes for kind, length, _ in each if kind == version})
+        for version in _BITS
     }
     for protocol in Protocol:
         at: dict[Prefix, Mark] = {}
@@ -91,7 +92,11 @@ def _judged(openings: Sequence[Opening], earlier: int, later: int) -> tuple[int,
         return later, _shadowed(other, one), "remove one of them"
     if _covers(other, one):
         return earlier, _shadowed(one, other), "remove one of them"
-    return later, f"{said(other)} overlaps {said(one)}", "make one entry of both, or let them begin where the other ends"
+    return (
+        later,
+        f"{said(other)} overlaps {said(one)}",
+        "make one entry of both, or let them begin where the other ends",
+    )
 
 
 def _shadowed(inner: Opening, outer: Opening) -> str:
