@@ -16,6 +16,7 @@ from vpnpf.config_positions import Positions
 from vpnpf.config_schema import Reader, Root
 from vpnpf.errors import ConfigError, Mistake
 from vpnpf.interfaces import Clock
+from vpnpf.io.clock import BootClock
 from vpnpf.settings import Config
 
 _LARGEST = 1024 * 1024
@@ -34,8 +35,12 @@ def places() -> tuple[Path, ...]:
     return Path(home, "vpnpf", "config.toml"), everywhere
 
 
-def load(path: Path | None = None) -> Config:
-    """Read and check a configuration. Raises ConfigError with every mistake."""
+def load(path: Path | None = None, *, ended: bool = False) -> Config:
+    """Read and check a configuration. Raises ConfigError with every mistake.
+
+    An entry of an allow-list whose end is past is a mistake; with `ended` it is left out, for those to whom what comes in
+    is of no concern.
+    """
     found = path or next((place for place in places() if not missing(place)), None)
     if found is None:
         looked = " and ".join(map(str, places()))
@@ -56,13 +61,13 @@ def load(path: Path | None = None) -> Config:
         raise ConfigError((Mistake(str(found), what, hint),)) from error
     if len(data) > _LARGEST:
         raise ConfigError((Mistake(str(found), f"it is larger than {_LARGEST // 1024} KiB", "is it the right file?"),))
-    return parse(text, found)
+    return parse(text, found, ended=ended)
 
 
-def parse(text: str, path: Path, clock: Clock | None = None) -> Config:
+def parse(text: str, path: Path, clock: Clock | None = None, *, ended: bool = False) -> Config:
     """Check the text of a configuration; `path` is where it lies. Raises ConfigError with every mistake.
 
-    The clock decides what has ended, and is the machine's if none is given.
+    The clock decides what has ended, and is the machine's if none is given; for `ended` see `load`.
     """
     try:
         raw = tomllib.loads(text)
@@ -82,7 +87,8 @@ def parse(text: str, path: Path, clock: Clock | None = None) -> Config:
     root = reader.read(Root, raw)
     first = tuple(Mistake(positions.where(key), what, hint) for key, what, hint in reader.mistakes)
     # What has the right type may be wrong in other ways: that is said in the same go.
-    config, more = Checker(path, positions, frozenset(reader.broken), clock).check(root.profiles, root.clients)
+    checker = Checker(path, positions, frozenset(reader.broken), clock or BootClock(), ended=ended)
+    config, more = checker.check(root.profiles, root.clients)
     if first or more:
         raise ConfigError(positions.in_order((*first, *more)))
     return config

@@ -20,7 +20,6 @@ from vpnpf.core.networks import is_private
 from vpnpf.core.services import LAST_PORT
 from vpnpf.errors import Misconfigured, Mistake, Unavailable
 from vpnpf.interfaces import Clock, Manifest, Option
-from vpnpf.io.clock import BootClock
 from vpnpf.model import Endpoint, LockMode, ProfileSpec, Protocol
 from vpnpf.plugins import Group
 from vpnpf.secrets import Source, reader
@@ -44,14 +43,14 @@ class Checker:
     """What the values mean together."""
 
     def __init__(
-        self, path: Path, positions: Positions, broken: frozenset[Key] = frozenset(), clock: Clock | None = None
+        self, path: Path, positions: Positions, broken: frozenset[Key], clock: Clock, *, ended: bool = False
     ) -> None:
         self._path = path
         self._positions = positions
         self._broken = broken
         """Keys of which enough was said: nothing at or below them is said again."""
         self._mistakes: list[Mistake] = []
-        self._policies = PolicyChecker(self._wrong, clock or BootClock())
+        self._policies = PolicyChecker(self._wrong, clock, ended=ended)
 
     def check(
         self, tables: Mapping[str, ProfileTable], client_tables: Mapping[str, ClientTable]

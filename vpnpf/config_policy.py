@@ -9,7 +9,7 @@ from vpnpf.config_schema import AllowTable, Key, PolicyTable
 from vpnpf.core.entries import ports_of
 from vpnpf.interfaces import Clock
 from vpnpf.model import Opening, PolicyMode, PortPolicy
-from vpnpf.openings import EntryError, Services, Timed, check_list, duration, openings_of, read_entry
+from vpnpf.openings import EndedError, EntryError, Services, Timed, check_list, duration, openings_of, read_entry
 
 FORWARDED = "forwarded"
 Wrong = Callable[[Key, str, str], None]
@@ -19,8 +19,9 @@ Wrong = Callable[[Key, str, str], None]
 class PolicyChecker:
     """Reads policies; what is wrong in them goes to `wrong`."""
 
-    def __init__(self, wrong: Wrong, clock: Clock) -> None:
+    def __init__(self, wrong: Wrong, clock: Clock, *, ended: bool = False) -> None:
         self._wrong = wrong
+        self._ended = ended
         self._now = clock.wall()
         self._boot_offset = clock.now() - self._now
 
@@ -61,6 +62,8 @@ class PolicyChecker:
                     services=Services() if ports_of(entry.what) else self.services,
                 )
             except EntryError as error:
+                if self._ended and isinstance(error, EndedError):
+                    continue
                 key: Key = (*at, place, error.part) if error.part and not isinstance(raw, str) else (*at, place)
                 self._wrong(key, error.what, error.hint)
                 continue

@@ -15,17 +15,8 @@ from datetime import datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vpnpf.core.entries import (
-    LONGEST,
-    Entry,
-    EntryError,
-    duration,
-    ports_of,
-    read_entry,
-    read_moment,
-    read_sources,
-    shown,
-)
+from vpnpf.core.entries import Entry, ports_of, read_entry
+from vpnpf.core.entry_parts import LONGEST, EndedError, EntryError, duration, read_moment, read_sources, shown
 from vpnpf.core.overlaps import check_list
 from vpnpf.core.presets import PREFIX, PRESETS
 from vpnpf.core.services import Ports, Service
@@ -33,6 +24,7 @@ from vpnpf.model import Opening, PortPolicy, Protocol
 from vpnpf.services import Services
 
 __all__ = [
+    "EndedError",
     "Entry",
     "EntryError",
     "Services",
@@ -71,7 +63,7 @@ def parse_entry(
 
 
 def openings_of(entry: Entry, *, now: float, boot_offset: float, services: Services) -> tuple[Opening, ...]:
-    """The openings of an entry that was read. Raises EntryError."""
+    """The openings of an entry that was read. Raises EntryError, and EndedError of these if its end is past."""
     ports = ports_of(entry.what)
     all_ports = (ports,) if ports else _named(entry.what, services)
     ends = _end(entry, now)
@@ -171,7 +163,7 @@ def _end(entry: Entry, now: float) -> float | None:
         return None
     ends = _seconds(entry.until)
     if ends <= now:
-        raise EntryError("its end is past", "write a later one, or remove the entry", "until")
+        raise EndedError
     if ends > now + LONGEST:
         raise EntryError("its end is more than ten years away", "leave it out: then it has no end", "until")
     return ends

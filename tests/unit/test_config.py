@@ -122,6 +122,8 @@ close_unused = true""",
     assert [str(each).removeprefix(f"{path}:") for each in found] == [
         f"{line_of(text, '443/tcp')}: profiles.home.policy.allow.4.until: its end is past (write a later one, or remove the entry)"
     ]
+    without = parse(text, path, AT_NOON, ended=True).profile("home").spec.policy.openings
+    assert [str(opening) for opening in without] == ["22/tcp", "444/tcp", "8000-8010/udp", "25565/tcp"]
     profile = parse(text.replace("13:00", "13:01"), path, AT_NOON).profile("home")
     assert profile.spec.policy == PortPolicy(
         PolicyMode.ALLOW_LIST,

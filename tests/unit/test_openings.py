@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpnpf.core.entries import LONGEST, Entry, length, ports_of
+from vpnpf.core.entries import Entry, ports_of
+from vpnpf.core.entry_parts import LONGEST, length
 from vpnpf.core.overlaps import check_list, said
 from vpnpf.core.presets import PRESETS, alone
 from vpnpf.core.services import LAST_PORT, TABLE, parse_services
