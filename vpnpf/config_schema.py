@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -70,7 +71,7 @@ class AllowTable(Table, frozen=True, kw_only=True, rename={"from_": "from", "for
 
     def as_written(self) -> dict[str, object]:
         """The keys that are there."""
-        values = {field.encode_name: getattr(self, field.name) for field in fields(self)}
+        values = {key: getattr(self, field.name) for key, field in _known(type(self)).items()}
         return {key: value for key, value in values.items() if value is not None}
 
 
@@ -170,7 +171,7 @@ class Reader:
         if not isinstance(raw, dict):
             self._wrong(key, "it is not a table", hint)
             raw = {}
-        known = {field.encode_name: field for field in fields(table)}
+        known = _known(table)
         for name in raw:
             if name not in known:
                 self._wrong((*key, name), f'unknown key "{name}"', nearest(name, tuple(known)))
@@ -238,6 +239,12 @@ _UNIONS = (Union, UnionType)
 MADE_UP = "?"
 """Stands for a text that is missing or wrong."""
 _PLACES = '{ keyring = "…" }, { file = "…" }, { env = "…" } or { credential = "…" }'
+
+
+@cache
+def _known(table: type[Table]) -> Mapping[str, FieldInfo]:
+    """A table's keys, looked up once: a list may have thousands of tables."""
+    return {field.encode_name: field for field in fields(table)}
 
 
 def _unwrapped(kind: Any) -> tuple[Any, str]:  # noqa: ANN401 - a type
