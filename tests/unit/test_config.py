@@ -141,6 +141,21 @@ close_unused = true""",
     assert profile.timed == (Timed("8000-8010/udp for 2h", 7200, (profile.spec.policy.openings[3],)),)
 
 
+def test_the_examples_of_the_docs(path):
+    page = (ROOT / "docs" / "allow-list.md").read_text()
+    policy, forwards = re.findall(r"(?m)(?:^    \[profiles.*\n)(?:^    .*\n)+", page)
+    text = EXAMPLE.replace('"protonvpn" ', '"gateway" ')
+    text = text[: text.index("[profiles.home.policy]")] + text[text.index("[clients") :]
+    profile = parse(text + policy + forwards, path, AT_NOON).profile("home")
+    assert [str(opening) for opening in profile.spec.policy.openings] == [
+        "22/tcp",
+        "80/tcp",
+        "8000-8010/udp",
+        "25565/tcp",
+    ]
+    assert [each.name for each in profile.spec.forwards] == ["torrent", "game", "nas", "spare"]
+
+
 def test_each_mistake_of_a_list_has_its_own_line(path):
     text = EXAMPLE.replace(
         'allow = ["forwarded"]               #',
