@@ -1,6 +1,7 @@
 """The configuration file: TOML in, frozen values out (settings.py), and every mistake at once.
 
-config_schema.py looks at types and unknown keys, config_checker.py at what the values mean together.
+config_schema.py looks at types and unknown keys; config_checker.py, config_policy.py and config_forwards.py at what
+the values mean together.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from vpnpf.config_checker import Checker, missing
 from vpnpf.config_positions import Positions
 from vpnpf.config_schema import Reader, Root
 from vpnpf.errors import ConfigError, Mistake
+from vpnpf.interfaces import Clock
+from vpnpf.io.clock import BootClock
 from vpnpf.settings import Config
 
 _LARGEST = 1024 * 1024
@@ -32,8 +35,12 @@ def places() -> tuple[Path, ...]:
     return Path(home, "vpnpf", "config.toml"), everywhere
 
 
-def load(path: Path | None = None) -> Config:
-    """Read and check a configuration. Raises ConfigError with every mistake."""
+def load(path: Path | None = None, *, ended: bool = False) -> Config:
+    """Read and check a configuration. Raises ConfigError with every mistake.
+
+    An entry of an allow-list whose end is past is a mistake; with `ended` it is left out, for those to whom what comes in
+    is of no concern.
+    """
     found = path or next((place for place in places() if not missing(place)), None)
     if found is None:
         looked = " and ".join(map(str, places()))
@@ -54,11 +61,14 @@ def load(path: Path | None = None) -> Config:
         raise ConfigError((Mistake(str(found), what, hint),)) from error
     if len(data) > _LARGEST:
         raise ConfigError((Mistake(str(found), f"it is larger than {_LARGEST // 1024} KiB", "is it the right file?"),))
-    return parse(text, found)
+    return parse(text, found, ended=ended)
 
 
-def parse(text: str, path: Path) -> Config:
-    """Check the text of a configuration; `path` is where it lies. Raises ConfigError with every mistake."""
+def parse(text: str, path: Path, clock: Clock | None = None, *, ended: bool = False) -> Config:
+    """Check the text of a configuration; `path` is where it lies. Raises ConfigError with every mistake.
+
+    The clock decides what has ended, and is the machine's if none is given; for `ended` see `load`.
+    """
     try:
         raw = tomllib.loads(text)
         if _deeper(raw, _DEEPEST):
@@ -77,7 +87,8 @@ def parse(text: str, path: Path) -> Config:
     root = reader.read(Root, raw)
     first = tuple(Mistake(positions.where(key), what, hint) for key, what, hint in reader.mistakes)
     # What has the right type may be wrong in other ways: that is said in the same go.
-    config, more = Checker(path, positions, frozenset(reader.broken)).check(root.profiles, root.clients)
+    checker = Checker(path, positions, frozenset(reader.broken), clock or BootClock(), ended=ended)
+    config, more = checker.check(root.profiles, root.clients)
     if first or more:
         raise ConfigError(positions.in_order((*first, *more)))
     return config

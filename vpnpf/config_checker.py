@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,19 +12,19 @@ from urllib.parse import urlsplit
 from msgspec import structs
 
 from vpnpf import plugins
+from vpnpf.config_forwards import NAME, NO_NAME, ForwardChecker
+from vpnpf.config_policy import PolicyChecker
 from vpnpf.config_positions import Positions
 from vpnpf.config_schema import ClientTable, ForwardTable, Key, LockTable, PolicyTable, ProfileTable, SecretTable
 from vpnpf.core.networks import is_private
+from vpnpf.core.services import LAST_PORT
 from vpnpf.errors import Misconfigured, Mistake, Unavailable
-from vpnpf.interfaces import Manifest, Option
-from vpnpf.model import BOTH, Endpoint, ForwardSpec, LockMode, Opening, PolicyMode, PortPolicy, ProfileSpec, Protocol
+from vpnpf.interfaces import Clock, Manifest, Option
+from vpnpf.model import Endpoint, LockMode, ProfileSpec, Protocol
 from vpnpf.plugins import Group
 from vpnpf.secrets import Source, reader
 from vpnpf.settings import ClientSettings, Config, ProfileSettings, TunnelSettings
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
-_ENTRY = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?/(tcp|udp)")
-_LAST_PORT = 65535
 _NEEDED = {
     "config": "download the file from your provider",
     "interface": "name the device: `ip link` lists them",
@@ -33,16 +32,25 @@ _NEEDED = {
     "password": 'write password = { file = "…" }, { keyring = "…" }, { env = "…" } or { credential = "…" }',
 }
 
+_ROUTER = {
+    "to": "write the local port alone: to = 8080",
+    "from": "remove it; the machine's own firewall decides",
+    "open": "remove the forward",
+}
+
 
 class Checker:
     """What the values mean together."""
 
-    def __init__(self, path: Path, positions: Positions, broken: frozenset[Key] = frozenset()) -> None:
+    def __init__(
+        self, path: Path, positions: Positions, broken: frozenset[Key], clock: Clock, *, ended: bool = False
+    ) -> None:
         self._path = path
         self._positions = positions
         self._broken = broken
         """Keys of which enough was said: nothing at or below them is said again."""
         self._mistakes: list[Mistake] = []
+        self._policies = PolicyChecker(self._wrong, clock, ended=ended)
 
     def check(
         self, tables: Mapping[str, ProfileTable], client_tables: Mapping[str, ClientTable]
@@ -53,8 +61,8 @@ class Checker:
         clients = {name: self._client(name, table) for name, table in client_tables.items()}
         profiles = {}
         for name, table in tables.items():
-            if not _NAME.fullmatch(name):
-                self._wrong(("profiles", name), "not a name: letters, digits, - and _, at most 32")
+            if not NAME.fullmatch(name):
+                self._wrong(("profiles", name), NO_NAME)
             profiles[name] = self._profile(name, table, clients)
         return Config(self._path, profiles), tuple(self._mistakes)
 
@@ -69,8 +77,10 @@ class Checker:
             self._wrong(at, "no port is asked for", f"add [profiles.{name}.forwards.torrent]")
         elif len(table.forwards) > most:
             self._wrong((*at, "forwards"), f"{len(table.forwards)} forwards; {table.provider} gives at most {most}")
-        forwards = tuple(self._forwards(at, table.forwards, clients))
-        policy = self._policy((*at, "policy"), table)
+        local = {client: is_local(settings.url) for client, settings in clients.items()}
+        checker = ForwardChecker(self._wrong, self._policies, local)
+        forwards = tuple(checker.forwards((*at, "forwards"), table.forwards, namespace=table.tunnel.namespace))
+        policy, timed = self._policies.policy((*at, "policy"), table.policy)
         used = {forward.name: clients.get(forward.client) for forward in forwards if forward.client}
         return ProfileSettings(
             spec=ProfileSpec(name, table.provider, forwards, policy, table.lock.lan, _lock(table)),
@@ -78,6 +88,7 @@ class Checker:
             options=table.options,
             clients={forward: client for forward, client in used.items() if client},
             exit_check=table.exit_check,
+            timed=timed,
         )
 
     def _tunnel(self, at: Key, table: ProfileTable) -> TunnelSettings:
@@ -149,7 +160,7 @@ class Checker:
                 found = ipaddress.ip_address(address.strip("[]") if ":" in address else address)
                 alone = ipaddress.ip_network(found)
                 number = int(port) if port.isascii() and port.isdigit() else 0
-                if "%" in address or not 0 < number <= _LAST_PORT:
+                if "%" in address or not 0 < number <= LAST_PORT:
                     raise ValueError
             except ValueError:
                 self._wrong((*at, place), "it is not an address and a port", "write it as 127.0.0.1:8080 or [::1]:8080")
@@ -179,6 +190,11 @@ class Checker:
                 self._wrong((*at, "policy"), what, "remove it; the machine's own firewall decides")
             if table.lock != LockTable():
                 self._wrong((*at, "lock"), "without a tunnel nothing is locked, so it means nothing", "remove it")
+            for name, forward in table.forwards.items():
+                for key in ("to", "from", "open"):
+                    if _means_rules(forward, key):
+                        what = "without a tunnel no packet is judged or rewritten here, so it means nothing"
+                        self._wrong((*at, "forwards", name, key), what, _ROUTER[key])
 
     def _provider(self, at: Key, table: ProfileTable) -> int:
         """Check the provider and its options; returns how many forwards it can have."""
@@ -186,12 +202,12 @@ class Checker:
         if table.provider not in known:
             hint = plugins.nearest(table.provider, known)
             self._wrong((*at, "provider"), f'there is no provider "{table.provider}"', hint)
-            return _LAST_PORT
+            return LAST_PORT
         try:
             manifest = plugins.manifest(Group.PROVIDERS, table.provider)
         except Unavailable as error:
             self._wrong((*at, "provider"), error.cause, error.hint)
-            return _LAST_PORT
+            return LAST_PORT
         options = {option.name: option for option in manifest.options}
         for key, value in table.options.items():
             option = options.get(key)
@@ -203,65 +219,6 @@ class Checker:
             elif wrong := _checked(option, value):
                 self._wrong((*at, "options", key), wrong, option.help)
         return manifest.max_forwards
-
-    def _forwards(
-        self, at: Key, tables: Mapping[str, ForwardTable], clients: Mapping[str, ClientSettings]
-    ) -> Iterator[ForwardSpec]:
-        # Those that listen on whatever port comes go first: a provider may have only one that comes out as it went in.
-        order = sorted(tables, key=lambda name: tables[name].internal_port is not None)
-        slots = {name: slot for slot, name in enumerate(order)}
-        seen: dict[tuple[str, object], str] = {}
-        for name, table in tables.items():
-            here = (*at, "forwards", name)
-            if not _NAME.fullmatch(name):
-                self._wrong(here, "not a name: letters, digits, - and _, at most 32")
-            for key in ("client", "internal_port", "external_port"):
-                value = getattr(table, key)
-                if value is None:
-                    continue
-                if (key, value) in seen:
-                    self._wrong((*here, key), f"{value} is taken by the forward {seen[key, value]}", "choose another")
-                seen[key, value] = name
-            protocols = tuple(dict.fromkeys(table.protocols))
-            if not protocols:
-                self._wrong((*here, "protocols"), "no protocol", 'leave it out, or write ["tcp", "udp"]')
-            if table.client is not None and table.client not in clients:
-                hint = plugins.nearest(table.client, tuple(clients)) if clients else f"add [clients.{table.client}]"
-                self._wrong((*here, "client"), f'there is no client "{table.client}"', hint)
-            if table.client is not None and table.internal_port is not None:
-                what = "a torrent client has to listen on the external port itself: that is what it tells its peers"
-                self._wrong((*here, "internal_port"), what, "leave it out")
-            client = clients.get(table.client) if table.client is not None else None
-            yield ForwardSpec(
-                name=name,
-                slot=slots[name],
-                protocols=tuple(p for p in BOTH if str(p) in protocols),
-                internal_port=table.internal_port,
-                external_port=table.external_port,
-                client=table.client,
-                client_local=client is None or is_local(client.url),
-            )
-
-    def _policy(self, at: Key, table: ProfileTable) -> PortPolicy:
-        mode = PolicyMode(table.policy.mode)
-        allow = table.policy.allow
-        if allow is not None and mode is not PolicyMode.ALLOW_LIST:
-            self._wrong((*at, "allow"), f"it means nothing with {mode}", f'use mode = "{PolicyMode.ALLOW_LIST}"')
-        ranges: list[Opening] = []
-        entries = ["forwarded"] if allow is None else allow
-        for entry in entries:
-            if entry == "forwarded":
-                continue
-            found = _ENTRY.fullmatch(entry.strip().lower())
-            if not found:
-                self._wrong((*at, "allow"), f'"{entry}" is no port', 'write "forwarded", "22/tcp" or "8000-8010/udp"')
-                continue
-            first, last = int(found[1]), int(found[2] or found[1])
-            if not 1 <= first <= last <= _LAST_PORT:
-                self._wrong((*at, "allow"), f'"{entry}" is not within 1-{_LAST_PORT}, small to large')
-                continue
-            ranges.append(Opening(first, last, Protocol(found[3])))
-        return PortPolicy(mode, "forwarded" in entries, tuple(sorted(set(ranges))))
 
     def _client(self, name: str, table: ClientTable) -> ClientSettings:
         at: Key = ("clients", name)
@@ -309,6 +266,13 @@ class Checker:
         if any(key[:length] in self._broken for length in range(len(key) + 1)):
             return
         self._mistakes.append(Mistake(self._positions.where(key), what, hint))
+
+
+def _means_rules(table: ForwardTable, key: str) -> bool:
+    """Whether a key of a forward asks for rules of ours; a fixed port on this machine is the router's business."""
+    if key == "to":
+        return isinstance(table.to, str) and not table.to.strip().isdigit()
+    return table.from_ is not None if key == "from" else not table.open
 
 
 def _lock(table: ProfileTable) -> LockMode:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -58,11 +59,34 @@ class TunnelTable(Table, frozen=True, kw_only=True):
     ] = None
 
 
+class AllowTable(Table, frozen=True, kw_only=True, rename={"from_": "from", "for_": "for"}):
+    """An entry of `allow` with more to say than its port."""
+
+    port: Annotated[Text | None, said('Port or range, and protocol: "22/tcp", "8000-8010/udp".')] = None
+    service: Annotated[Text | None, said('Instead of port: "ssh", "https/udp", "preset:openvpn".')] = None
+    from_: Annotated[Text | list[Text] | None, said('Who may come in: "203.0.113.9", "2001:db8::/32".')] = None
+    for_: Annotated[Text | None, said('How long from when it is first put in force: "2h", "7d".')] = None
+    until: Annotated[Any, said("Instead of for, when it ends: 2026-12-01T10:00:00Z.")] = None
+    comment: Annotated[Text | None, said("What it is for.")] = None
+
+    def as_written(self) -> dict[str, object]:
+        """The keys that are there."""
+        values = {key: getattr(self, field.name) for key, field in _known(type(self)).items()}
+        return {key: value for key, value in values.items() if value is not None}
+
+
 class PolicyTable(Table, frozen=True, kw_only=True):
     """[profiles.NAME.policy]."""
 
     mode: Annotated[Literal["open-all", "block-all", "allow-list"], said("What may come in.")] = "allow-list"
-    allow: Annotated[list[str] | None, said('"forwarded", and entries such as "22/tcp", "8000-8010/udp".')] = None
+    allow: Annotated[
+        list[str | AllowTable] | None,
+        said('"forwarded", and entries: "22/tcp", "8000-8010/udp", "ssh", or tables of port or service and more.'),
+    ] = None
+    report_unused: Annotated[
+        Text | None, said('Report an opening after this time without an inbound packet: "7d".')
+    ] = None
+    close_unused: Annotated[bool, said("Close it then.")] = False
 
 
 class LockTable(Table, frozen=True, kw_only=True):
@@ -75,13 +99,27 @@ class LockTable(Table, frozen=True, kw_only=True):
     lan: Annotated[bool, said("Keep private prefixes on directly connected links reachable.")] = True
 
 
-class ForwardTable(Table, frozen=True, kw_only=True):
+class ForwardTable(Table, frozen=True, kw_only=True, rename={"from_": "from"}):
     """[profiles.NAME.forwards.NAME]."""
 
     client: Annotated[Text | None, said("Name of a torrent client under [clients].")] = None
-    protocols: Annotated[tuple[Literal["tcp", "udp"], ...], said("What to forward.")] = ("tcp", "udp")
+    mode: Annotated[
+        Literal["announce", "redirect"] | None,
+        said("Whether the client learns the external port, or packets are rewritten to a port that stays the same."),
+    ] = None
+    to: Annotated[
+        Port | Text | None, said('Where packets are rewritten to: a local port, or another host: "192.168.77.5:8080".')
+    ] = None
+    service: Annotated[
+        Text | None, said('What waits behind it, with a port of its own: "minecraft", "preset:openvpn".')
+    ] = None
+    protocols: Annotated[
+        tuple[Literal["tcp", "udp"], ...] | None, said("What to forward; otherwise what the service needs, or both.")
+    ] = None
     internal_port: Annotated[Port | None, said("Fixed local port; otherwise the external port.")] = None
     external_port: Annotated[Port | None, said("External port to ask for; the provider may give another.")] = None
+    from_: Annotated[Text | list[Text] | None, said('Who may come in on it: "203.0.113.0/24".')] = None
+    open: Annotated[bool, said("Let anybody in; otherwise the port is held and nobody comes in on it.")] = True
 
 
 class ProfileTable(Table, frozen=True, kw_only=True):
@@ -133,7 +171,7 @@ class Reader:
         if not isinstance(raw, dict):
             self._wrong(key, "it is not a table", hint)
             raw = {}
-        known = {field.encode_name: field for field in fields(table)}
+        known = _known(table)
         for name in raw:
             if name not in known:
                 self._wrong((*key, name), f'unknown key "{name}"', nearest(name, tuple(known)))
@@ -165,12 +203,15 @@ class Reader:
         return {}
 
     def _leaf(self, field: FieldInfo, kind: Any, value: object, key: Key, hint: str) -> object:  # noqa: ANN401 - a type
+        plain = _plain(kind)
+        items = get_args(plain)[:1] if get_origin(plain) in _LISTS else ()
+        inner = _table_in(items[0]) if items else None
+        if inner is not None and isinstance(value, list):
+            return [self._item(inner, each, (*key, place), hint) for place, each in enumerate(value)]
         try:
             return msgspec.convert(value, kind, strict=True)
         except msgspec.ValidationError:
             self.broken.add(key)
-        plain = _plain(kind)
-        items = get_args(plain)[:1] if get_origin(plain) in _LISTS else ()
         if isinstance(value, list) and items:
             for place, each in enumerate(value):
                 if not _fits(each, items[0]):
@@ -178,6 +219,15 @@ class Reader:
         else:
             self._wrong(key, _words(value, kind), hint)
         return MADE_UP if field.required else field.default
+
+    def _item(self, table: type[Table], value: object, key: Key, hint: str) -> object:
+        """An item of a list that is a text or a table."""
+        if isinstance(value, dict):
+            return self.read(table, value, key, hint)
+        if isinstance(value, str):
+            return value
+        self._wrong(key, "it is neither text in quotes nor a table", hint)
+        return MADE_UP
 
     def _wrong(self, key: Key, what: str, hint: str) -> None:
         self.mistakes.append((key, what, hint.rstrip(".")))
@@ -189,6 +239,12 @@ _UNIONS = (Union, UnionType)
 MADE_UP = "?"
 """Stands for a text that is missing or wrong."""
 _PLACES = '{ keyring = "…" }, { file = "…" }, { env = "…" } or { credential = "…" }'
+
+
+@cache
+def _known(table: type[Table]) -> Mapping[str, FieldInfo]:
+    """A table's keys, looked up once: a list may have thousands of tables."""
+    return {field.encode_name: field for field in fields(table)}
 
 
 def _unwrapped(kind: Any) -> tuple[Any, str]:  # noqa: ANN401 - a type
@@ -230,7 +286,7 @@ def _words(value: object, kind: Any) -> str:  # noqa: ANN401 - a type
         *others, last = map(repr, get_args(plain))
         return f"it is not one of {', '.join(others)} or {last}"
     if get_origin(plain) in _UNIONS:
-        return "it is neither text in quotes nor a list of such" if value else "it is empty"
+        return _words_of_either(value, {_plain(each) for each in get_args(plain)})
     if plain is bool:
         return "it is neither true nor false"
     if plain is int:
@@ -238,3 +294,9 @@ def _words(value: object, kind: Any) -> str:  # noqa: ANN401 - a type
     if plain is str:
         return "it is empty" if value == "" else "it is not text in quotes"
     return 'it is not a list: [ "…", "…" ]' if get_origin(plain) in _LISTS else "it is not a table"
+
+
+def _words_of_either(value: object, kinds: set[Any]) -> str:
+    if int in kinds:
+        return _words(value, int if type(value) is int else str)
+    return "it is neither text in quotes nor a list of such" if value else "it is empty"

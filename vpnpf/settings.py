@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from vpnpf.errors import UsageError
 from vpnpf.model import Endpoint, ProfileSpec
+from vpnpf.openings import Timed
 from vpnpf.plugins import nearest
 from vpnpf.secrets import Source
 
@@ -52,6 +53,9 @@ class ProfileSettings(Struct, frozen=True):
     """By forward."""
     exit_check: str | None = None
     """URL that answers with the address it sees, or None."""
+    timed: tuple[Timed, ...] = ()
+    """Entries of the allow-list whose end counts from when they are first put in force. In `spec` it counts from when
+    the file was read, so a policy is put in force by `openings.settle`, with the ends that were kept."""
 
 
 class Config(Struct, frozen=True):

@@ -130,6 +130,17 @@ def test_a_good_configuration(run, config):
     assert KEY not in out
 
 
+def test_where_packets_go_and_who_may_come_in_is_said(run, config):
+    config.write_text(
+        CONFIG.replace("internal_port = 25565", 'to = "[fd00::5]:80"\nfrom = "203.0.113.9"\nopen = false')
+        + '[profiles.home.policy]\nallow = ["plex", { port = "22/tcp", from = "2001:db8::/32" }]\n'
+    )
+    status, out, err = run("check-config", "--config", config)
+    assert (status, err) == (0, "")
+    assert "comes in: allow-list: 22/tcp from 2001:db8::/32, plex (32400/tcp)\n" in out
+    assert "forward game: udp, to [fd00::5]:80, from 203.0.113.9/32, held shut -> announced by events" in out
+
+
 def test_a_bad_configuration_and_a_bad_tunnel_file(run, config):
     config.write_text(CONFIG.replace('"natpmp"', '"natpnp"').replace("25565", "0"))
     status, out, err = run("check-config", "--config", config)

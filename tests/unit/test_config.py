@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from vpnpf.config_schema import json_schema
 from vpnpf.errors import ConfigError, UsageError
 from vpnpf.interfaces import Manifest, Option
 from vpnpf.model import Opening, PolicyMode, PortPolicy, Protocol
+from vpnpf.openings import Timed
 from vpnpf.secrets import Source
 from vpnpf.settings import Config
+from vpnpf.testing import FakeClock
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
@@ -38,9 +41,9 @@ def path(directory):
     return directory / "config.toml"
 
 
-def mistakes(text, path):
+def mistakes(text, path, clock=None):
     with pytest.raises(ConfigError) as caught:
-        parse(text, path)
+        parse(text, path, clock)
     assert SECRET not in f"{caught.value} {caught.value.hint}"
     return caught.value.mistakes
 
@@ -76,7 +79,7 @@ def test_the_comments_of_the_readme_are_true(path):
 
 
 def test_an_allow_list(path):
-    text = EXAMPLE.replace('["forwarded"]', '["8000-8010/udp", "22/tcp", "22/TCP"]')
+    text = EXAMPLE.replace('["forwarded"]', '["8000-8010/udp", "22/TCP"]')
     policy = parse(text, path).profile("home").spec.policy
     ranges = (Opening(22, 22, Protocol.TCP), Opening(8000, 8010, Protocol.UDP))
     assert policy == PortPolicy(PolicyMode.ALLOW_LIST, forwarded=False, openings=ranges)
@@ -97,6 +100,181 @@ external_port = 50000
     assert {name: forward.slot for name, forward in forwards.items()} == {"torrent": 0, "camera": 1, "game": 2}
     assert forwards["game"].protocols == (Protocol.UDP,)
     assert forwards["camera"].external_port == 50000
+
+
+AT_NOON = FakeClock(5000.0, datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp())
+
+
+def test_an_entry_can_be_a_table_with_source_end_and_comment(path):
+    text = EXAMPLE.replace(
+        '["forwarded"]',
+        """[
+  "forwarded", "minecraft",
+  { service = "ssh", from = ["2001:db8::/32", "203.0.113.9"], comment = "from work" },
+  { port = "8000-8010/udp", for = "2h" },
+  { port = "443/tcp", until = 2026-11-25T13:00:00+01:00 },
+  { port = "444/tcp", until = "2026-11-25T12:00:01Z" },
+]
+report_unused = "7d"
+close_unused = true""",
+    )
+    found = mistakes(text, path, AT_NOON)
+    assert [str(each).removeprefix(f"{path}:") for each in found] == [
+        f"{line_of(text, '443/tcp')}: profiles.home.policy.allow.4.until: its end is past (write a later one, or remove the entry)"
+    ]
+    without = parse(text, path, AT_NOON, ended=True).profile("home").spec.policy.openings
+    assert [str(opening) for opening in without] == ["22/tcp", "444/tcp", "8000-8010/udp", "25565/tcp"]
+    profile = parse(text.replace("13:00", "13:01"), path, AT_NOON).profile("home")
+    assert profile.spec.policy == PortPolicy(
+        PolicyMode.ALLOW_LIST,
+        forwarded=True,
+        openings=(
+            Opening(22, 22, Protocol.TCP, ("2001:db8::/32", "203.0.113.9/32"), "ssh", "from work"),
+            Opening(443, 443, Protocol.TCP, ends_at=5060.0),
+            Opening(444, 444, Protocol.TCP, ends_at=5001.0),
+            Opening(8000, 8010, Protocol.UDP, ends_at=12200.0),
+            Opening(25565, 25565, Protocol.TCP, name="minecraft"),
+        ),
+        report_unused=604800.0,
+        close_unused=True,
+    )
+    assert profile.timed == (Timed("8000-8010/udp for 2h", 7200, (profile.spec.policy.openings[3],)),)
+
+
+def test_the_examples_of_the_docs(path):
+    page = (ROOT / "docs" / "allow-list.md").read_text()
+    policy, forwards = re.findall(r"(?m)(?:^    \[profiles.*\n)(?:^    .*\n)+", page)
+    text = EXAMPLE.replace('"protonvpn" ', '"gateway" ')
+    text = text[: text.index("[profiles.home.policy]")] + text[text.index("[clients") :]
+    profile = parse(text + policy + forwards, path, AT_NOON).profile("home")
+    assert [str(opening) for opening in profile.spec.policy.openings] == [
+        "22/tcp",
+        "80/tcp",
+        "8000-8010/udp",
+        "25565/tcp",
+    ]
+    assert [each.name for each in profile.spec.forwards] == ["torrent", "game", "nas", "spare"]
+
+
+def test_each_mistake_of_a_list_has_its_own_line(path):
+    text = EXAMPLE.replace(
+        'allow = ["forwarded"]               #',
+        """allow = [   # "0/tcp",
+  "forwarded", "#/tcp",
+  "22/tcp", { prot = "80/tcp" },
+  'ssh',
+  9,
+  { port = "70000/tcp", from = [
+    "1.2.3.4"] }, "5-1/udp",
+  "fine/",
+] #""",
+    )
+    at = {each.where.removeprefix(f"{path}:").replace("profiles.home.policy.", "") for each in mistakes(text, path)}
+    first = line_of(text, "allow =")
+    assert at == {
+        f"{first + 1}: allow.1",
+        f"{first + 2}: allow.3",
+        f"{first + 2}: allow.3.prot",
+        f"{first + 3}: allow.4",
+        f"{first + 4}: allow.5",
+        f"{first + 5}: allow.6.port",
+        f"{first + 6}: allow.7",
+        f"{first + 7}: allow.8",
+    }
+
+
+def test_entries_as_a_list_of_tables(path):
+    text = EXAMPLE.replace("allow = ", "# allow = ") + (
+        '[[profiles.home.policy.allow]]\nservice = "plex"\n[[profiles.home.policy.allow]]\nport = "0/tcp"\n'
+    )
+    (one,) = mistakes(text, path)
+    assert one.where == f"{path}:{line_of(text, '0/tcp')}: profiles.home.policy.allow.1.port"
+    policy = parse(text.replace('"0/', '"1/'), path).profile("home").spec.policy
+    assert policy.openings == (Opening(1, 1, Protocol.TCP), Opening(32400, 32400, Protocol.TCP, name="plex"))
+    assert not policy.forwarded
+
+
+def test_where_the_packets_of_a_forward_go(path):
+    text = (
+        EXAMPLE.replace('"protonvpn" ', '"gateway" ')
+        + """
+[profiles.home.forwards.game]
+service = "minecraft"
+[profiles.home.forwards.vpn]
+mode = "redirect"
+service = "preset:openvpn"
+to = 1195
+from = "203.0.113.0/24"
+[profiles.home.forwards.nas]
+to = "192.168.77.5:8080"
+open = false
+[profiles.home.forwards.six]
+to = "[fd00:0::5]:8080"
+protocols = ["tcp"]
+[profiles.home.forwards.text]
+to = "8080"
+[profiles.home.forwards.plain]
+mode = "announce"
+"""
+    )
+    found = {each.name: each for each in parse(text, path).profile("home").spec.forwards}
+    assert {name: (each.target, each.internal_port) for name, each in found.items()} == {
+        "torrent": (None, None),
+        "game": (None, 25565),
+        "vpn": (None, 1195),
+        "nas": ("192.168.77.5", 8080),
+        "six": ("fd00::5", 8080),
+        "text": (None, 8080),
+        "plain": (None, None),
+    }
+    assert [found[name].slot for name in ("torrent", "plain", "game", "vpn", "nas", "six", "text")] == list(range(7))
+    assert [name for name, each in found.items() if not each.client_local] == ["nas", "six"]
+    assert (found["vpn"].sources, found["vpn"].protocols) == (("203.0.113.0/24",), (Protocol.UDP,))
+    assert (found["game"].protocols, found["six"].protocols) == ((Protocol.TCP,), (Protocol.TCP,))
+    assert [name for name, each in found.items() if each.shut] == ["nas"]
+
+
+def test_two_forwards_to_the_same_place(path):
+    text = (
+        EXAMPLE.replace('"protonvpn" ', '"gateway" ')
+        + """
+[profiles.home.forwards.second]
+to = 25565
+[profiles.home.forwards.third]
+service = "minecraft"
+[profiles.home.forwards.fourth]
+to = "10.0.0.1:25565"
+[profiles.home.forwards.fifth]
+to = "10.0.0.1:25565"
+"""
+    )
+    said = [str(mistake) for mistake in mistakes(text, path)]
+    assert len(said) == 2
+    assert "third.service: 25565 is taken by the forward second" in said[0]
+    assert "fifth.to: 25565 is taken by the forward fourth" in said[1]
+
+
+def test_from_a_namespace_no_other_host_is_reached(path):
+    text = EXAMPLE.replace('client = "qb"', 'to = "10.0.0.1:80"').replace(
+        "[profiles.home.tunnel]", "[profiles.home.tunnel]\nnamespace = true"
+    )
+    (one,) = mistakes(text, path)
+    assert "reaches no other host" in one.what
+
+
+def test_without_a_tunnel_there_are_no_rules_of_ours(path):
+    text = re.sub(
+        r"(?s)\[profiles.home.tunnel\].*?\[profiles.home.forwards",
+        '[profiles.home.tunnel]\ntype = "none"\n[profiles.home.forwards',
+        EXAMPLE.replace('"protonvpn" ', '"router" '),
+    )
+    assert (
+        parse(text.replace('client = "qb"', "to = 8080"), path).profile("home").spec.forwards[0].internal_port == 8080
+    )
+    for key, line in (("to", 'to = "10.0.0.1:80"'), ("from", 'from = "10.0.0.1"'), ("open", "open = false")):
+        (one,) = mistakes(text.replace('client = "qb"', line), path)
+        assert one.where.endswith(f"torrent.{key}")
+        assert "without a tunnel" in one.what
 
 
 @pytest.mark.parametrize(
@@ -156,11 +334,19 @@ ONE_EACH = [
     ('"home.conf"', '"~nobody-of-this-name/x"', "profiles.home.tunnel.config", "there is no file", "provider"),
     ('"allow-list"', '"alow-list"', "profiles.home.policy.mode", "'allow-list'", ""),
     ('"allow-list"', '"block-all"', "profiles.home.policy.allow", "means nothing", "allow-list"),
-    ('"forwarded"', '"70000/tcp"', "profiles.home.policy.allow", "1-65535", ""),
-    ('"forwarded"', '"0/tcp"', "profiles.home.policy.allow", "1-65535", ""),
-    ('"forwarded"', '"9-5/tcp"', "profiles.home.policy.allow", "small to large", ""),
-    ('"forwarded"', '"22"', "profiles.home.policy.allow", '"22" is no port', "22/tcp"),
-    ('"forwarded"', "22", "profiles.home.policy.allow.0", "not text", "forwarded"),
+    ('"forwarded"', '"70000/tcp"', "profiles.home.policy.allow.0", "70000 is no port", "1 to 65535"),
+    ('"forwarded"', '"0/tcp"', "profiles.home.policy.allow.0", "0 is no port", "1 to 65535"),
+    ('"forwarded"', '"9-5/tcp"', "profiles.home.policy.allow.0", "runs backwards", "5-9/tcp"),
+    ('"forwarded"', '"22"', "profiles.home.policy.allow.0", "names no protocol", "22/tcp"),
+    ('"forwarded"', '"minecarft"', "profiles.home.policy.allow.0", "no service", 'did you mean "minecraft"?'),
+    ('"forwarded"', '"preset:pptp"', "profiles.home.policy.allow.0", "GRE", "OpenVPN"),
+    ('"forwarded"', "22", "profiles.home.policy.allow.0", "neither text in quotes nor a table", "forwarded"),
+    ('"forwarded"', '"ssh", "22/tcp"', "profiles.home.policy.allow.1", "22/tcp is there twice", "remove"),
+    ('"forwarded"', '"forwarded", "FORWARDED"', "profiles.home.policy.allow.1", "twice", "remove"),
+    ('"forwarded"', '"1-9/udp", "5/udp"', "profiles.home.policy.allow.1", "changes nothing", "remove"),
+    ('"forwarded"', '"1-9/udp", "5-12/udp"', "profiles.home.policy.allow.1", "overlaps 1-9/udp", "one entry"),
+    ('"allow-list"', '"allow-list"\nreport_unused = "soon"', "profiles.home.policy.report_unused", "no", "7d"),
+    ('"allow-list"', '"allow-list"\nclose_unused = true', "profiles.home.policy.close_unused", "after which", "7d"),
     ('["forwarded"]', '"forwarded"', "profiles.home.policy.allow", "not a list", "forwarded"),
     ('client = "qb"', 'client = "qq"', "profiles.home.forwards.torrent.client", 'no client "qq"', "qb"),
     ('client = "qb"', "internal_port = 0", "profiles.home.forwards.torrent.internal_port", "not a port", "local port"),
@@ -169,6 +355,53 @@ ONE_EACH = [
     ('client = "qb"', "external_port = 1.5", "profiles.home.forwards.torrent.external_port", "whole number", "ask"),
     ('client = "qb"', "protocols = []", "profiles.home.forwards.torrent.protocols", "no protocol", "tcp"),
     ('client = "qb"', 'protocols = ["sctp"]', "profiles.home.forwards.torrent.protocols.0", "'tcp' or 'udp'", ""),
+    ('client = "qb"', 'mode = "foward"', "profiles.home.forwards.torrent.mode", "'announce' or 'redirect'", "port"),
+    ('client = "qb"', 'mode = "redirect"', "profiles.home.forwards.torrent.mode", "where to", "to = 8080"),
+    (
+        'client = "qb"',
+        'client = "qb"\nmode = "redirect"',
+        "profiles.home.forwards.torrent.mode",
+        "its peers",
+        "announce",
+    ),
+    ('client = "qb"', 'client = "qb"\nto = 6881', "profiles.home.forwards.torrent.to", "its peers", "leave it out"),
+    ('client = "qb"', 'client = "qb"\nservice = "ssh"', "profiles.home.forwards.torrent.service", "already", "leave"),
+    (
+        'client = "qb"',
+        'mode = "announce"\ninternal_port = 8080',
+        "profiles.home.forwards.torrent.mode",
+        "it is a redirect",
+        'mode = "redirect"',
+    ),
+    (
+        'client = "qb"',
+        'mode = "announce"\nservice = "minecraft"',
+        "profiles.home.forwards.torrent.mode",
+        "minecraft waits on a port of its own",
+        'mode = "redirect"',
+    ),
+    (
+        'client = "qb"',
+        "to = 8080\ninternal_port = 80",
+        "profiles.home.forwards.torrent.internal_port",
+        "already",
+        "one",
+    ),
+    ('client = "qb"', "to = 0", "profiles.home.forwards.torrent.to", "not a port", "8080"),
+    ('client = "qb"', "to = 1.5", "profiles.home.forwards.torrent.to", "not text", "8080"),
+    ('client = "qb"', 'to = ""', "profiles.home.forwards.torrent.to", "it is empty", "8080"),
+    ('client = "qb"', 'to = "nas:8080"', "profiles.home.forwards.torrent.to", "not an address", "192.168.77.5:8080"),
+    ('client = "qb"', 'to = "10.0.0.1:65536"', "profiles.home.forwards.torrent.to", "no port", "192.168.77.5:8080"),
+    ('client = "qb"', 'to = "fd00::5:80"', "profiles.home.forwards.torrent.to", "not an address", "192.168.77.5:8080"),
+    ('client = "qb"', 'to = "127.0.0.1:80"', "profiles.home.forwards.torrent.to", "loopback", "to = 80"),
+    ('client = "qb"', 'to = "203.0.113.9:80"', "profiles.home.forwards.torrent.to", "no private address", "LAN"),
+    ('client = "qb"', 'service = "minecarft"', "profiles.home.forwards.torrent.service", "no service", '"minecraft"'),
+    ('client = "qb"', 'service = "preset:pptp"', "profiles.home.forwards.torrent.service", "GRE", "OpenVPN"),
+    ('client = "qb"', 'service = "preset:ikev2"', "profiles.home.forwards.torrent.service", "4500/udp", "OpenVPN"),
+    ('client = "qb"', 'service = "valheim"', "profiles.home.forwards.torrent.service", "several ports", "to = PORT"),
+    ('client = "qb"', "from = []", "profiles.home.forwards.torrent.from", "nobody", "leave it out"),
+    ('client = "qb"', 'from = "here"', "profiles.home.forwards.torrent.from", "neither an address", "203.0.113.9"),
+    ('client = "qb"', 'open = "no"', "profiles.home.forwards.torrent.open", "neither true nor false", ""),
     (
         'client = "qb"',
         'client = "qb"\ninternal_port = 6881',
@@ -214,14 +447,15 @@ def test_a_mistake_names_line_key_and_next_step(path, old, new, key, what, hint)
     line = int(re.fullmatch(rf"{re.escape(str(path))}:(\d+): .*", one.where)[1])
     if "missing" not in what and what != "no port is asked for":
         changed = EXAMPLE[: EXAMPLE.index(old)].count("\n")
-        name = re.compile(re.escape(key.removesuffix(".0").rpartition(".")[2]) + r'("?\]| = )')
+        name = re.compile(re.escape(re.sub(r"\.\d$", "", key).rpartition(".")[2]) + r'("?\]| = )')
         assert line == next(n for n, each in enumerate(text.splitlines(), 1) if n > changed and name.search(each))
 
 
 def test_all_mistakes_come_at_once_and_in_order(path):
     text = EXAMPLE
     wrong = []
-    for old, new, key, _, _ in (ONE_EACH[2], ONE_EACH[4], ONE_EACH[8], ONE_EACH[16], ONE_EACH[24], ONE_EACH[25]):
+    several = ('"protonvnp" ', '"wiregard"', '"alow-list"', 'client = "qq"', '"qbitorrent"', '"127.0.0.1:8080"')
+    for old, new, key, _, _ in (each for each in ONE_EACH if each[1] in several):
         text = text.replace(old, new, 1)
         wrong.append(key)
     found = mistakes(text, path)
@@ -392,7 +626,23 @@ VALUES = st.recursive(
         st.floats(),
         st.booleans(),
         st.sampled_from(
-            ["qb", "natpmp", "forwarded", "1-2/tcp", "~root/x", "~x/y", "http://[x", "\x1b[2J", "a\0b", ""]
+            [
+                "22/tcp for 2h",
+                "ssh",
+                "from",
+                "preset:pptp",
+                "10.0.0.1:80",
+                "qb",
+                "natpmp",
+                "forwarded",
+                "1-2/tcp",
+                "~root/x",
+                "~x/y",
+                "http://[x",
+                "\x1b[2J",
+                "a\0b",
+                "",
+            ]
         ),
     ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

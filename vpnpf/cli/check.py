@@ -9,8 +9,9 @@ import click
 
 from vpnpf.config import load
 from vpnpf.config_schema import json_schema
+from vpnpf.core.overlaps import said
 from vpnpf.errors import ConfigError, Mistake
-from vpnpf.model import PolicyMode
+from vpnpf.model import Endpoint, ForwardSpec, PolicyMode
 from vpnpf.settings import Config, ProfileSettings
 from vpnpf.wiring import backend_of
 
@@ -48,7 +49,7 @@ def _check_tunnels(config: Config) -> None:
 def describe(profile: ProfileSettings) -> list[str]:
     """What a profile means, a line each; without secrets, but with addresses and file names."""
     spec = profile.spec
-    allow = [*(["forwarded ports"] if spec.policy.forwarded else []), *map(str, spec.policy.openings)]
+    allow = [*(["forwarded ports"] if spec.policy.forwarded else []), *map(said, spec.policy.openings)]
     lines = [
         f"profile {spec.name}: {spec.provider} over {profile.tunnel.type} ({', '.join(map(str, profile.tunnel.configs)) or profile.tunnel.interface or 'no file'})",
         f"  comes in: {spec.policy.mode}" + (f": {', '.join(allow)}" if spec.policy.mode == "allow-list" else ""),
@@ -63,6 +64,17 @@ def describe(profile: ProfileSettings) -> list[str]:
     for forward in spec.forwards:
         client = profile.clients.get(forward.name)
         to = f"{client.name} ({client.type} at {client.url})" if client else "announced by events"
-        listen = f", local port {forward.internal_port}" if forward.internal_port else ""
-        lines.append(f"  forward {forward.name}: {' and '.join(forward.protocols)}{listen} -> {to}")
+        lines.append(f"  forward {forward.name}: {' and '.join(forward.protocols)}{_behind(forward)} -> {to}")
     return lines
+
+
+def _behind(forward: ForwardSpec) -> str:
+    """Where its packets go, from whom, and whether anybody comes in at all."""
+    words = ""
+    if forward.target:
+        words = f", to {Endpoint(forward.target, forward.internal_port or 0)}"
+    elif forward.internal_port:
+        words = f", local port {forward.internal_port}"
+    if forward.sources:
+        words += f", from {', '.join(forward.sources)}"
+    return words + (", held shut" if forward.shut else "")

@@ -137,7 +137,7 @@ def namespace_of(profile: str) -> ProfileNamespace | None:
 
 def _missing(profile: str, config: Path | None) -> VpnpfError:
     """Why there is no namespace. Raises ConfigError, UsageError."""
-    if not load(config).profile(profile).tunnel.namespace:
+    if not load(config, ended=True).profile(profile).tunnel.namespace:
         hint = f"add to [profiles.{profile}.tunnel]: namespace = true"
         return Unavailable(_RUNNING, f"the tunnel of {profile} has no network namespace of its own", hint)
     return Unavailable(_RUNNING, f"profile {profile} is not running", f"start it with: vpnpf run {profile}")

@@ -30,7 +30,7 @@ def lock(profile: str | None, config: Path | None) -> None:
     For a PROFILE with [profiles.NAME.lock] mode = "lockdown". It may be left out if the configuration has only one.
     """
     as_the_owner()
-    asyncio.run(_lock(load(config).profile(profile)))
+    asyncio.run(_lock(load(config, ended=True).profile(profile)))
     click.echo("locked: nothing leaves but to the LAN, until vpnpf runs or `vpnpf unlock`", err=True)
 
 
@@ -56,7 +56,7 @@ def unlock(config: Path | None) -> None:
     as_the_owner()
     profiles: Iterable[ProfileSettings] = ()
     try:
-        profiles = load(config).profiles.values()
+        profiles = load(config, ended=True).profiles.values()
     except ConfigError as error:
         click.echo(
             f"without the configuration only the block is taken away, and the resolver given back: {error}", err=True
