@@ -40,6 +40,7 @@ from vpnpf.core.policy import guarded, intact, stands
 from vpnpf.core.proofs import followed, prove
 from vpnpf.core.remedies import HOPELESS
 from vpnpf.core.state import ForwardState, Machine
+from vpnpf.core.switch import compared
 from vpnpf.core.timeline import entry_of, extended
 from vpnpf.events import Event, Notice, Order, PhaseChanged, PortAnnounced, Tick
 from vpnpf.model import PROOF_NAMES, Phase, Problem, Proof
@@ -49,8 +50,9 @@ def step(machine: Machine, event: Event, now: float) -> tuple[Machine, tuple[Ord
     """Take one event in and decide. Never raises for any event; `now` is in seconds on CLOCK_BOOTTIME."""
     absorber = Absorber(machine, now)
     absorber.absorb(event)
-    machine, settled = settle(absorber.machine, now)
-    notices = (*absorber.notices, *settled)
+    switch, said = compared(absorber.machine, machine.switch, now)
+    machine, settled = settle(replace(absorber.machine, switch=switch), now)
+    notices = (*absorber.notices, *said, *settled)
     if notices:
         entries = (entry_of(notice, now) for notice in notices)
         timeline = extended(machine.timeline, (entry for entry in entries if entry is not None))
@@ -130,7 +132,12 @@ def _cause(machine: Machine, phase: Phase, now: float) -> str:
     """Why the phase is what it is now; empty where it goes without saying."""
     if machine.phase is Phase.READY and phase is Phase.LEASING:
         return _gone(machine, now)
-    problems = [job.problem for key, job in machine.jobs.items() if job.problem and _blames(phase, key, job.problem)]
+    beside = {"switch"}  # what goes on there costs no phase
+    problems = [
+        job.problem
+        for key, job in machine.jobs.items()
+        if job.problem and key not in beside and _blames(phase, key, job.problem)
+    ]
     if problems:
         last = max(problems, key=lambda problem: problem.since)
         return f"{last.doing}: {last.message}"

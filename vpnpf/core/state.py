@@ -26,6 +26,7 @@ from vpnpf.model import (
     ProfileSpec,
     Proofs,
     Protocol,
+    ProviderPolicy,
     Remedy,
     State,
     Tunnel,
@@ -103,6 +104,21 @@ class ForwardState(Struct, frozen=True):
         return self.lease.external_port if self.lease else None
 
 
+class SwitchState(Struct, frozen=True):
+    """What is known of the provider's own switch."""
+
+    seen: ProviderPolicy | None = None
+    """What it said last."""
+    seen_at: float = -math.inf
+    seen_for: int = 0
+    """Tunnel number through which it said so: another server may have another switch."""
+    told: ProviderPolicy | None = None
+    """What it was set to last, until it says so itself."""
+    told_at: float = -math.inf
+    differs: str = ""
+    """How what it said differs from what is wanted, in words after "the provider"; empty: it does not."""
+
+
 class Machine(Struct, frozen=True):
     """The engine's whole memory of a profile."""
 
@@ -159,6 +175,9 @@ class Machine(Struct, frozen=True):
     """Since when he says that."""
     exit_differs: str = ""
     """The gateway's address that differs from it; empty: none does."""
+    switchable: bool = False
+    """Whether the provider has a port policy of its own."""
+    switch: SwitchState = field(default_factory=SwitchState)
     timeline: tuple[Entry, ...] = ()
     tunnel_gone: bool = False
     """Whether it was taken down while stopping."""
@@ -192,6 +211,7 @@ def initial(
     announces: bool = False,
     exit_check: bool = False,
     watched: bool = False,
+    switchable: bool = False,
 ) -> Machine:
     """Where a profile starts; `held` are the leases held before, by identity (the newest last) and forward."""
     known = held or {}
@@ -208,6 +228,7 @@ def initial(
         announces=announces,
         exit_check=exit_check,
         watched=watched,
+        switchable=switchable,
     )
 
 
@@ -233,6 +254,8 @@ def without(machine: Machine, key: str) -> Machine:
 
 def view(machine: Machine) -> State:
     """What observers may know."""
+    switch = machine.switch
+    heard = switch.seen is not None and switch.seen_for == machine.tunnel_number
     return State(
         profile=machine.spec.name,
         provider=machine.spec.provider,
@@ -260,7 +283,15 @@ def view(machine: Machine) -> State:
         servers=machine.servers,
         lock=machine.spec.lock,
         exit_seen=machine.exit_seen,
+        provider_policy=switch.seen if heard else None,
+        provider_policy_at=switch.seen_at if heard else None,
+        disagree=said_of(switch),
     )
+
+
+def said_of(switch: SwitchState) -> str:
+    """How the provider's switch differs from what is wanted, as a clause; empty: it does not, as far as is known."""
+    return f"the provider {'still ' if switch.told else ''}{switch.differs}" if switch.differs else ""
 
 
 def exit_problem(machine: Machine) -> Problem | None:
