@@ -86,6 +86,7 @@ TUNNEL = Tunnel(PLAN, "wireguard (kernel)", "10.2.0.1")
 FORWARD = ForwardSpec("torrent", client="qbittorrent")
 SPEC = ProfileSpec("home", "mock", (FORWARD,))
 START = 1000.0
+BLOCKING = ProviderPolicy(PolicyMode.BLOCK_ALL)
 BUSY = 60
 """Steps at one moment; more means that the engine and the world chase each other without end."""
 
@@ -117,7 +118,7 @@ class World:
     listening: bool = True
     """Whether the client opens the port it is set to."""
     packets: dict[str, int] = field(default_factory=dict)
-    switch: ProviderPolicy = ProviderPolicy(PolicyMode.BLOCK_ALL)
+    switch: ProviderPolicy = BLOCKING
     """What the provider's own switch has in force."""
     switch_coming: tuple[float, ProviderPolicy] | None = None
     """When it will have what."""

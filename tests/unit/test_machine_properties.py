@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.unit.engine_world import MOVED, PLAN, START, World
 from vpnpf.core.state import initial
+from vpnpf.core.switch import switch_for
 from vpnpf.events import CheckTunnel, Order, PolicyWanted, Rekey, StopRequested, Tick
 from vpnpf.model import (
     FailureKind,
