@@ -14,10 +14,8 @@ from vpnpf.core.policy import policy_for
 from vpnpf.core.serialise import notice_json, state_json
 from vpnpf.core.state import initial, view
 from vpnpf.core.switch import as_said, difference, lets_in, normal, switch_for
-from vpnpf.errors import Transient
 from vpnpf.events import (
     Disagrees,
-    Order,
     PolicyWanted,
     ProblemNoticed,
     ReadSwitch,
@@ -38,7 +36,6 @@ from vpnpf.model import (
     ProviderPolicy,
 )
 from vpnpf.observers.log import talk
-from vpnpf.workers import Workers
 
 OPEN, BLOCK = ProviderPolicy(PolicyMode.OPEN_ALL), ProviderPolicy(PolicyMode.BLOCK_ALL)
 TCP, UDP = Protocol.TCP, Protocol.UDP
@@ -355,33 +352,3 @@ def test_status_in_words():
     assert (
         _switch(seen, "the provider still blocks 2/tcp", 0.0) == "DISAGREE: the provider still blocks 2/tcp: it said so"
     )
-
-
-# -- the worker -------------------------------------------------------------------------------------
-
-
-class Switch:
-    """A provider that counts."""
-
-    def __init__(self):
-        self.asked = []
-
-    async def get_switch(self, io, tunnel):
-        self.asked.append(("get", io, tunnel))
-        return BLOCK
-
-    async def set_switch(self, io, tunnel, wanted):
-        self.asked.append(("set", io, tunnel, wanted))
-        if wanted == BLOCK:
-            raise Transient("setting it", "no")
-
-
-async def test_the_worker_reads_back_what_it_set():
-    switch = Switch()
-    workers = Workers(None, None, switch, lambda tunnel: ("io", tunnel), {}, None, None, None, "leases-home")
-    io = ("io", TUNNEL)
-    assert await workers.carry_out(Order(ReadSwitch(TUNNEL), 3)) == SwitchRead(3, BLOCK)
-    assert await workers.carry_out(Order(SetSwitch(TUNNEL, OPEN), 4)) == SwitchRead(4, BLOCK, told=OPEN)
-    assert switch.asked == [("get", io, TUNNEL), ("set", io, TUNNEL, OPEN), ("get", io, TUNNEL)]
-    with pytest.raises(Transient):
-        await workers.carry_out(Order(SetSwitch(TUNNEL, BLOCK), 5))
