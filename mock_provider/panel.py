@@ -127,6 +127,8 @@ class Panel:
             lines.append(f"ct state new ip6 daddr {customer.address6} jump switch")
         rules = RULES.format(table=self._table, customers="\n    ".join(lines))
         await self._host.must(("nft", "-f", "-"), stdin=rules)
+        for name in ("net.ipv4.icmp_ratelimit", "net.ipv6.icmp.ratelimit"):
+            self._host.sysctl(name, 0)  # every knock gets its answer, however many there are
         await self.put(self.policy)
         listening = self._host.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
