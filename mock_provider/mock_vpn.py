@@ -1,6 +1,6 @@
 """A provider plug-in for the mock's panel: NAT-PMP for the port, and the account's own switch over HTTP.
 
-Not shipped and not registered: a test does that (`register`) for the run that it starts. It is also the example of a
+Not shipped and not registered: a test does that (`panel.register`) for the run that it starts. It is also the example of a
 provider with a switch: what its answers may be is checked to the last port, and the token is in no message.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar, cast
 
 from vpnpf.api import (
@@ -33,10 +32,16 @@ LONGEST_WAIT = 3600.0
 """Seconds; whatever an answer says of trying again, it is not later than that."""
 LAST_PORT = 65535
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?/(tcp|udp)")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _SECONDS = re.compile(r"[0-9]{1,6}")
 _OF_THE_ACCOUNT = (401, 403)
 _NO_SUCH_THING = (404, 405, 501)
 _TOO_OFTEN = 429
+
+
+def _wrong_token(value: object) -> str:
+    """What is wrong with a token, without repeating it."""
+    return "" if _TOKEN.fullmatch(str(value)) else "letters, digits, - and _ alone, at most 128"
 
 
 class MockVpn(NatPmp):
@@ -47,7 +52,7 @@ class MockVpn(NatPmp):
         name="Mock VPN",
         summary="the mock provider with a port switch in its account",
         verified="mock",
-        options=(Option("token", str, "the account's token"), *NatPmp.manifest.options),
+        options=(Option("token", str, "the account's token", _wrong_token), *NatPmp.manifest.options),
         max_forwards=NatPmp.manifest.max_forwards,
         announces=True,
         port_switch=True,
@@ -119,13 +124,3 @@ def _check(answer: HttpResponse, doing: str) -> None:
         wait = float(after) if _SECONDS.fullmatch(after) else 60.0
         raise Transient(doing, f"{cause}: too many requests", retry_after=min(LONGEST_WAIT, wait))
     raise Transient(doing, cause)
-
-
-def register(directory: Path) -> dict[str, str]:
-    """Make a package that registers it, below a directory; returns the environment for a run that is to find it."""
-    info = directory / "mock_vpn-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mock_vpn\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[vpnpf.providers]\nmock_vpn = {__name__}:{MockVpn.__name__}\n")
-    root = Path(__file__).parents[1]
-    return {"PYTHONPATH": f"{directory}:{root}:{root / 'providers'}"}

@@ -22,11 +22,12 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from mock_provider.host import Host
-from mock_provider.mock_vpn import PATH, policy_from, policy_json
+from mock_provider.mock_vpn import PATH, MockVpn, policy_from, policy_json
 from mock_provider.wireguard import Client
 from vpnpf.model import PolicyMode, Protocol, ProviderPolicy
 
@@ -278,3 +279,13 @@ def _spoilt(trouble: Trouble, status: int, said: object) -> bytes:
             pass
     head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{more}\r\n".encode()
     return head + (body[: len(body) // 2] if trouble is Trouble.CUT_OFF else body)
+
+
+def register(directory: Path) -> dict[str, str]:
+    """Make a package that registers the plug-in, below a directory; returns the environment for a run that is to find it."""
+    info = directory / "mock_vpn-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mock_vpn\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[vpnpf.providers]\nmock_vpn = {MockVpn.__module__}:{MockVpn.__name__}\n")
+    root = Path(__file__).parents[1]
+    return {"PYTHONPATH": f"{directory}:{root}:{root / 'providers'}"}

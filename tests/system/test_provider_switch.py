@@ -7,8 +7,7 @@ import asyncio
 import pytest
 
 from mock_provider.capture import leak
-from mock_provider.mock_vpn import register
-from mock_provider.panel import OPEN_ALL, Trouble
+from mock_provider.panel import OPEN_ALL, Trouble, register
 from mock_provider.peer import Echo, Peer, Result
 from mock_provider.product import Product, unique_profile
 from mock_provider.provider import MockProvider
