@@ -135,7 +135,10 @@ class ProviderIO(Protocol):
 
     @property
     def http(self) -> Http:
-        """HTTP through the tunnel, from its device. A secret goes by plain http to the tunnel's gateway alone."""
+        """HTTP through the tunnel, from its device. A secret goes by plain http to the tunnel's gateway alone.
+
+        A host name is looked up as this machine does it, which is not always through the tunnel: prefer addresses.
+        """
         ...
 
     def now(self) -> float:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import convert
 from msgspec.structs import replace
 
 from tests.unit.engine_world import FORWARD, PLAN, SPEC, START, TUNNEL, World
-from vpnpf.cli.status_reading import SeenSwitch
-from vpnpf.cli.status_words import _switch
+from vpnpf.cli.status_reading import Seen, SeenSwitch, Status
+from vpnpf.cli.status_words import _switch, words
 from vpnpf.core.policy import policy_for
 from vpnpf.core.serialise import notice_json, state_json
 from vpnpf.core.state import initial, view
@@ -36,6 +37,7 @@ from vpnpf.model import (
     ProviderPolicy,
 )
 from vpnpf.observers.log import talk
+from vpnpf.observers.status_file import document
 
 OPEN, BLOCK = ProviderPolicy(PolicyMode.OPEN_ALL), ProviderPolicy(PolicyMode.BLOCK_ALL)
 TCP, UDP = Protocol.TCP, Protocol.UDP
@@ -182,8 +184,22 @@ def test_a_changed_policy_is_passed_on_at_once_and_only_the_last_one_counts():
     for mode in (PolicyMode.OPEN_ALL, PolicyMode.BLOCK_ALL):
         world.take(PolicyWanted(PortPolicy(mode)))
         world.settle()
+    assert [order.work.wanted for order in world.ordered(SetSwitch)] == [OPEN]
+    world.wait(1)
     assert [order.work.wanted for order in world.ordered(SetSwitch)] == [OPEN, BLOCK]
     world.wait(600)
+    assert (world.switch, disagreement(world)) == (BLOCK, "")
+
+
+def test_a_thousand_changes_in_a_row_are_a_few_for_the_provider():
+    world = settled(profile(PortPolicy(PolicyMode.BLOCK_ALL)))
+    for number in range(1000):
+        mode = (PolicyMode.OPEN_ALL, PolicyMode.BLOCK_ALL)[number % 2]
+        world.take(PolicyWanted(PortPolicy(mode)))
+        world.settle()
+        world.wait(0.01)
+    world.wait(2)
+    assert len(world.ordered(SetSwitch)) <= 12
     assert (world.switch, disagreement(world)) == (BLOCK, "")
 
 
@@ -296,7 +312,7 @@ HOLES = ProviderPolicy(PolicyMode.ALLOW_LIST, (Opening(90, 99, TCP), Opening(150
 
 
 @pytest.mark.parametrize(
-    ("seen", "wanted", "words"),
+    ("seen", "wanted", "said"),
     [
         (OPEN, OPEN, ""),
         (BLOCK, OPEN, "blocks all ports"),
@@ -311,8 +327,8 @@ HOLES = ProviderPolicy(PolicyMode.ALLOW_LIST, (Opening(90, 99, TCP), Opening(150
         (MANY, BLOCK, "lets in 100/tcp, 102/tcp, 104/tcp, 106/tcp, 108/tcp and 5 more alone"),
     ],
 )
-def test_the_difference_in_words(seen, wanted, words):
-    assert difference(seen, wanted) == words
+def test_the_difference_in_words(seen, wanted, said):
+    assert difference(seen, wanted) == said
 
 
 ranges = st.tuples(st.integers(1, 40), st.integers(0, 5), st.sampled_from(Protocol)).map(
@@ -347,6 +363,23 @@ def test_status_and_json_show_both_layers():
 
 
 def test_status_in_words():
+    world = profile(PortPolicy(PolicyMode.OPEN_ALL))
+    world.switch_delay = 1e9
+    world.ready().wait(3)
+    now = world.machine.switch.seen_at + 12
+    seen = convert(document(view(world.machine), now, 0.0), Seen)
+    lines = words(Status(seen, {}, 0.0, alive=True), now)
+    assert lines[2] == "  DISAGREE: the provider still blocks all ports: it said so 12 s ago"
+    world.switch = OPEN
+    world.until(lambda: not disagreement(world), 60)
+    seen = convert(document(view(world.machine), world.now, 0.0), Seen)
+    assert (
+        words(Status(seen, {}, 0.0, alive=True), world.now)[2]
+        == "  provider's own switch: open-all (it said so 0 s ago)"
+    )
+
+
+def test_a_switch_in_words():
     seen = SeenSwitch("allow-list", ("1/tcp",))
     assert _switch(seen, "", 0.0) == "provider's own switch: allow-list, 1/tcp (it said so)"
     assert (

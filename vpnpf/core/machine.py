@@ -132,12 +132,7 @@ def _cause(machine: Machine, phase: Phase, now: float) -> str:
     """Why the phase is what it is now; empty where it goes without saying."""
     if machine.phase is Phase.READY and phase is Phase.LEASING:
         return _gone(machine, now)
-    beside = {"switch"}  # what goes on there costs no phase
-    problems = [
-        job.problem
-        for key, job in machine.jobs.items()
-        if job.problem and key not in beside and _blames(phase, key, job.problem)
-    ]
+    problems = [job.problem for key, job in machine.jobs.items() if job.problem and _blames(phase, key, job.problem)]
     if problems:
         last = max(problems, key=lambda problem: problem.since)
         return f"{last.doing}: {last.message}"
@@ -145,7 +140,9 @@ def _cause(machine: Machine, phase: Phase, now: float) -> str:
 
 
 def _blames(phase: Phase, key: str, problem: Problem) -> bool:
-    """Whether a problem can be the cause of a phase."""
+    """Whether a problem can be the cause of a phase. That of the provider's own switch never is."""
+    if key == "switch":
+        return False
     match phase:
         case Phase.LEASING:
             return key != "store"

@@ -123,7 +123,7 @@ class Planner:
             self._order(ReadSwitch(tunnel), switch.seen_at + timing.switch)
         elif switch.told != wanted or self.now >= switch.told_at + timing.switch_again:
             # A look that is under way can wait: what it would say is older than what is wanted.
-            self._order(SetSwitch(tunnel, wanted), instead=True)
+            self._order(SetSwitch(tunnel, wanted), switch.told_at + timing.switch_set, instead=True)
         else:
             again = next_look(switch.seen_at - switch.told_at, timing.soonest_switch, timing.switch_apart)
             self._order(ReadSwitch(tunnel), switch.seen_at + again)

@@ -32,6 +32,8 @@ class Timing(Struct, frozen=True):
     sockets: float = 15.0
     switch: float = 300.0
     """Of the provider's own switch: somebody may set it on the provider's site."""
+    switch_set: float = 1.0
+    """The shortest time between two changes of it."""
     soonest_switch: float = 0.25
     """The first look at a switch that was just set and does not say so yet."""
     switch_apart: float = 30.0
