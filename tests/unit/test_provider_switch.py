@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -232,6 +234,25 @@ def test_another_tunnel_may_lead_to_another_switch():
     world.until(lambda: world.switch == only(40000) and world.phase is Phase.READY, 120)
 
 
+def test_what_a_lost_tunnel_was_told_of_is_not_shown_of_the_next():
+    world = profile(PortPolicy(PolicyMode.OPEN_ALL))
+    world.switch_delay = 1e9
+    world.ready()
+    world.held, world.handshake_age = {StartTunnel}, 181.0
+    world.until(lambda: world.phase is Phase.BLOCKED, 600)
+    state = view(world.machine)
+    assert (state.provider_policy, state.disagree) == (None, "")
+    world.held, world.handshake_age, world.switch = {ReadSwitch}, 5.0, OPEN
+    world.until(lambda: world.phase is Phase.READY, 60)
+    state = view(world.machine)
+    assert (state.provider_policy, state.disagree) == (None, "")
+    assert "blocks" not in world.forward.proofs.reachable.evidence
+    world.held = set()
+    world.wait(1)
+    assert view(world.machine).provider_policy == OPEN
+    assert world.heard(Disagrees) == [Disagrees("blocks all ports"), Disagrees("")]
+
+
 def test_stopping_leaves_the_switch_as_it_is():
     world = settled(profile())
     asked = len(world.ordered(ReadSwitch, SetSwitch))
@@ -342,6 +363,14 @@ def test_there_is_a_difference_exactly_where_some_port_is_treated_otherwise(one,
     differs = any(lets_in(one, port, p) != lets_in(other, port, p) for port in range(1, 60) for p in Protocol)
     assert bool(difference(one, other)) == differs
     assert as_said(one) == one
+
+
+def test_a_long_list_is_compared_in_milliseconds():
+    odd = ProviderPolicy(PolicyMode.ALLOW_LIST, tuple(Opening(port, port, TCP) for port in range(1, 40001, 4)))
+    even = ProviderPolicy(PolicyMode.ALLOW_LIST, tuple(Opening(port, port, TCP) for port in range(3, 40001, 4)))
+    begun = time.perf_counter()
+    assert difference(odd, even).endswith("and 9995 more")
+    assert time.perf_counter() - begun < 1.0
 
 
 def test_status_and_json_show_both_layers():

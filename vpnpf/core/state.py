@@ -254,8 +254,7 @@ def without(machine: Machine, key: str) -> Machine:
 
 def view(machine: Machine) -> State:
     """What observers may know."""
-    switch = machine.switch
-    heard = switch.seen is not None and switch.seen_for == machine.tunnel_number
+    switch, known = machine.switch, heard(machine)
     return State(
         profile=machine.spec.name,
         provider=machine.spec.provider,
@@ -283,15 +282,15 @@ def view(machine: Machine) -> State:
         servers=machine.servers,
         lock=machine.spec.lock,
         exit_seen=machine.exit_seen,
-        provider_policy=switch.seen if heard else None,
-        provider_policy_at=switch.seen_at if heard else None,
-        disagree=said_of(switch),
+        provider_policy=switch.seen if known else None,
+        provider_policy_at=switch.seen_at if known else None,
+        disagree=f"the provider {'still ' if switch.told else ''}{switch.differs}" if known and switch.differs else "",
     )
 
 
-def said_of(switch: SwitchState) -> str:
-    """How the provider's switch differs from what is wanted, as a clause; empty: it does not, as far as is known."""
-    return f"the provider {'still ' if switch.told else ''}{switch.differs}" if switch.differs else ""
+def heard(machine: Machine) -> bool:
+    """Whether the provider's switch was read through the tunnel that stands."""
+    return machine.tunnel is not None and machine.switch.seen_for == machine.tunnel_number
 
 
 def exit_problem(machine: Machine) -> Problem | None:

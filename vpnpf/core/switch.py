@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from msgspec.structs import replace
 
 from vpnpf.core.policy import admits
-from vpnpf.core.state import ForwardState, Machine, SwitchState
+from vpnpf.core.state import ForwardState, Machine, SwitchState, heard
 from vpnpf.events import Disagrees, Notice, SwitchSeen
 from vpnpf.model import Opening, PolicyMode, Protocol, ProviderPolicy
 
@@ -30,7 +31,13 @@ def switch_for(machine: Machine, now: float) -> ProviderPolicy | None:
     if any(_awaited(machine, forward) for forward in machine.forwards):
         return None
     openings = [entry for entry in policy.openings if entry.ends_at is None or entry.ends_at > now]
-    return as_said(ProviderPolicy(PolicyMode.ALLOW_LIST, (*openings, *_forwarded(machine))))
+    return _listed((*openings, *_forwarded(machine)))
+
+
+@lru_cache(maxsize=8)
+def _listed(openings: tuple[Opening, ...]) -> ProviderPolicy:
+    """The list as a provider is told it; remembered, since each step asks and there may be thousands."""
+    return as_said(ProviderPolicy(PolicyMode.ALLOW_LIST, openings))
 
 
 def _awaited(machine: Machine, forward: ForwardState) -> bool:
@@ -70,6 +77,7 @@ def as_said(policy: ProviderPolicy) -> ProviderPolicy:
     return ProviderPolicy(PolicyMode.BLOCK_ALL if empty else policy.mode, ports)
 
 
+@lru_cache(maxsize=8)
 def difference(seen: ProviderPolicy, wanted: ProviderPolicy) -> str:
     """How what a provider lets in differs from what is wanted, in words after "the provider"; empty: it does not.
 
@@ -97,12 +105,11 @@ def _beyond(one: ProviderPolicy, other: ProviderPolicy) -> tuple[Opening, ...]:
     taken = {protocol: [each for each in other.ports if each.protocol is protocol] for protocol in Protocol}
     for entry in one.ports:
         first, there = entry.first, taken[entry.protocol]
-        for each in there[bisect_left(there, first, key=lambda known: known.last) :]:
-            if each.first > entry.last:
-                break
-            if each.first > first:
-                left.append(Opening(first, each.first - 1, entry.protocol))
-            first = each.last + 1
+        at = bisect_left(there, first, key=lambda known: known.last)
+        while at < len(there) and there[at].first <= entry.last:
+            if there[at].first > first:
+                left.append(Opening(first, there[at].first - 1, entry.protocol))
+            first, at = there[at].last + 1, at + 1
         if first <= entry.last:
             left.append(Opening(first, entry.last, entry.protocol))
     return tuple(left)
@@ -132,15 +139,18 @@ def absorbed(machine: Machine, policy: ProviderPolicy, told: ProviderPolicy | No
 
 
 def compared(machine: Machine, before: SwitchState, now: float) -> tuple[SwitchState, tuple[Notice, ...]]:
-    """Hold what the provider said against what is wanted now; what is new of it is told."""
-    switch = machine.switch
-    wanted = switch_for(machine, now)
-    known = switch.seen is not None and switch.seen_for == machine.tunnel_number
-    differs = difference(switch.seen, wanted) if wanted is not None and switch.seen is not None and known else ""
+    """Hold what the provider said against what is wanted now; what is new of it is told.
+
+    While one of the two is not known, what was found last stays.
+    """
+    switch, wanted = machine.switch, switch_for(machine, now)
     notices: list[Notice] = []
     if switch.seen is not None and switch.seen != before.seen:
         notices.append(SwitchSeen(before.seen, switch.seen))
-    if differs != switch.differs and (differs or wanted is not None):
+    if switch.seen is None or wanted is None or not heard(machine):
+        return switch, tuple(notices)
+    differs = difference(switch.seen, wanted)
+    if differs != switch.differs:
         notices.append(Disagrees(differs))
     return replace(switch, differs=differs), tuple(notices)
 
@@ -148,7 +158,7 @@ def compared(machine: Machine, before: SwitchState, now: float) -> tuple[SwitchS
 def blocked(machine: Machine, forward: ForwardState) -> str:
     """That the provider keeps a port shut that is open here, in words; empty: it does not, as far as is known."""
     switch, lease = machine.switch, forward.lease
-    if not (machine.switchable and switch.differs and switch.seen and lease):
+    if not (switch.differs and switch.seen and lease and heard(machine)):
         return ""
     port, local = lease.external_port, forward.spec.internal_port or lease.external_port
     shut = [
