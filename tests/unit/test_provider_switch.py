@@ -302,6 +302,36 @@ def test_whoever_asks_for_patience_gets_it():
     assert world.switch == only(40000)
 
 
+@pytest.mark.parametrize("failing", [ReadSwitch, SetSwitch])
+def test_a_changed_mind_is_no_reason_to_ask_before_the_time_that_was_said(failing):
+    world = settled(profile(PortPolicy(PolicyMode.BLOCK_ALL)))
+    world.fail(failing, retry_after=600.0)
+    if failing is SetSwitch:
+        world.take(PolicyWanted(PortPolicy(PolicyMode.OPEN_ALL)))
+        world.settle()
+    world.until(lambda: bool(world.problems), 400)
+    world.faults.clear()
+    asked = len(world.ordered(ReadSwitch, SetSwitch))
+    world.wait(10)
+    world.take(PolicyWanted(PortPolicy()))
+    world.wait(580)
+    assert len(world.ordered(ReadSwitch, SetSwitch)) == asked
+    world.wait(15)
+    assert world.switch == only(40000)
+
+
+def test_what_a_provider_cannot_do_is_no_reason_not_to_try_something_else():
+    world = profile()
+    world.fail(SetSwitch, FailureKind.UNSUPPORTED)
+    world.ready().wait(10)
+    world.faults.clear()
+    world.take(PolicyWanted(PortPolicy(PolicyMode.OPEN_ALL)))
+    world.settle()
+    assert world.switch == OPEN
+    world.wait(5)
+    assert not world.problems
+
+
 def test_a_change_that_was_cut_off_is_found_out():
     world = profile()
     world.held = {SetSwitch}

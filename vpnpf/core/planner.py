@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from vpnpf.core.policy import guarded, intact, policy_for, stands
 from vpnpf.core.proofs import wanted_settings
+from vpnpf.core.remedies import HOPELESS
 from vpnpf.core.schedule import EXIT_AGAIN, next_look
 from vpnpf.core.state import ForwardState, Machine
 from vpnpf.core.switch import switch_for
@@ -122,8 +123,11 @@ class Planner:
         elif wanted is None or (switch.seen == wanted and switch.told is None):
             self._order(ReadSwitch(tunnel), switch.seen_at + timing.switch)
         elif switch.told != wanted or self.now >= switch.told_at + timing.switch_again:
+            job, due = machine.job("switch"), switch.told_at + timing.switch_set
+            if job.problem is not None and job.problem.kind not in HOPELESS:
+                due = max(due, job.not_before)  # it asked for patience; what it refused is another matter by now
             # A look that is under way can wait: what it would say is older than what is wanted.
-            self._order(SetSwitch(tunnel, wanted), switch.told_at + timing.switch_set, instead=True)
+            self._order(SetSwitch(tunnel, wanted), due, instead=True)
         else:
             again = next_look(switch.seen_at - switch.told_at, timing.soonest_switch, timing.switch_apart)
             self._order(ReadSwitch(tunnel), switch.seen_at + again)
