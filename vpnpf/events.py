@@ -30,6 +30,7 @@ from vpnpf.model import (
     Tunnel,
     TunnelHealth,
     TunnelPlan,
+    Use,
 )
 
 # -- work: effects ------------------------------------------------------------------------------
@@ -208,6 +209,13 @@ class SaveLeases(Struct, frozen=True):
     key: str = "store"
 
 
+class SaveUses(Struct, frozen=True):
+    """Keep for the next start when each opening was used last."""
+
+    uses: tuple[Use, ...]
+    key: str = "uses"
+
+
 Work = (
     ApplyFirewall
     | ReadFirewall
@@ -230,6 +238,7 @@ Work = (
     | ReadSwitch
     | SetSwitch
     | SaveLeases
+    | SaveUses
 )
 
 
@@ -255,9 +264,15 @@ class StopRequested(Struct, frozen=True):
 
 
 class PolicyWanted(Struct, frozen=True):
-    """The person wants another port policy from now on."""
+    """The person wants another port policy from now on.
+
+    What was closed because nobody used it is opened again if its entry is another, if the policy no longer closes
+    such, or if it is named in `reopen`; the policy in force, wanted once more, opens all of it.
+    """
 
     policy: PortPolicy
+    reopen: tuple[str, ...] = ()
+    """`Use.what` of what is to be opened again."""
 
 
 class FirewallApplied(Struct, frozen=True):
@@ -423,6 +438,14 @@ class LeasesSaved(Struct, frozen=True):
     key: str = "store"
 
 
+class UsesSaved(Struct, frozen=True):
+    """The answer to SaveUses."""
+
+    generation: int
+    uses: tuple[Use, ...]
+    key: str = "uses"
+
+
 class WorkFailed(Struct, frozen=True):
     """Any work that did not succeed."""
 
@@ -459,6 +482,7 @@ Answer = (
     | SocketsSeen
     | SwitchRead
     | LeasesSaved
+    | UsesSaved
     | WorkFailed
 )
 Event = Tick | StopRequested | PolicyWanted | Answer
@@ -540,6 +564,19 @@ class Disagrees(Struct, frozen=True):
     """In words, after "the provider": "blocks all ports"."""
 
 
+class OpeningUnused(Struct, frozen=True):
+    """Nobody has come in on an opening for as long as the policy bears."""
+
+    what: str
+    """As in `Use`."""
+    since: float
+    """When somebody came in last, or when it was opened."""
+    after: float
+    """Seconds that the policy bears."""
+    closed: bool = False
+    """Whether it is closed from now on."""
+
+
 class MtuLowered(Struct, frozen=True):
     """Packets of the usual size do not get through the tunnel whole; smaller ones are sent now."""
 
@@ -583,6 +620,7 @@ Notice = (
     | PolicyChanged
     | SwitchSeen
     | Disagrees
+    | OpeningUnused
     | MtuLowered
     | GatewayReset
     | ExitDiffers

@@ -73,6 +73,15 @@ class SeenProblem(Struct, frozen=True):
     retry_at: datetime | None = None
 
 
+class SeenUnused(Struct, frozen=True):
+    """An opening that nobody uses, as the file has it."""
+
+    what: str
+    last: datetime | None = None
+    idle: float = 0.0
+    closed: bool = False
+
+
 class SeenEntry(Struct, frozen=True):
     """A line of the timeline, as the file has it."""
 
@@ -99,6 +108,7 @@ class Seen(Struct, frozen=True):
     timeline: tuple[SeenEntry, ...] = ()
     provider_policy: SeenSwitch | None = None
     disagree: str = ""
+    unused: tuple[SeenUnused, ...] = ()
 
 
 class Status(Struct, frozen=True):

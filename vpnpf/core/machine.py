@@ -145,7 +145,7 @@ def _blames(phase: Phase, key: str, problem: Problem) -> bool:
         return False
     match phase:
         case Phase.LEASING:
-            return key != "store"
+            return key not in {"store", "uses"}
         case Phase.BLOCKED:
             return key == "tunnel"
         case Phase.FAILED:

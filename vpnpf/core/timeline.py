@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from vpnpf.core.switch import words
+from vpnpf.core.unused import unused_words
 from vpnpf.events import (
     Disagrees,
     ExitDiffers,
@@ -18,6 +19,7 @@ from vpnpf.events import (
     LeaseRenewed,
     MtuLowered,
     Notice,
+    OpeningUnused,
     PhaseChanged,
     PolicyChanged,
     PortAnnounced,
@@ -82,6 +84,8 @@ def entry_of(notice: Notice, at: float) -> Entry | None:  # noqa: C901, PLR0911 
         case Disagrees(how=how):
             text = f"the provider {how}, which is not what is wanted" if how else "the provider lets in what is wanted"
             return _entry(at, "disagrees" if how else "agrees", text)
+        case OpeningUnused():
+            return _entry(at, "unused", unused_words(notice))
         case MtuLowered(before=before, after=after):
             return _entry(
                 at, "mtu", f"packets of more than {after} bytes do not get through: MTU {after}, not {before}"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from vpnpf.core.serialise import notice_json, state_json, time_of
 from vpnpf.core.switch import words
+from vpnpf.core.unused import unused_words
 from vpnpf.events import (
     Disagrees,
     ExitDiffers,
@@ -14,6 +15,7 @@ from vpnpf.events import (
     LeaseRenewed,
     MtuLowered,
     Notice,
+    OpeningUnused,
     PhaseChanged,
     PolicyChanged,
     PortAnnounced,
@@ -116,6 +118,8 @@ def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: C901, 
             return [
                 f"the provider {how}: that is not what is wanted here" if how else "the provider lets in what is wanted"
             ]
+        case OpeningUnused():
+            return [unused_words(notice)]
         case MtuLowered(before=before, after=after):
             return [f"packets of more than {after} bytes do not get through the tunnel: MTU {after}, not {before}"]
         case GatewayReset(cause=cause):
