@@ -100,9 +100,9 @@ class Workers:
     clock: Clock
     leases_name: str
     """Under which name the store keeps the leases."""
-    uses_name: str = "uses"
-    """Under which it keeps when openings were used."""
     exit_check: ExitCheck = NOBODY
+    uses_name: str = "uses"
+    """Under which name the store keeps when openings were used."""
 
     async def carry_out(self, order: Order) -> Answer:  # noqa: C901, PLR0911 - one flat table of work
         """Do it and return what was learnt. Raises VpnpfError for what did not work."""

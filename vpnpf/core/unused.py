@@ -55,33 +55,30 @@ def looked(
     watch: Watch,
     counts: Mapping[str, int],
     policy: PortPolicy,
-    closing: tuple[ForwardSpec, ...],
+    forwards: tuple[ForwardSpec, ...],
     now: float,
     gap: float,
 ) -> tuple[Watch, tuple[Use, ...]]:
     """One look at the counters of all that is open now; also returns what is found to be unused by it.
 
-    `closing` are the profile's forwards, `gap` the longest time in seconds from one look to the next that nothing
-    was missed in. What is not in `counts` was not seen, and nothing is learnt of it.
+    `gap` is the longest time in seconds from one look to the next that nothing was missed in. What is not in `counts`
+    was not seen, and nothing is learnt of it.
     """
     step = _share(policy, EVERY)
-    if watch.at is not None and now - watch.at < step:
-        return watch, ()
-    passed = 0.0 if watch.at is None else min(now - watch.at, step + gap)
-    bears = policy.report_unused
     uses, found = dict(watch.uses), []
+    risen = [what for what, packets in counts.items() if watch.counts.get(what, packets) != packets]
+    for what in risen:
+        uses[what] = replace(uses.get(what) or Use(what, now), last=now, idle=0.0, reported=False)
+    if watch.at is not None and now - watch.at < step:
+        return (replace(watch, uses=uses, counts={**watch.counts, **counts}) if risen else watch), ()
+    passed = 0.0 if watch.at is None else min(now - watch.at, step + gap)
     for what, packets in counts.items():
-        use = uses.get(what)
-        before = watch.counts.get(what)
-        if use is None:
-            use = Use(what, now, last=now if packets else None)
-        elif before is not None and packets != before:
-            # Fewer: somebody emptied it.
-            use = replace(use, last=now, idle=0.0, reported=False) if packets else use
-        elif before is not None:
-            use = replace(use, idle=use.idle + passed)
-        if bears is not None and use.idle >= bears and not use.reported:
-            closed = policy.close_unused and policy.mode is PolicyMode.ALLOW_LIST and closable(what, closing)
+        use = uses.get(what) or Use(what, now, last=now if packets else None)
+        if what in watch.counts:
+            still = passed if use.last is None else min(passed, now - use.last)
+            use = replace(use, idle=use.idle + still)
+        if policy.report_unused is not None and use.idle >= policy.report_unused and not use.reported:
+            closed = policy.close_unused and policy.mode is PolicyMode.ALLOW_LIST and closable(what, forwards)
             use = replace(use, reported=True, closed=closed)
             found.append(use)
         uses[what] = use
