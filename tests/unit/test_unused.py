@@ -388,7 +388,7 @@ def test_months_of_anything(happened):
             counts = dict.fromkeys(KEYS, 0) if what == "boot" else counts
             look()
         elif what == "again":
-            watch = reopened(watch, policy, policy, (), ())
+            watch = reopened(watch, policy, policy, ())
             assert not any(use.closed for use in watch.uses.values())
             visited |= {key: now for key in KEYS if key not in watch.uses}
             counted = dict(visited)

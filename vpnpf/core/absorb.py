@@ -85,7 +85,7 @@ class Absorber(Failing):
 
     def _wanted(self, event: PolicyWanted) -> None:
         before, policy = self.machine.spec.policy, event.policy
-        watch = reopened(self.machine.watch, before, policy, self.machine.spec.forwards, event.reopen)
+        watch = reopened(self.machine.watch, before, policy, event.reopen)
         self._set(spec=replace(self.machine.spec, policy=policy))
         self._used(watch)
         if policy != before:

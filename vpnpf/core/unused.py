@@ -90,17 +90,18 @@ def blind(watch: Watch) -> Watch:
     return replace(watch, at=None) if watch.at is not None else watch
 
 
-def reopened(
-    watch: Watch, before: PortPolicy, after: PortPolicy, forwards: tuple[ForwardSpec, ...], reopen: tuple[str, ...]
-) -> Watch:
+def reopened(watch: Watch, before: PortPolicy, after: PortPolicy, reopen: tuple[str, ...]) -> Watch:
     """What is still known once another policy is wanted: nothing of an entry that is new or another, as if just opened."""
-    kept = {opening.key for opening in set(before.openings) & set(after.openings)}
-    kept |= {of_forward(forward.name) for forward in forwards}
     anew = before == after and not reopen
+    if before.openings == after.openings:  # ten thousand need not be told apart for another mode
+        gone: set[str] = set()
+    else:
+        others = set(before.openings) ^ set(after.openings)
+        gone = {opening.key for opening in others}
     uses = {
         what: use
         for what, use in watch.uses.items()
-        if what in kept and what not in reopen and not (use.closed and (anew or not after.close_unused))
+        if what not in gone and what not in reopen and not (use.closed and (anew or not after.close_unused))
     }
     return replace(watch, uses=uses)
 
