@@ -12,6 +12,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from vpnpf.model import (
+    Endpoint,
     EpochRule,
     FailureKind,
     FirewallPolicy,
@@ -524,6 +525,15 @@ class PortAnnounced(Struct, frozen=True):
     listen_port: int
     before: int | None
     """The external port announced until now, or None."""
+    target: str | None = None
+    """Address of another host that it goes on to, at `listen_port`; None: it is for this machine."""
+
+    @property
+    def inside(self) -> str:
+        """Where packets go from there, in words: "local port 8080", "192.168.77.5:8080"; empty: to the same port here."""
+        if self.target is not None:
+            return str(Endpoint(self.target, self.listen_port))
+        return f"local port {self.listen_port}" if self.listen_port != self.lease.external_port else ""
 
 
 class PortLost(Struct, frozen=True):

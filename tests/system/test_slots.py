@@ -24,7 +24,7 @@ FORWARDS = """\
 [profiles.{profile}.forwards]
 torrent = {{ client = "qb" }}
 game = {{ mode = "redirect", to = 25565, protocols = ["tcp"] }}
-web = {{ mode = "redirect", to = "{host}:8080", protocols = ["tcp"] }}
+web = {{ mode = "redirect", to = "{host}:8080", protocols = ["tcp"], from = "{internet}" }}
 limited = {{ mode = "redirect", to = 25566, protocols = ["tcp"], from = "203.0.113.77" }}
 held = {{ mode = "redirect", to = 25567, protocols = ["tcp"], open = false }}
 [clients.qb]
@@ -77,7 +77,7 @@ async def take_away(gateway, internal):
 
 
 async def test_each_slot_has_its_own_client_target_and_policy(provider, client, profile, tmp_path):
-    where = {"host": LAN_HOST, "url": client.url, "username": client.username}
+    where = {"host": LAN_HOST, "internet": INTERNET, "url": client.url, "username": client.username}
     text = CONFIG.format(profile=profile, policy="") + FORWARDS.format(profile=profile, **where)
     config = written(tmp_path, provider, profile, text)
     provider.lab.client.sysctl("net.ipv4.ip_forward", 1)
@@ -99,7 +99,8 @@ async def test_each_slot_has_its_own_client_target_and_policy(provider, client, 
         assert (await knock(EXIT, first["web"], send=b"hello")).data == b"hello"
         assert game.seen[0].source == INTERNET
         assert web.seen
-        # Those two are reached by nobody, although the policy has "forwarded" and somebody listens.
+        # Those two are not reached, although the policy has "forwarded" and somebody listens: "game" and "web", which
+        # lack `open = false` and let this caller in, are the control.
         for name in ("limited", "held"):
             assert not (await knock(EXIT, first[name], deadline=0.4)).connected, name
         assert not limited.seen
@@ -110,6 +111,7 @@ async def test_each_slot_has_its_own_client_target_and_policy(provider, client, 
         assert "open = false" in proofs["held"]["firewall"]["evidence"]
         assert f"{LAN_HOST}:8080" in proofs["web"]["listening"]["evidence"]
         assert proofs["web"]["listening"]["ok"] is None
+        assert f"web: the internet reaches you at {EXIT}:{first['web']} ({LAN_HOST}:8080)" in product.talk
 
         # A port that changes leaves the others alone: their leases, sockets and connections.
         async with Echo(provider.lab.client, "0.0.0.0", 25568):

@@ -100,6 +100,7 @@ def test_the_keys_of_a_state():
         "external_port",
         "internal_port",
         "listen_port",
+        "target",
         "exit_address",
         "expires_at",
         "renew_at",

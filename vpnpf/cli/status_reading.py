@@ -35,6 +35,7 @@ class SeenForward(Struct, frozen=True):
     name: str
     external_port: int | None = None
     listen_port: int | None = None
+    target: str | None = None
     exit_address: str | None = None
     client: str | None = None
     protocols: tuple[str, ...] = ()

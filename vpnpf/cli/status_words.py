@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from vpnpf.cli.status_reading import Seen, SeenForward, SeenProblem, SeenProof, SeenSwitch, SeenUnused, Status
-from vpnpf.model import PROOF_NAMES
+from vpnpf.model import PROOF_NAMES, Endpoint
 
 _PHASES = {
     "starting": "starting",
@@ -104,6 +104,8 @@ def _forward(forward: SeenForward, now: float) -> str:
     at = f" at {forward.exit_address}" if forward.exit_address else ""
     differs = forward.listen_port not in {None, forward.external_port}
     local = f", local port {forward.listen_port}" if differs else ""
+    if forward.target is not None:
+        local = f", goes on to {Endpoint(forward.target, forward.listen_port or forward.external_port)}"
     return f"port {forward.external_port} ({' and '.join(forward.protocols)}){at}{local}{_renewal(forward, now)}"
 
 

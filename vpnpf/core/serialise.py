@@ -89,8 +89,8 @@ def notice_json(notice: Notice, offset: float) -> Json:  # noqa: C901, PLR0911 -
             return {"event": "granted", "forward": name, "before": before, **_lease(lease, offset)}
         case LeaseRenewed(forward=name, lease=lease):
             return {"event": "renewed", "forward": name, **_lease(lease, offset)}
-        case PortAnnounced(forward=name, lease=lease, listen_port=port, before=before):
-            announced = {"forward": name, "before": before, "listen_port": port}
+        case PortAnnounced(forward=name, lease=lease, listen_port=port, before=before, target=target):
+            announced = {"forward": name, "before": before, "listen_port": port, "target": target}
             return {"event": "port", **announced, **_lease(lease, offset)}
         case PortLost(forward=name, external_port=port, cause=cause):
             return {"event": "port-lost", "forward": name, "external_port": port, "cause": cause}
@@ -145,6 +145,7 @@ def _forward(forward: Forward, offset: float) -> Json:
         "external_port": lease.external_port if lease else None,
         "internal_port": lease.internal_port if lease else None,
         "listen_port": forward.listen_port,
+        "target": forward.spec.target,
         "exit_address": lease.exit_address if lease else None,
         "expires_at": time_of(lease.expires_at if lease else None, offset),
         "renew_at": time_of(forward.renew_at, offset),

@@ -102,8 +102,8 @@ def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: C901, 
             ]
         case LeaseRenewed(forward=name, lease=lease):
             return [f"{name}: port {lease.external_port} renewed"] if verbose else []
-        case PortAnnounced(forward=name, lease=lease, listen_port=port, before=before):
-            inside = f" (local port {port})" if port != lease.external_port else ""
+        case PortAnnounced(forward=name, lease=lease, before=before):
+            inside = f" ({notice.inside})" if notice.inside else ""
             was = f", it was {before}" if before else ""
             return [f"{name}: the internet reaches you at {lease.place}{inside}{was}"]
         case PortLost(forward=name, external_port=port, cause=cause):
