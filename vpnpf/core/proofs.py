@@ -152,7 +152,12 @@ def differs(seen: ListenSettings, wanted: ListenSettings) -> str:
 def _listening(machine: Machine, forward: ForwardState) -> Finding:
     if forward.spec.target is not None:
         beyond = str(Endpoint(forward.spec.target, forward.listen_port)) if forward.listen_port else forward.spec.target
-        return None, f"packets go on to {beyond}, which is not looked at", None
+        passes = f"net.{'ipv6.conf.all.forwarding' if ':' in forward.spec.target else 'ipv4.ip_forward'} = 1"
+        return (
+            None,
+            f"packets go on to {beyond}, which is not looked at; this machine has to pass them on ({passes})",
+            None,
+        )
     if not forward.spec.client_local:
         who = forward.spec.client or "the program"
         return None, f"{who} runs on another machine: its sockets cannot be seen from here", None
