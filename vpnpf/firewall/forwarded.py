@@ -92,7 +92,7 @@ def to_this_machine(arrived: str, ports: tuple[OpenPorts, ...]) -> Iterator[Rule
     """
     for each in ports:
         if each.rule.target is None:
-            yield from _accepted(arrived, each, "")
+            yield from _accepted(arrived, each)
 
 
 def to_others(arrived: str, ports: tuple[OpenPorts, ...]) -> Iterator[Rule]:
@@ -100,7 +100,7 @@ def to_others(arrived: str, ports: tuple[OpenPorts, ...]) -> Iterator[Rule]:
     for each in ports:
         if each.rule.target is not None:
             family, target = _target(each.rule.target)
-            yield from _accepted(arrived, each, f"ct status dnat {family} daddr {target} ")
+            yield from _accepted(arrived, each, f"ct status dnat {family} daddr {target} ", family)
 
 
 def held_shut(tunnel: str, forwards: tuple[ForwardRule, ...]) -> Iterator[Rule]:
@@ -121,10 +121,10 @@ def nat_chains(device: str, policy: FirewallPolicy, ports: tuple[OpenPorts, ...]
     return before + after
 
 
-def _accepted(arrived: str, each: OpenPorts, onward: str) -> Iterator[Rule]:
+def _accepted(arrived: str, each: OpenPorts, onward: str = "", family: str = "") -> Iterator[Rule]:
     counter = f'counter name "{each.ports.name}"' if each.current else "counter"
     port = f"meta l4proto {each.protocol} ct state new ct original proto-dst @{each.ports.name}"
-    for source in from_sources(() if each.from_all else each.rule.sources):
+    for source in from_sources(() if each.from_all else each.rule.sources, family):
         yield Rule(f"{arrived} {port} {onward}{source}{counter} accept", each.label)
 
 
@@ -133,7 +133,7 @@ def _moved(device: str, policy: FirewallPolicy) -> Iterator[Rule]:
     done: set[tuple[int, Protocol]] = set()
     for rule in policy.forwards:
         for protocol in rule.protocols:
-            if (rule.arrives, protocol) in done or not _enters(policy.inbound, rule, protocol):
+            if (rule.arrives, protocol) in done or not enters(policy.inbound, rule, protocol):
                 continue
             arrived = f"{protocol} dport {rule.arrives} counter"
             if rule.target is not None:
@@ -161,7 +161,7 @@ def _hidden(ports: tuple[OpenPorts, ...]) -> Iterator[Rule]:
             yield Rule(f"{flow} {family} daddr {target} masquerade", "answers come back here")
 
 
-def _enters(policy: PortPolicy, rule: ForwardRule, protocol: Protocol) -> bool:
+def enters(policy: PortPolicy, rule: ForwardRule, protocol: Protocol) -> bool:
     """Whether anybody may come in on a forward's port."""
     if admitted(policy, rule, protocol)[0]:
         return True

@@ -99,13 +99,19 @@ def collapsed(prefixes: Iterable[Prefix]) -> list[Prefix]:
     return [*four, *six]
 
 
-def from_sources(sources: Iterable[str]) -> tuple[str, ...]:
-    """Matches for nft, one per address family; those of anybody: one that is empty. Raises Misconfigured."""
+def from_sources(sources: Iterable[str], family: str = "") -> tuple[str, ...]:
+    """Matches for nft, one per address family, or for this one alone; of anybody: one that is empty; of nobody: none.
+
+    Raises Misconfigured.
+    """
     prefixes = collapsed(prefix_of(source) for source in sources)
+    if not prefixes:
+        return ("",)
     by_family = {"ip": [written(p) for p in prefixes if p.version == 4]}  # noqa: PLR2004 - the version
     by_family["ip6"] = [written(p) for p in prefixes if p.version == 6]  # noqa: PLR2004 - the version
-    limited = tuple(f"{family} saddr {{ {', '.join(some)} }} " for family, some in by_family.items() if some)
-    return limited or ("",)
+    return tuple(
+        f"{each} saddr {{ {', '.join(some)} }} " for each, some in by_family.items() if some and family in {"", each}
+    )
 
 
 def _apart(spans: list[Span]) -> None:

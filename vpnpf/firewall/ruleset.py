@@ -34,8 +34,8 @@ class Rule(Struct, frozen=True):
     @property
     def verdict(self) -> str:
         """What becomes of a packet that matches: "accept", "drop", "redirect", "dnat" or "masquerade"."""
-        moved = next((each for each in ("redirect", "dnat") if f" {each} " in self.text), None)
-        return moved or self.text.rsplit(" ", 1)[-1]
+        moved = (("redirect", " redirect to "), ("dnat", " dnat ip to "), ("dnat", " dnat ip6 to "))
+        return next((verdict for verdict, text in moved if text in self.text), self.text.rsplit(" ", 1)[-1])
 
 
 class Chain(Struct, frozen=True):
