@@ -43,6 +43,8 @@ OWN = {4: TUNNEL, 6: TUNNEL6}
 CLOSED_FOR = 0.15
 """Seconds without an answer that count as closed; open ports answer in well under 1 ms."""
 TCP, UDP = Protocol
+OWN_PORTS = itertools.count(10000)
+"""Of callers: each its own, so that none is taken for a flow that is open already."""
 Cell = tuple[str, int, int, str]
 """(protocol, IP version, port, who calls)."""
 CELLS: list[Cell] = list(itertools.product(("tcp", "udp"), (4, 6), (FORWARDED, OTHER, SSH), ("internet", "customer")))
@@ -73,7 +75,7 @@ def nft(lab: Lab) -> Iterator[Nft]:
 
 def reached(lab: Lab, servers: dict, cells: list[Cell], expected: set[Cell]) -> set[Cell]:
     """The cells that get through: waits for those expected, then a little for the others."""
-    callers = {cell: lab.socket(lab.server, cell[0], ORIGINS[cell[3], cell[1]]) for cell in cells}
+    callers = {cell: lab.socket(lab.server, cell[0], ORIGINS[cell[3], cell[1]], next(OWN_PORTS)) for cell in cells}
     names = {caller.getsockname()[:2]: cell for cell, caller in callers.items()}
     for (kind, version, port, _), caller in callers.items():
         if kind == "tcp":
@@ -270,7 +272,7 @@ async def test_a_forward_to_another_host_is_answered_through_the_tunnel(lab, nft
     uplink = lab.watch(lab.router, "lan0")
 
     def call(port: int, patience: float) -> bool:
-        with closing(lab.socket(lab.server, kind, caller)) as stranger:
+        with closing(lab.socket(lab.server, kind, caller, next(OWN_PORTS))) as stranger:
             if kind == "tcp":
                 connect(stranger, own, port)
                 if not connected([stranger], patience):
@@ -306,7 +308,7 @@ async def test_a_forward_to_another_host_is_answered_through_the_tunnel(lab, nft
         policy(CONNECTED, rule, inbound=PortPolicy(PolicyMode.BLOCK_ALL)),
     ):
         await nft.apply(shut, boottime())
-        assert not call(40010, CLOSED_FOR)
+        assert not call(40010, CLOSED_FOR), lab.nft("list", "table", "inet", "vpnpf")
         assert explain(shut, Protocol(kind), 40010, caller, boottime()).verdict == "drop"
     await nft.apply(policy(CONNECTED, rule, inbound=PortPolicy(PolicyMode.OPEN_ALL)), boottime())
     assert call(40010, 3.0)
@@ -358,7 +360,7 @@ async def test_the_explanation_agrees_with_the_kernel(lab, nft, mode, forwarded)
     for kind, port, (who, version) in itertools.product(Protocol, ports, ORIGINS):
         found = explain(wanted, kind, port, ORIGINS[who, version], boottime())
         before = _counted(await nft.read())
-        caller = lab.socket(lab.server, kind, ORIGINS[who, version])
+        caller = lab.socket(lab.server, kind, ORIGINS[who, version], next(OWN_PORTS))
         if kind == "tcp":
             connect(caller, OWN[version], port)
         else:

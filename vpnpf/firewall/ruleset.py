@@ -8,7 +8,7 @@ with a rule that drops.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import blake2s
 from math import ceil
 
@@ -144,13 +144,21 @@ def counter_of(name: str) -> tuple[str, Protocol] | None:
         return None
 
 
-def script(ruleset: Ruleset, now: float, leftovers: Iterable[Leftover] = (), held: Held | None = None) -> str:
+def script(
+    ruleset: Ruleset,
+    now: float,
+    leftovers: Iterable[Leftover] = (),
+    held: Held | None = None,
+    alike: Collection[OpeningSet] = (),
+) -> str:
     """The transaction for `nft -f`, one command a line. Ports whose time is over by `now` are left out.
 
     Sets of openings in `held` get only what differs, so that what stays is neither closed nor counted anew; the others
-    are filled afresh.
+    are filled afresh. Those in `alike` are known to be as they should be and are left alone.
     """
-    return "\n".join(_lines(ruleset, now, tuple(leftovers), held or {})) + "\n"
+    left_alone = {id(each) for each in alike}
+    fill = [each for each in ruleset.openings if id(each) not in left_alone]
+    return "\n".join(_lines(ruleset, now, tuple(leftovers), fill, held or {})) + "\n"
 
 
 def seconds_left(expires_at: float, now: float) -> int:
@@ -158,7 +166,9 @@ def seconds_left(expires_at: float, now: float) -> int:
     return ceil(expires_at - now)
 
 
-def _lines(ruleset: Ruleset, now: float, leftovers: tuple[Leftover, ...], held: Held) -> Iterator[str]:
+def _lines(
+    ruleset: Ruleset, now: float, leftovers: tuple[Leftover, ...], fill: list[OpeningSet], held: Held
+) -> Iterator[str]:
     # The comment counts only when the table is new. Adding without flags also wakes a table made dormant.
     yield f'add table {FAMILY_TABLE} {{ comment "vpnpf rules {REVISION}"; }}'
     yield f"flush table {FAMILY_TABLE}"
@@ -179,7 +189,7 @@ def _lines(ruleset: Ruleset, now: float, leftovers: tuple[Leftover, ...], held: 
         )
         if elements:
             yield f"add element {FAMILY_TABLE} {ports.name} {{ {elements} }}"
-    for openings in ruleset.openings:
+    for openings in fill:
         yield from _filled(openings, now, held.get(openings.name))
     for chain in ruleset.chains:
         for rule, comment in zip(chain.rules, chain.comments(), strict=True):
