@@ -56,8 +56,8 @@ def entries(found: Object) -> dict[str, Entry]:
         if isinstance(each, int):
             read[str(each)] = NO_COUNTER
             continue
-        inner = each["elem"] if isinstance(each, dict) and "elem" in each else {"val": each}
-        counter = inner.get("counter") or {}
+        inner: Object = each["elem"] if isinstance(each, dict) and "elem" in each else {"val": each}
+        counter: Object = inner.get("counter") or {}
         left = inner.get("expires", inner.get("timeout"))
         read[_text(inner.get("val"))] = Entry(left, counter.get("packets", 0), counter.get("bytes", 0))
     return read
