@@ -16,6 +16,8 @@ from vpnpf.errors import Misconfigured
 from vpnpf.firewall.ruleset import OPENING_PREFIX, USED_PREFIX, Element, OpeningSet, Rule
 from vpnpf.model import Opening, Protocol
 
+ENDLESS = 36500 * 86400.0
+"""An end of a hundred years or more from boot is none: the kernel counts nanoseconds, and takes no more than 584 years."""
 DOING = "writing the rules of the allow list"
 ON_THE_LIST = "on the allow list"
 MATCHES = {
@@ -42,6 +44,8 @@ def opening_sets(openings: Sequence[Opening]) -> tuple[OpeningSet, ...]:
     limited: dict[Protocol, dict[Prefix, list[Opening]]] = {protocol: {} for protocol in Protocol}
     for each in openings:
         first, last, ends_at, protocol, name = each.first, each.last, each.ends_at, each.protocol, NAMES[each.protocol]
+        if ends_at is not None and ends_at > ENDLESS:
+            ends_at = None
         ports = str(first) if first == last else f"{first}-{last}"
         if not each.sources:
             anybody[protocol].append(each)
