@@ -211,7 +211,8 @@ async def test_a_new_end_counts_and_the_old_one_does_not(lab, nft, servers):
     now = boottime()
     entry = Opening(SSH, SSH, UDP, ends_at=now + 1)
     await nft.apply(policy(CONNECTED, inbound=PortPolicy(openings=(entry,))), now)
-    for ends_at in (now + 600, None):
+    centuries = now + 300 * 365 * 86400
+    for ends_at in (now + 600, now + 99 * 365 * 86400, centuries, now + 40 * 86400, None):
         changed = policy(CONNECTED, inbound=PortPolicy(openings=(replace(entry, ends_at=ends_at),)))
         reading = await nft.apply(changed, boottime())
         assert reading.intact, reading.evidence

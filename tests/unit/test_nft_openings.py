@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ from vpnpf.firewall.elements import Entry, differences, entries, held, hits_of_o
 from vpnpf.firewall.explain import explain
 from vpnpf.firewall.openings import from_sources, opening_sets
 from vpnpf.firewall.render import render
-from vpnpf.firewall.ruleset import Element, OpeningSet, Ruleset, script
+from vpnpf.firewall.ruleset import Element, OpeningSet, Ruleset, duration, script
 from vpnpf.model import (
     FirewallPolicy,
     FirewallStage,
@@ -103,8 +105,19 @@ def kernel_after(openings: OpeningSet, before: Ends, now: float) -> tuple[Ends, 
                     del after[text]
                 else:
                     assert text not in after, "an element that is there would keep its old end"
-                    after[text] = now + int(timeout.removesuffix("s")) if timeout else None
+                    after[text] = now + seconds(timeout) if timeout else None
     return after, touched
+
+
+def seconds(timeout: str) -> int:
+    days, _, rest = timeout.rpartition("d")
+    return int(days or 0) * 86400 + int(rest.removesuffix("s"))
+
+
+@given(st.integers(0, 36600 * 86400))
+def test_a_duration_is_one_that_nft_takes(length):
+    assert seconds(duration(length)) == length
+    assert all(len(digits) <= 8 for digits in re.findall(r"\d+", duration(length)))
 
 
 @given(LISTS, LISTS, st.floats(0, 1000), st.floats(0, 1000))

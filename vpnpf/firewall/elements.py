@@ -99,7 +99,7 @@ def hits_of_openings(wanted: Ruleset, totals: Used) -> tuple[tuple[str, Hits], .
                 sums[element.key] = more
             else:
                 sums[element.key] = Hits(before.packets + more.packets, before.octets + more.octets)
-    return tuple(sorted(sums.items()))
+    return tuple(sums.items())
 
 
 def differences(wanted: OpeningSet, found: Mapping[str, Entry], now: float) -> Iterator[str]:

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from vpnpf.errors import VpnpfError
 from vpnpf.firewall.boot import BootFiles
 from vpnpf.firewall.hold import Hold
@@ -49,7 +51,7 @@ class Lock:
         self._stirred.forget()
         reading = await self._nft.read()
         gone = await self._hold.missing()
-        return FirewallReading(False, gone, reading.hits) if reading.intact and gone else reading
+        return replace(reading, intact=False, evidence=gone) if reading.intact and gone else reading
 
     async def remove(self) -> None:
         """Take both layers away, and what would put them up at boot. Raises PermissionDenied, Unavailable or Transient.

@@ -115,7 +115,7 @@ class Nft:
 
     def _rendered(self, policy: FirewallPolicy) -> Ruleset:
         openings = policy.inbound.openings
-        if self._openings is None or self._openings[0] is not openings:
+        if self._openings is None or self._openings[0] != openings:
             self._openings = (openings, opening_sets(openings))
         return render(policy, self._openings[1])
 

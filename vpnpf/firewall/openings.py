@@ -16,6 +16,8 @@ from vpnpf.errors import Misconfigured
 from vpnpf.firewall.ruleset import OPENING_PREFIX, USED_PREFIX, Element, OpeningSet, Rule
 from vpnpf.model import Opening, Protocol
 
+ENDLESS = 36500 * 86400.0
+"""An end of a hundred years or more from boot is none: the kernel counts nanoseconds, and takes no more than 584 years."""
 DOING = "writing the rules of the allow list"
 ON_THE_LIST = "on the allow list"
 MATCHES = {
@@ -32,30 +34,31 @@ TYPES = {
 }
 NAMES = {protocol: str(protocol) for protocol in Protocol}
 Prefix = IPv4Network | IPv6Network
-Span = tuple[int, int, Opening]
 
 
 def opening_sets(openings: Sequence[Opening]) -> tuple[OpeningSet, ...]:
     """The sets of an allow-list. Raises Misconfigured if two openings overlap, or a source is no prefix."""
     prefixes: dict[str, Prefix] = {}
     elements: dict[str, list[Element]] = {f"{protocol}{shape}": [] for protocol in Protocol for shape in TYPES}
-    anybody: dict[Protocol, list[Span]] = {protocol: [] for protocol in Protocol}
-    limited: dict[Protocol, dict[Prefix, list[Span]]] = {protocol: {} for protocol in Protocol}
+    anybody: dict[Protocol, list[Opening]] = {protocol: [] for protocol in Protocol}
+    limited: dict[Protocol, dict[Prefix, list[Opening]]] = {protocol: {} for protocol in Protocol}
     for each in openings:
         first, last, ends_at, protocol, name = each.first, each.last, each.ends_at, each.protocol, NAMES[each.protocol]
+        if ends_at is not None and ends_at > ENDLESS:
+            ends_at = None
         ports = str(first) if first == last else f"{first}-{last}"
         if not each.sources:
-            anybody[protocol].append((first, last, each))
+            anybody[protocol].append(each)
             elements[name if first == last else f"{name}_ranges"].append(Element(ports, f"{ports}/{name}", ends_at))
             continue
         key = each.key
         own = [prefixes.get(source) or prefixes.setdefault(source, prefix_of(source)) for source in each.sources]
         for prefix in own if len(own) == 1 else collapsed(own):
-            limited[protocol].setdefault(prefix, []).append((first, last, each))
+            limited[protocol].setdefault(prefix, []).append(each)
             shape = "_ip" if prefix.version == 4 else "_ip6"  # noqa: PLR2004 - the version
             elements[f"{name}{shape}"].append(Element(f"{written(prefix)} . {ports}", key, ends_at))
-    for spans in anybody.values():
-        _apart(spans)
+    for entries in anybody.values():
+        _apart(entries)
     for by_prefix in limited.values():
         _apart_by_source(by_prefix)
     return tuple(_set_of(name, tuple(some)) for name, some in sorted(elements.items()) if some)
@@ -114,26 +117,30 @@ def from_sources(sources: Iterable[str], family: str = "") -> tuple[str, ...]:
     )
 
 
-def _apart(spans: list[Span]) -> None:
-    spans.sort(key=lambda span: span[:2])
-    for one, other in pairwise(spans):
-        if other[0] <= one[1]:
-            raise _overlap(one[2], other[2])
+def _apart(entries: list[Opening]) -> None:
+    entries.sort(key=_first)
+    for one, other in pairwise(entries):
+        if other.first <= one.last:
+            raise _overlap(one, other)
 
 
-def _apart_by_source(by_prefix: dict[Prefix, list[Span]]) -> None:
+def _apart_by_source(by_prefix: dict[Prefix, list[Opening]]) -> None:
     """Of one prefix, and of a prefix and those it lies in."""
     lengths = {(prefix.version, prefix.prefixlen) for prefix in by_prefix}
-    for spans in by_prefix.values():
-        _apart(spans)
-    for prefix, spans in by_prefix.items():
+    for entries in by_prefix.values():
+        _apart(entries)
+    for prefix, entries in by_prefix.items():
         for version, length in lengths:
             if version == prefix.version and length < prefix.prefixlen:
                 wider = by_prefix.get(prefix.supernet(new_prefix=length), [])
-                for first, last, opening in spans:
-                    place = bisect_right(wider, last, key=lambda span: span[0])
-                    if place and wider[place - 1][1] >= first:
-                        raise _overlap(wider[place - 1][2], opening)
+                for entry in entries:
+                    place = bisect_right(wider, entry.last, key=_first)
+                    if place and wider[place - 1].last >= entry.first:
+                        raise _overlap(wider[place - 1], entry)
+
+
+def _first(entry: Opening) -> int:
+    return entry.first
 
 
 def _overlap(one: Opening, other: Opening) -> Misconfigured:

@@ -166,6 +166,12 @@ def seconds_left(expires_at: float, now: float) -> int:
     return ceil(expires_at - now)
 
 
+def duration(seconds: int) -> str:
+    """Seconds as nft takes them: it refuses numbers of more than eight digits."""
+    days, rest = divmod(seconds, 86400)
+    return f"{days}d{rest}s" if days else f"{rest}s"
+
+
 def _lines(
     ruleset: Ruleset, now: float, leftovers: tuple[Leftover, ...], fill: list[OpeningSet], held: Held
 ) -> Iterator[str]:
@@ -183,7 +189,7 @@ def _lines(
         yield f"add set {FAMILY_TABLE} {ports.name} {{ type inet_service; flags timeout; }}"
         yield f"flush set {FAMILY_TABLE} {ports.name}"
         elements = ", ".join(
-            str(port) if until is None else f"{port} timeout {seconds_left(until, now)}s"
+            str(port) if until is None else f"{port} timeout {duration(seconds_left(until, now))}"
             for port, until in ports.ports
             if until is None or until > now
         )
@@ -224,7 +230,11 @@ def _ends_alike(held: float | None, wanted: float | None) -> bool:
 
 
 def _timed(element: Element, now: float) -> str:
-    return element.text if element.until is None else f"{element.text} timeout {seconds_left(element.until, now)}s"
+    return (
+        element.text
+        if element.until is None
+        else f"{element.text} timeout {duration(seconds_left(element.until, now))}"
+    )
 
 
 def _digest(text: str) -> str:
