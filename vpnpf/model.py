@@ -113,6 +113,11 @@ class Opening(Struct, frozen=True, order=True):
         ports = str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
         return f"{ports}/{self.protocol}"
 
+    @property
+    def key(self) -> str:
+        """What it opens, in words that tell it from all others: "6881/tcp from 192.0.2.0/24, 203.0.113.9/32"."""
+        return f"{self} from {', '.join(self.sources)}" if self.sources else str(self)
+
 
 class PortPolicy(Struct, frozen=True):
     """The port policy of a profile."""
@@ -322,6 +327,14 @@ class ForwardRule(Struct, frozen=True):
     """Port that the local program listens on; where it differs from `arrives`, packets are redirected."""
     expires_at: float | None = None
     """When the kernel closes it by itself, or None."""
+    target: str | None = None
+    """Address of another host, private and beyond another device, that packets are rewritten to; None: this machine."""
+    sources: tuple[str, ...] = ()
+    """Prefixes that may come in on it; empty: anybody."""
+    shut: bool = False
+    """Whether nobody may come in on it, unless everything is open."""
+    keep_source: bool = False
+    """Whether the target sees who calls: only if its way back leads through this machine."""
 
 
 class FirewallStage(StrEnum):
@@ -361,6 +374,8 @@ class FirewallReading(Struct, frozen=True):
     """One line: what was seen, or what differs."""
     hits: tuple[tuple[str, Protocol, Hits], ...] = ()
     """(forward, protocol, inbound packets that opened a flow on its port)."""
+    openings: tuple[tuple[str, Hits], ...] = ()
+    """(`Opening.key`, inbound packets that opened a flow on it), of those whose counter can be read."""
 
 
 # -- the torrent client -------------------------------------------------------------------------
