@@ -497,3 +497,9 @@ class State(Struct, frozen=True):
     lock: LockMode = LockMode.ON
     exit_seen: str | None = None
     """The address that the internet was seen to see, if somebody was asked."""
+    inbound: PortPolicy | None = None
+    """What the rule set that stands lets in, or None: none was put up yet."""
+    reading: FirewallReading | None = None
+    """What was read back from the kernel last."""
+    unapplied: str = ""
+    """Why the rule set that is wanted is not there, if the kernel was asked and refused."""

@@ -260,7 +260,15 @@ def view(machine: Machine) -> State:
         servers=machine.servers,
         lock=machine.spec.lock,
         exit_seen=machine.exit_seen,
+        inbound=machine.applied.inbound if machine.applied else None,
+        reading=machine.reading,
+        unapplied=_unapplied(machine),
     )
+
+
+def _unapplied(machine: Machine) -> str:
+    job = machine.job("firewall")
+    return job.problem.message if job.problem is not None and job.failed == "ApplyFirewall" else ""
 
 
 def exit_problem(machine: Machine) -> Problem | None:

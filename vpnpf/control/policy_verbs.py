@@ -1,0 +1,213 @@
+"""Verbs about the port policy: what is in force, and another one from now on.
+
+    policy         {}                                    what is in force and where it comes from
+    policy-set     {"policy": {...}, "before": DIGEST}   another one; refused if DIGEST names not the one in force
+    policy-reset   {}                                    the configuration's own again
+    policy-explain {"protocol", "port", "source"}        which part decides about a new flow from the internet
+
+A change is answered once the kernel has the rule set and it was read back. One that the kernel does not take is taken
+back: what was in force stays so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from vpnpf.control.messages import Json
+from vpnpf.control.server import Verb
+from vpnpf.core.admission import HeldPort, address_of, decide
+from vpnpf.core.policy_codec import PolicyError, digest, policy_from, policy_json
+from vpnpf.errors import Transient, Unavailable, UsageError
+from vpnpf.events import Event, PolicyWanted
+from vpnpf.hub import Hub
+from vpnpf.interfaces import Clock
+from vpnpf.model import BOTH, Opening, PortPolicy, Protocol, State
+from vpnpf.policy_store import PolicyStore
+
+SOON = 12.0
+"""Seconds in which a rule set has to be in force."""
+SAVED = 3.0
+"""Seconds that a disk is waited for; the answer says if it was not enough."""
+_SETTING = "setting the port policy"
+
+Check = Callable[[tuple[Opening, ...]], str]
+
+
+class PolicyVerbs:
+    """The verbs of one run."""
+
+    def __init__(self, hub: Hub, clock: Clock, post: Callable[[Event], None], kept: PolicyStore, check: Check) -> None:
+        self._hub = hub
+        self._clock = clock
+        self._post = post
+        self._kept = kept
+        self._check = check
+        """What is wrong with a list of openings as a whole, or nothing."""
+        self._turn = asyncio.Lock()
+
+    def table(self) -> dict[str, Verb]:
+        """The verbs by name."""
+        return {"policy": self.show, "policy-set": self.set, "policy-reset": self.reset, "policy-explain": self.explain}
+
+    async def show(self, arguments: Json) -> Mapping[str, object]:
+        """`policy`."""
+        del arguments
+        return self._standing(self._state())
+
+    async def set(self, arguments: Json) -> Mapping[str, object]:
+        """`policy-set`."""
+        began, offset = self._clock.now(), self._offset()
+        try:
+            wanted = policy_from(arguments.get("policy"), offset)
+        except PolicyError as error:
+            raise UsageError(_SETTING, str(error), "nothing was changed") from error
+        ended = [each for each in wanted.openings if each.ends_at is not None and each.ends_at <= began]
+        if ended:
+            raise UsageError(_SETTING, f"the end of {ended[0]} is in the past", "nothing was changed")
+        if wrong := self._check(wanted.openings):
+            raise UsageError(_SETTING, wrong, "nothing was changed")
+        async with self._turn:
+            before = self._state().policy
+            expected = arguments.get("before")
+            if expected is not None and expected != digest(before):
+                raise Transient(_SETTING, "it was changed by somebody else meanwhile", "look at it, and try again")
+            await self._put_in_force(before, wanted)
+            took = self._clock.now() - began
+            unsaved = await self._save(lambda: self._kept.keep(wanted, self._clock.wall(), offset))
+        return {**self._standing(self._state()), "took": took, "unsaved": unsaved}
+
+    async def reset(self, arguments: Json) -> Mapping[str, object]:
+        """`policy-reset`."""
+        del arguments
+        began = self._clock.now()
+        async with self._turn:
+            await self._put_in_force(self._state().policy, self._kept.configured)
+            took = self._clock.now() - began
+            unsaved = await self._save(self._kept.forget)
+        return {**self._standing(self._state()), "took": took, "unsaved": unsaved}
+
+    async def explain(self, arguments: Json) -> Mapping[str, object]:
+        """`policy-explain`."""
+        doing = "explaining the port policy"
+        try:
+            protocol, port = Protocol(str(arguments.get("protocol"))), arguments.get("port")
+            source = arguments.get("source")
+            address = None if source is None else address_of(str(source))
+        except ValueError as error:
+            raise UsageError(doing, str(error)) from error
+        if type(port) is not int or not 0 < port < 65536:  # noqa: PLR2004 - what a port is
+            raise UsageError(doing, "the port is not within 1-65535")
+        state = self._state()
+        decision = decide(state.policy, held_ports(state), protocol, port, address, self._clock.now())
+        hits = dict(state.reading.openings).get(decision.opening) if state.reading else None
+        forwards = state.reading.hits if state.reading else ()
+        if hits is None and decision.forward:
+            hits = next((h for name, p, h in forwards if name == decision.forward and p is protocol), None)
+        return {
+            "admitted": decision.admitted,
+            "rule": decision.rule,
+            "why": decision.why,
+            "packets": hits.packets if hits else None,
+            "applied": in_force(state, state.policy),
+        }
+
+    # -- what they are made of ------------------------------------------------------------------
+
+    async def _put_in_force(self, before: PortPolicy, wanted: PortPolicy) -> None:
+        """Have it applied; if that does not work out, have the former one again, and say so."""
+        trouble = await self._apply(wanted)
+        if not trouble:
+            return
+        self._post(PolicyWanted(before))
+        raise Unavailable(_SETTING, f"the kernel did not take it: {trouble}", "the policy until now stays")
+
+    async def _apply(self, wanted: PortPolicy) -> str:
+        """Returns once the rule set with the policy was read back; why not, if not."""
+        state = self._state()
+        if state.tunnel is not None and state.tunnel.plan.direct:
+            raise UsageError(_SETTING, "without a tunnel nothing is blocked", "the machine's own firewall decides")
+        trouble = f"not in force after {SOON:g} s"
+        with self._hub.subscribe() as reader:
+            self._post(PolicyWanted(wanted))
+            try:
+                async with asyncio.timeout(SOON):
+                    async for update in reader.updates():
+                        if update.state.policy != wanted:
+                            continue
+                        if in_force(update.state, wanted):
+                            return ""
+                        if update.state.unapplied:
+                            return update.state.unapplied
+                    trouble = "vpnpf is ending"
+            except TimeoutError:
+                pass
+        return trouble
+
+    async def _save(self, saving: Callable[[], None]) -> str:
+        """Why it will not be there after a restart; empty: it will."""
+        try:
+            async with asyncio.timeout(SAVED):
+                await asyncio.to_thread(saving)
+        except TimeoutError:
+            return f"the disk did not answer within {SAVED:g} s"
+        except Unavailable as error:
+            return str(error)
+        return ""
+
+    def _standing(self, state: State) -> dict[str, object]:
+        """The policy with all that is known of it."""
+        offset, by_hand = self._offset(), self._kept.by_hand
+        packets = {key: hits.packets for key, hits in state.reading.openings} if state.reading else {}
+        return {
+            "profile": state.profile,
+            "phase": str(state.phase),
+            "stage": str(state.firewall) if state.firewall else None,
+            "policy": policy_json(state.policy, offset),
+            "digest": digest(state.policy),
+            "applied": in_force(state, state.policy),
+            "unapplied": state.unapplied,
+            "set_at": by_hand.set_at if by_hand else None,
+            "configured": policy_json(self._kept.configured, offset),
+            "differs": digest(state.policy) != digest(self._kept.configured),
+            "packets": {each.key: packets[each.key] for each in state.policy.openings if each.key in packets},
+            "forwards": [_forward(each, state) for each in held_ports(state)],
+        }
+
+    def _state(self) -> State:
+        if self._hub.state is None:
+            raise Transient("asking vpnpf", "it is just starting", "ask again")
+        return self._hub.state
+
+    def _offset(self) -> float:
+        return self._clock.wall() - self._clock.now()
+
+
+def in_force(state: State, policy: PortPolicy) -> bool:
+    """Whether the rule set with this policy was put up, and was there when it was last looked at."""
+    return state.inbound == policy and state.reading is not None and state.reading.intact
+
+
+def held_ports(state: State) -> list[HeldPort]:
+    """The ports of all leases."""
+    return [
+        HeldPort(each.spec, each.lease.external_port, each.lease.internal_port, each.listen_port or each.lease.external_port)
+        for each in state.forwards
+        if each.lease is not None
+    ]
+
+
+def _forward(held: HeldPort, state: State) -> dict[str, object]:
+    hits = state.reading.hits if state.reading else ()
+    counted = {str(protocol): each.packets for name, protocol, each in hits if name == held.spec.name}
+    return {
+        "name": held.spec.name,
+        "external_port": held.external,
+        "arrives": held.arrives,
+        "listen_port": held.listen,
+        "target": held.spec.target,
+        "protocols": [str(each) for each in BOTH if each in held.spec.protocols],
+        "sources": list(held.spec.sources),
+        "shut": held.spec.shut,
+        "packets": counted,
+    }
