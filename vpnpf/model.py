@@ -497,8 +497,8 @@ class State(Struct, frozen=True):
     lock: LockMode = LockMode.ON
     exit_seen: str | None = None
     """The address that the internet was seen to see, if somebody was asked."""
-    inbound: PortPolicy | None = None
-    """What the rule set that stands lets in, or None: none was put up yet."""
+    policy_stands: bool = False
+    """Whether the kernel had a rule set with this port policy when it was last looked at."""
     reading: FirewallReading | None = None
     """What was read back from the kernel last."""
     unapplied: str = ""

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from msgspec.structs import replace
+
 from vpnpf import plugins
 from vpnpf.config import load
 from vpnpf.core.state import initial
@@ -30,6 +32,7 @@ from vpnpf.io.udp import TunnelIO
 from vpnpf.leases import from_store
 from vpnpf.model import LockMode
 from vpnpf.plugins import Group
+from vpnpf.policy_store import PolicyStore
 from vpnpf.secrets import reader
 from vpnpf.settings import ClientSettings, ProfileSettings
 from vpnpf.store import FileStore, InstanceLock, make_private, runtime_directory, state_directory
@@ -53,6 +56,8 @@ class Run:
     """Leaves the tunnel's own network namespace, if it has one; says why that could not be removed, if so."""
     relays: tuple[Relay, ...]
     """Into that namespace; whoever runs the engine serves them."""
+    policies: PolicyStore
+    """The port policy it began with, and where that was from."""
 
     def __enter__(self) -> Self:
         return self
@@ -94,6 +99,8 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
         plan = await backend.plan()
         clock, hub, store = BootClock(), Hub(), FileStore(state_directory())
         leases = f"leases-{name}"
+        policies = PolicyStore(store, name, settings.spec.policy)
+        spec = replace(settings.spec, policy=policies.load(clock.now(), clock.wall() - clock.now()))
         workers = Workers(
             backend=backend,
             firewall=make_lock(namespace.name if namespace else ""),
@@ -107,7 +114,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             exit_check=HttpExitCheck(settings.exit_check) if settings.exit_check else NOBODY,
         )
         machine = initial(
-            settings.spec,
+            spec,
             plan,
             clock.now(),
             from_store(store.load(leases)),
@@ -116,7 +123,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             exit_check=settings.exit_check is not None,
             watched=True,
         )
-        return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all(), leave, relays)
+        return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all(), leave, relays, policies)
 
 
 def backend_of(settings: ProfileSettings, outside: Outside | None = None) -> TunnelBackend:

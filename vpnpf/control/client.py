@@ -44,7 +44,9 @@ def ask(profile: str, verb: str, arguments: Mapping[str, object], directories: S
         except TimeoutError:
             raise Transient(_DOING, f"no answer within {PATIENCE:g} s", "look at `vpnpf status`") from None
         except OSError as error:
-            raise Unavailable(_DOING, error.strerror or str(error), f"is it ending? start it: vpnpf run {profile}") from error
+            raise Unavailable(
+                _DOING, error.strerror or str(error), f"is it ending? start it: vpnpf run {profile}"
+            ) from error
     if barred is not None:
         hint = "do it as root, or as the user that runs vpnpf"
         raise PermissionDenied(_DOING, barred.strerror or str(barred), hint)

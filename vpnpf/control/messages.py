@@ -1,8 +1,8 @@
 """What is said over the control socket: a JSON object on a line each way. Pure.
 
-    {"version": 1, "verb": "policy", "arguments": {}}
-    {"version": 1, "ok": true, "result": {...}}
-    {"version": 1, "ok": false, "error": {"doing": "...", "cause": "...", "hint": "...", "exit": 64}}
+{"version": 1, "verb": "policy", "arguments": {}}
+{"version": 1, "ok": true, "result": {...}}
+{"version": 1, "ok": false, "error": {"doing": "...", "cause": "...", "hint": "...", "exit": 64}}
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def parse_answer(line: bytes) -> Json:
         hint = "is another version of vpnpf running? restart it"
         raise Unavailable(doing, f"its answer cannot be read: {error}", hint) from error
     if found.error is not None:
-        error = found.error
-        raise _KINDS.get(error.exit, VpnpfError)(error.doing, error.cause, error.hint)
+        said = found.error
+        raise _KINDS.get(said.exit, VpnpfError)(said.doing, said.cause, said.hint)
     if not found.ok or found.result is None:
         raise Unavailable(doing, "its answer says nothing", "is another version of vpnpf running? restart it")
     return found.result

@@ -109,7 +109,7 @@ class PolicyVerbs:
             "rule": decision.rule,
             "why": decision.why,
             "packets": hits.packets if hits else None,
-            "applied": in_force(state, state.policy),
+            "applied": state.policy_stands,
         }
 
     # -- what they are made of ------------------------------------------------------------------
@@ -135,7 +135,7 @@ class PolicyVerbs:
                     async for update in reader.updates():
                         if update.state.policy != wanted:
                             continue
-                        if in_force(update.state, wanted):
+                        if update.state.policy_stands:
                             return ""
                         if update.state.unapplied:
                             return update.state.unapplied
@@ -165,7 +165,7 @@ class PolicyVerbs:
             "stage": str(state.firewall) if state.firewall else None,
             "policy": policy_json(state.policy, offset),
             "digest": digest(state.policy),
-            "applied": in_force(state, state.policy),
+            "applied": state.policy_stands,
             "unapplied": state.unapplied,
             "set_at": by_hand.set_at if by_hand else None,
             "configured": policy_json(self._kept.configured, offset),
@@ -183,15 +183,12 @@ class PolicyVerbs:
         return self._clock.wall() - self._clock.now()
 
 
-def in_force(state: State, policy: PortPolicy) -> bool:
-    """Whether the rule set with this policy was put up, and was there when it was last looked at."""
-    return state.inbound == policy and state.reading is not None and state.reading.intact
-
-
 def held_ports(state: State) -> list[HeldPort]:
     """The ports of all leases."""
     return [
-        HeldPort(each.spec, each.lease.external_port, each.lease.internal_port, each.listen_port or each.lease.external_port)
+        HeldPort(
+            each.spec, each.lease.external_port, each.lease.internal_port, each.listen_port or each.lease.external_port
+        )
         for each in state.forwards
         if each.lease is not None
     ]

@@ -142,5 +142,3 @@ def _allow(writer: asyncio.StreamWriter) -> None:
     _, user, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     if user not in {0, os.geteuid()}:
         raise PermissionDenied(_DOING, f"the user {user} may not", "do it as root, or as the user that runs vpnpf")
-
-

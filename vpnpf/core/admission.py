@@ -38,7 +38,7 @@ class Decision(Struct, frozen=True):
     """The forward whose port it is."""
 
 
-def decide(  # noqa: PLR0911 - one rule a return
+def decide(
     policy: PortPolicy,
     held: Iterable[HeldPort],
     protocol: Protocol,
@@ -58,15 +58,9 @@ def decide(  # noqa: PLR0911 - one rule a return
         return Decision(False, "block-all", "nobody may come in, also not on a forwarded port", forward=name)
     refused = ""
     if own is not None:
-        rule = f"forwarded: {name}"
-        if own.spec.shut:
-            refused = f"the forward {name} is held and not open"
-        elif not policy.forwarded:
-            refused = 'the allow-list does not name "forwarded"'
-        elif not within(own.spec.sources, source):
-            refused = f"the forward {name} is open {_from(own.spec.sources)} only"
-        else:
-            return Decision(True, rule, f"port {port} is held by the forward {name}", forward=name)
+        refused = _refused(policy, own, source)
+        if not refused:
+            return Decision(True, f"forwarded: {name}", f"port {port} is held by the forward {name}", forward=name)
     # The entries speak of the port that the program listens on, as they do in the rule set.
     local = own.listen if own else port
     for entry in policy.openings:
@@ -81,6 +75,17 @@ def decide(  # noqa: PLR0911 - one rule a return
         else:
             refused = refused or f"the entry {written} is open {_from(entry.sources)} only"
     return Decision(False, "allow-list", refused or "no entry of the allow-list names it", forward=name)
+
+
+def _refused(policy: PortPolicy, held: HeldPort, source: IPv4Address | IPv6Address | None) -> str:
+    """Why a forwarded port is not open to a source as such; empty: it is."""
+    if held.spec.shut:
+        return f"the forward {held.spec.name} is held and not open"
+    if not policy.forwarded:
+        return 'the allow-list does not name "forwarded"'
+    if not within(held.spec.sources, source):
+        return f"the forward {held.spec.name} is open {_from(held.spec.sources)} only"
+    return ""
 
 
 def within(sources: tuple[str, ...], source: IPv4Address | IPv6Address | None) -> bool:

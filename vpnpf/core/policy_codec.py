@@ -72,7 +72,9 @@ def policy_from(value: object, offset: float) -> PortPolicy:
     except msgspec.ValidationError as error:
         raise PolicyError(str(error)) from None
     openings = [_opening(place, each, offset) for place, each in enumerate(wire.openings)]
-    return PortPolicy(wire.mode, wire.forwarded, tuple(sorted(openings, key=_order)), wire.report_unused, wire.close_unused)
+    return PortPolicy(
+        wire.mode, wire.forwarded, tuple(sorted(openings, key=_order)), wire.report_unused, wire.close_unused
+    )
 
 
 def digest(policy: PortPolicy) -> str:
@@ -122,5 +124,3 @@ def _order(opening: Opening) -> tuple[object, ...]:
         opening.comment,
         opening.ends_at or 0.0,
     )
-
-

@@ -260,10 +260,15 @@ def view(machine: Machine) -> State:
         servers=machine.servers,
         lock=machine.spec.lock,
         exit_seen=machine.exit_seen,
-        inbound=machine.applied.inbound if machine.applied else None,
+        policy_stands=_policy_stands(machine),
         reading=machine.reading,
         unapplied=_unapplied(machine),
     )
+
+
+def _policy_stands(machine: Machine) -> bool:
+    applied, reading = machine.applied, machine.reading
+    return applied is not None and applied.inbound == machine.spec.policy and reading is not None and reading.intact
 
 
 def _unapplied(machine: Machine) -> str:
