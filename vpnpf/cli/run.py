@@ -88,7 +88,7 @@ def _control(prepared: Run, talk: LineWriter) -> ControlServer:
         talk.put(
             f"the port policy is the one set by hand on {moment(policies.by_hand.set_at)}: see `vpnpf policy show`"
         )
-    verbs = PolicyVerbs(prepared.hub, prepared.clock, supervisor.post, policies, lambda _openings: "")
+    verbs = PolicyVerbs(prepared.hub, prepared.clock, supervisor.post, policies)
     return ControlServer(runtime_directory(), supervisor.machine.spec.name, verbs.table(), talk.put)
 
 

@@ -14,36 +14,37 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from msgspec.structs import replace
+
 from vpnpf.control.messages import Json
 from vpnpf.control.server import Verb
 from vpnpf.core.admission import HeldPort, address_of, decide
-from vpnpf.core.policy_codec import PolicyError, digest, policy_from, policy_json
+from vpnpf.core.overlaps import check_list
+from vpnpf.core.policy_codec import PolicyError, digest, policy_from, policy_json, without_ended
 from vpnpf.errors import Transient, Unavailable, UsageError
 from vpnpf.events import Event, PolicyWanted
 from vpnpf.hub import Hub
 from vpnpf.interfaces import Clock
-from vpnpf.model import BOTH, Opening, PortPolicy, Protocol, State
+from vpnpf.model import BOTH, PortPolicy, Protocol, State
 from vpnpf.policy_store import PolicyStore
 
 SOON = 12.0
 """Seconds in which a rule set has to be in force."""
 SAVED = 3.0
 """Seconds that a disk is waited for; the answer says if it was not enough."""
+SAME_END = 1.0
+"""Seconds by which two ends may differ and be the same."""
 _SETTING = "setting the port policy"
-
-Check = Callable[[tuple[Opening, ...]], str]
 
 
 class PolicyVerbs:
     """The verbs of one run."""
 
-    def __init__(self, hub: Hub, clock: Clock, post: Callable[[Event], None], kept: PolicyStore, check: Check) -> None:
+    def __init__(self, hub: Hub, clock: Clock, post: Callable[[Event], None], kept: PolicyStore) -> None:
         self._hub = hub
         self._clock = clock
         self._post = post
         self._kept = kept
-        self._check = check
-        """What is wrong with a list of openings as a whole, or nothing."""
         self._turn = asyncio.Lock()
 
     def table(self) -> dict[str, Verb]:
@@ -62,16 +63,14 @@ class PolicyVerbs:
             wanted = policy_from(arguments.get("policy"), offset)
         except PolicyError as error:
             raise UsageError(_SETTING, str(error), "nothing was changed") from error
-        ended = [each for each in wanted.openings if each.ends_at is not None and each.ends_at <= began]
-        if ended:
-            raise UsageError(_SETTING, f"the end of {ended[0]} is in the past", "nothing was changed")
-        if wrong := self._check(wanted.openings):
-            raise UsageError(_SETTING, wrong, "nothing was changed")
+        for _, what, hint in check_list(wanted.openings):
+            raise UsageError(_SETTING, what, hint)
         async with self._turn:
             before = self._state().policy
             expected = arguments.get("before")
             if expected is not None and expected != digest(before):
                 raise Transient(_SETTING, "it was changed by somebody else meanwhile", "look at it, and try again")
+            wanted = _steady(before, wanted, began)
             await self._put_in_force(before, wanted)
             took = self._clock.now() - began
             unsaved = await self._save(lambda: self._kept.keep(wanted, self._clock.wall(), offset))
@@ -82,9 +81,9 @@ class PolicyVerbs:
         del arguments
         began = self._clock.now()
         async with self._turn:
-            await self._put_in_force(self._state().policy, self._kept.configured)
+            await self._put_in_force(self._state().policy, without_ended(self._kept.configured, began))
             took = self._clock.now() - began
-            unsaved = await self._save(self._kept.forget)
+            unsaved = await self._save(lambda: self._kept.forget(self._clock.wall(), self._offset()))
         return {**self._standing(self._state()), "took": took, "unsaved": unsaved}
 
     async def explain(self, arguments: Json) -> Mapping[str, object]:
@@ -181,6 +180,25 @@ class PolicyVerbs:
 
     def _offset(self) -> float:
         return self._clock.wall() - self._clock.now()
+
+
+def _steady(before: PortPolicy, wanted: PortPolicy, now: float) -> PortPolicy:
+    """The policy with the very ends that entries have that stay: those that came went through another clock.
+
+    Raises UsageError for an end in the past, unless the entry was there, and is simply over.
+    """
+    ends = {each.key: each.ends_at for each in before.openings}
+    openings = []
+    for each in wanted.openings:
+        end, known = each.ends_at, ends.get(each.key)
+        if end is not None and known is not None and abs(end - known) < SAME_END:
+            if known > now:
+                openings.append(replace(each, ends_at=known))
+        elif end is not None and end <= now:
+            raise UsageError(_SETTING, f"the end of {each.key} is in the past", "write a later one, or leave it out")
+        else:
+            openings.append(each)
+    return replace(wanted, openings=tuple(openings))
 
 
 def held_ports(state: State) -> list[HeldPort]:

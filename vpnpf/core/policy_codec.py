@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import Annotated
 
@@ -72,9 +73,7 @@ def policy_from(value: object, offset: float) -> PortPolicy:
     except msgspec.ValidationError as error:
         raise PolicyError(str(error)) from None
     openings = [_opening(place, each, offset) for place, each in enumerate(wire.openings)]
-    return PortPolicy(
-        wire.mode, wire.forwarded, tuple(sorted(openings, key=_order)), wire.report_unused, wire.close_unused
-    )
+    return PortPolicy(wire.mode, wire.forwarded, ordered(openings), wire.report_unused, wire.close_unused)
 
 
 def digest(policy: PortPolicy) -> str:
@@ -90,6 +89,11 @@ def without_ended(policy: PortPolicy, now: float) -> PortPolicy:
     """The policy without entries whose time is over at `now` (CLOCK_BOOTTIME)."""
     left = tuple(each for each in policy.openings if each.ends_at is None or each.ends_at > now)
     return policy if len(left) == len(policy.openings) else replace(policy, openings=left)
+
+
+def ordered(openings: Iterable[Opening]) -> tuple[Opening, ...]:
+    """Openings in the order of a policy; as that of the struct, but where that compares a time with None."""
+    return tuple(sorted(openings, key=_order))
 
 
 def _opening(place: int, wire: _Opening, offset: float) -> Opening:
@@ -114,7 +118,6 @@ def _sources(where: str, texts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _order(opening: Opening) -> tuple[object, ...]:
-    """As the order of the struct, but with entries that do not end before those that do: None compares with nothing."""
     return (
         opening.first,
         opening.last,
