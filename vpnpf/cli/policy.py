@@ -40,7 +40,7 @@ ENTRIES = click.argument("entries", nargs=-1, required=True)
 
 @click.group()
 def policy() -> None:
-    """What the internet may reach through the tunnel.
+    """Say what the internet may reach, and change it while it runs.
 
     An entry is "forwarded", a port (22/tcp), a range (8000-8010/udp), a service (ssh) or a preset (preset:openvpn), in
     quotes with what follows it: "22/tcp from 203.0.113.0/24 for 2h # backup".

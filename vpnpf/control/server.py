@@ -40,7 +40,7 @@ class ControlServer:
         self._name = name_of(profile)
         self._verbs = verbs
         self._say = say
-        self._open = 0
+        self._answering: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
         """Answer until cancelled. That it cannot, is said; the engine goes on without."""
@@ -50,10 +50,12 @@ class ControlServer:
             self._say(f"problem: no control socket, `vpnpf policy` cannot reach this run: {error.strerror or error}")
             return
         try:
-            server = await asyncio.start_unix_server(self._answer_one, sock=listening, limit=LARGEST)
+            server = await asyncio.start_unix_server(self._begin, sock=listening, limit=LARGEST)
             async with server:
                 await server.serve_forever()
         finally:
+            for task in self._answering:
+                task.cancel()
             listening.close()
             with contextlib.suppress(OSError):
                 (self._directory / self._name).unlink()
@@ -78,9 +80,14 @@ class ControlServer:
             raise
         return listening
 
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A task of our own for a connection, so that it ends when we do."""
+        task = asyncio.create_task(self._answer_one(reader, writer), name="control")
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
     async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, whatever comes in on it."""
-        self._open += 1
         try:
             answer = await self._answer(reader, writer)
             if answer:
@@ -92,13 +99,12 @@ class ControlServer:
         except (OSError, TimeoutError):
             pass  # who asked has gone, or does not read
         finally:
-            self._open -= 1
             writer.transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         try:
             _allow(writer)
-            if self._open > MOST:
+            if len(self._answering) > MOST:
                 raise Transient(_DOING, f"{MOST} others are asking at this moment", "ask again")
             line = await _read(reader)
             return result(await self._carry_out(line)) if line else b""

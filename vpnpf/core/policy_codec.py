@@ -62,8 +62,9 @@ def policy_json(policy: PortPolicy, offset: float) -> dict[str, object]:
         for each in policy.openings
     )
     wire = _Policy(policy.mode, policy.forwarded, openings, policy.report_unused, policy.close_unused)
-    builtin: dict[str, object] = msgspec.to_builtins(wire)
-    return builtin
+    # Not to_builtins, which leaves tuples.
+    found: dict[str, object] = msgspec.json.decode(msgspec.json.encode(wire))
+    return found
 
 
 def policy_from(value: object, offset: float) -> PortPolicy:

@@ -10,7 +10,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from vpnpf.core.schedule import EXIT_AGAIN, Timing
-from vpnpf.events import Work
+from vpnpf.events import ApplyFirewall, Work
 from vpnpf.model import (
     Entry,
     FailureKind,
@@ -268,12 +268,17 @@ def view(machine: Machine) -> State:
 
 def _policy_stands(machine: Machine) -> bool:
     applied, reading = machine.applied, machine.reading
-    return applied is not None and applied.inbound == machine.spec.policy and reading is not None and reading.intact
+    if applied is None or reading is None or machine.job("firewall").failed == "ApplyFirewall":
+        return False
+    return applied.inbound == machine.spec.policy and reading.intact
 
 
 def _unapplied(machine: Machine) -> str:
+    """Why the kernel has not this very policy; what failed for another one is over."""
     job = machine.job("firewall")
-    return job.problem.message if job.problem is not None and job.failed == "ApplyFirewall" else ""
+    if job.problem is None or not isinstance(job.last, ApplyFirewall) or job.failed != "ApplyFirewall":
+        return ""
+    return job.problem.message if job.last.policy.inbound == machine.spec.policy else ""
 
 
 def exit_problem(machine: Machine) -> Problem | None:
