@@ -99,7 +99,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
         plan = await backend.plan()
         clock, hub, store = BootClock(), Hub(), FileStore(state_directory())
         leases = f"leases-{name}"
-        policies = PolicyStore(store, name, settings.spec.policy)
+        policies = PolicyStore(store, name, settings.spec.policy, settings.timed)
         spec = replace(settings.spec, policy=policies.load(clock.now(), clock.wall() - clock.now()))
         workers = Workers(
             backend=backend,

@@ -87,7 +87,8 @@ def standing(name: str, settings: ProfileSettings | None, times: Times) -> Stand
 
 def at_rest(settings: ProfileSettings, times: Times, *, forget: bool = False) -> Standing:
     """As the next run would begin; `forget`: from now on without what was set by hand. Raises Unavailable."""
-    kept = PolicyStore(FileStore(state_directory()), settings.spec.name, settings.spec.policy)
+    store, spec = FileStore(state_directory()), settings.spec
+    kept = PolicyStore(store, spec.name, spec.policy, settings.timed)
     policy = kept.load(times.boot, times.offset, only_look=True)
     if forget:
         kept.forget(times.wall, times.offset)
