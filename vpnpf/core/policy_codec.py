@@ -57,7 +57,7 @@ def policy_json(policy: PortPolicy, offset: float) -> dict[str, object]:
             each.sources,
             each.name,
             each.comment,
-            None if each.ends_at is None else max(0.0, each.ends_at + offset),
+            None if each.ends_at is None else max(0.0, round(each.ends_at + offset, 3)),
         )
         for each in policy.openings
     )
