@@ -11,6 +11,8 @@ from vpnpf.model import Opening, PolicyMode, PortPolicy
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 FORWARDED = "forwarded"
+MOST_NAMED = 4
+"""Entries that one line names."""
 
 
 def ports(opening: Opening) -> str:
@@ -72,6 +74,22 @@ def consequence(old: PortPolicy, new: PortPolicy) -> str:
         PolicyMode.BLOCK_ALL: "nobody can come in any more, also not on a forwarded port; what goes out is left alone",
         PolicyMode.ALLOW_LIST: "only what the list names can come in",
     }[new.mode]
+
+
+def changed(old: PortPolicy, new: PortPolicy) -> str:
+    """That a policy was changed, in one sentence."""
+    if old.mode is not new.mode:
+        return f"the port policy is {new.mode} now, it was {old.mode}"
+    before, after = {each.key for each in old.openings}, {each.key for each in new.openings}
+    more, fewer = sorted(after - before), sorted(before - after)
+    said = [f"{_some(keys)} {word}" for keys, word in ((more, "opened"), (fewer, "closed")) if keys]
+    if old.forwarded is not new.forwarded:
+        said.append(f"forwarded ports {'opened' if new.forwarded else 'closed'}")
+    return f"the port policy ({new.mode}) was changed: {', '.join(said) or 'its entries say something else now'}"
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:MOST_NAMED]) + (f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else "")
 
 
 def _entries(policy: PortPolicy, now: float, offset: float) -> dict[str, None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from vpnpf.core.policy_words import changed
 from vpnpf.core.serialise import notice_json, state_json, time_of
 from vpnpf.events import (
     ExitDiffers,
@@ -106,7 +107,7 @@ def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: C901, 
         case RemedyTaken(remedy=remedy, cause=cause, forward=name):
             return [f"{name + ': ' if name else ''}{_REMEDIES[remedy]} ({cause})"]
         case PolicyChanged(before=old, after=new):
-            return [f"the port policy is {new.mode} now, it was {old.mode}"]
+            return [changed(old, new)]
         case MtuLowered(before=before, after=after):
             return [f"packets of more than {after} bytes do not get through the tunnel: MTU {after}, not {before}"]
         case GatewayReset(cause=cause):
