@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -185,11 +186,12 @@ def test_what_cannot_be_read_is_said_and_the_configurations_is_used(made, tmp_pa
     )
 )
 def test_whatever_is_kept_gives_a_policy(value):
-    class Any:
-        def load(self, _name):
+    class Kept(FileStore):
+        def load(self, name):
+            del name
             return {"version": 1, "configured": fingerprint(CONFIGURED, (), OFFSET), "policy": value, "ends": value}
 
-    store = PolicyStore(Any(), "home", CONFIGURED)
+    store = PolicyStore(Kept(Path("nowhere")), "home", CONFIGURED)
     assert store.load(NOW, OFFSET, only_look=True) == CONFIGURED
 
 

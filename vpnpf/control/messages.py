@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -115,4 +114,4 @@ _KINDS: dict[int, type[VpnpfError]] = {
 
 
 def _line(value: Mapping[str, object]) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    return msgspec.json.encode(value) + b"\n"

@@ -54,17 +54,13 @@ class PolicyVerbs:
     async def show(self, arguments: Json) -> Mapping[str, object]:
         """`policy`."""
         del arguments
-        return self._standing(self._state())
+        return await self._standing()
 
     async def set(self, arguments: Json) -> Mapping[str, object]:
         """`policy-set`."""
         began, offset = self._clock.now(), self._offset()
-        try:
-            wanted = policy_from(arguments.get("policy"), offset)
-        except PolicyError as error:
-            raise UsageError(_SETTING, str(error), "nothing was changed") from error
-        for _, what, hint in check_list(wanted.openings):
-            raise UsageError(_SETTING, what, hint)
+        # In a thread: thousands of entries take a quarter of a second, and the engine shall not wait for them.
+        wanted = await asyncio.to_thread(_wanted, arguments.get("policy"), offset)
         async with self._turn:
             before = self._state().policy
             expected = arguments.get("before")
@@ -74,7 +70,7 @@ class PolicyVerbs:
             await self._put_in_force(before, wanted)
             took = self._clock.now() - began
             unsaved = await self._save(lambda: self._kept.keep(wanted, self._clock.wall(), offset))
-        return {**self._standing(self._state()), "took": took, "unsaved": unsaved}
+        return {**await self._standing(), "took": took, "unsaved": unsaved}
 
     async def reset(self, arguments: Json) -> Mapping[str, object]:
         """`policy-reset`."""
@@ -84,7 +80,7 @@ class PolicyVerbs:
             await self._put_in_force(self._state().policy, without_ended(self._kept.configured, began))
             took = self._clock.now() - began
             unsaved = await self._save(lambda: self._kept.forget(self._clock.wall(), self._offset()))
-        return {**self._standing(self._state()), "took": took, "unsaved": unsaved}
+        return {**await self._standing(), "took": took, "unsaved": unsaved}
 
     async def explain(self, arguments: Json) -> Mapping[str, object]:
         """`policy-explain`."""
@@ -154,8 +150,11 @@ class PolicyVerbs:
             return str(error)
         return ""
 
-    def _standing(self, state: State) -> dict[str, object]:
-        """The policy with all that is known of it."""
+    async def _standing(self) -> dict[str, object]:
+        """The policy with all that is known of it; in a thread, for the sake of long ones."""
+        return await asyncio.to_thread(self._told, self._state())
+
+    def _told(self, state: State) -> dict[str, object]:
         offset, by_hand = self._offset(), self._kept.by_hand
         packets = {key: hits.packets for key, hits in state.reading.openings} if state.reading else {}
         return {
@@ -180,6 +179,17 @@ class PolicyVerbs:
 
     def _offset(self) -> float:
         return self._clock.wall() - self._clock.now()
+
+
+def _wanted(value: object, offset: float) -> PortPolicy:
+    """The policy that was asked for. Raises UsageError for one that cannot be."""
+    try:
+        wanted = policy_from(value, offset)
+    except PolicyError as error:
+        raise UsageError(_SETTING, str(error), "nothing was changed") from error
+    for _, what, hint in check_list(wanted.openings):
+        raise UsageError(_SETTING, what, hint)
+    return wanted
 
 
 def _steady(before: PortPolicy, wanted: PortPolicy, now: float) -> PortPolicy:

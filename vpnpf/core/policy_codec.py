@@ -7,7 +7,6 @@ wall-clock time minus CLOCK_BOOTTIME.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import Annotated
@@ -49,6 +48,12 @@ class _Policy(Struct, frozen=True, forbid_unknown_fields=True):
 
 def policy_json(policy: PortPolicy, offset: float) -> dict[str, object]:
     """The policy as JSON can hold it."""
+    # Not to_builtins, which leaves tuples.
+    found: dict[str, object] = msgspec.json.decode(_encoded(policy, offset))
+    return found
+
+
+def _encoded(policy: PortPolicy, offset: float) -> bytes:
     openings = tuple(
         _Opening(
             each.first,
@@ -61,10 +66,9 @@ def policy_json(policy: PortPolicy, offset: float) -> dict[str, object]:
         )
         for each in policy.openings
     )
-    wire = _Policy(policy.mode, policy.forwarded, openings, policy.report_unused, policy.close_unused)
-    # Not to_builtins, which leaves tuples.
-    found: dict[str, object] = msgspec.json.decode(msgspec.json.encode(wire))
-    return found
+    return msgspec.json.encode(
+        _Policy(policy.mode, policy.forwarded, openings, policy.report_unused, policy.close_unused)
+    )
 
 
 def policy_from(value: object, offset: float) -> PortPolicy:
@@ -79,11 +83,8 @@ def policy_from(value: object, offset: float) -> PortPolicy:
 
 def digest(policy: PortPolicy) -> str:
     """Names what a policy says, apart from when its timed entries end: those may be told by how long they last."""
-    timeless = replace(
-        policy, openings=tuple(replace(each, ends_at=None if each.ends_at is None else 0.0) for each in policy.openings)
-    )
-    text = json.dumps(policy_json(timeless, 0.0), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    timeless = tuple(each if each.ends_at is None else replace(each, ends_at=0.0) for each in policy.openings)
+    return hashlib.sha256(_encoded(replace(policy, openings=timeless), 0.0)).hexdigest()[:32]
 
 
 def without_ended(policy: PortPolicy, now: float) -> PortPolicy:
