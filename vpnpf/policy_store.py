@@ -7,10 +7,9 @@ whatever the clock says after a boot.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
+from typing import TypeGuard
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -44,7 +43,8 @@ class PolicyStore:
         self._name = PREFIX + profile
         self._written = written
         self._timed = timed
-        self._fingerprint = ""
+        self._said: dict[str, object] = {}
+        """What the configuration says, as it is written down."""
         self._ends: dict[str, float] = {}
         """Of the configuration's timed entries, on CLOCK_BOOTTIME."""
         self.configured = written
@@ -60,12 +60,12 @@ class PolicyStore:
         What counts from now on is written down, except with `only_look`.
         """
         self.by_hand, self.trouble = None, ""
-        self._fingerprint = fingerprint(self._written, self._timed, offset)
+        self._said = said(self._written, self._timed, offset)
         kept = self._store.load(self._name) or {}
         known = _ends(kept, now, offset)
         self.configured, ends = settle(self._written, self._timed, known, now)
         self._ends = {key: end for key, end in ends.items() if key in known or not only_look}
-        if "policy" in kept and kept.get("configured") == self._fingerprint:
+        if "policy" in kept and same(kept.get("configured"), self._said, now + offset):
             try:
                 self.by_hand = _read(kept, now, offset)
             except PolicyError as error:
@@ -92,29 +92,44 @@ class PolicyStore:
 
     def _save(self, wall: float, offset: float) -> None:
         ends = {key: [wall, end + offset] for key, end in self._ends.items()}
-        document: dict[str, object] = {"version": VERSION, "configured": self._fingerprint, "ends": ends}
+        document: dict[str, object] = {"version": VERSION, "configured": self._said, "ends": ends}
         if self.by_hand is not None:
             document |= {"set_at": self.by_hand.set_at, "policy": policy_json(self.by_hand.policy, offset)}
         self._store.save(self._name, document)
 
 
-def fingerprint(written: PortPolicy, timed: tuple[Timed, ...], offset: float) -> str:
-    """Names what a configuration says, however late it is read: of a timed entry how long it lasts, not until when."""
+def said(written: PortPolicy, timed: tuple[Timed, ...], offset: float) -> dict[str, object]:
+    """What a configuration says, however late it is read: of a timed entry how long it lasts, not until when."""
     counted = {opening for each in timed for opening in each.openings}
-    openings = tuple(replace(each, ends_at=None) if each in counted else each for each in written.openings)
-    said = policy_json(replace(written, openings=openings), offset)
-    for opening in said["openings"] if isinstance(said["openings"], list) else ():
-        if opening.get("ends_at") is not None:
-            opening["ends_at"] = round(opening["ends_at"])
-    text = json.dumps([said, sorted(each.key for each in timed)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    openings = tuple(each for each in written.openings if each not in counted)
+    return {
+        **policy_json(replace(written, openings=openings), offset),
+        "timed": sorted(each.key for each in timed),
+    }
+
+
+def same(one: object, other: Mapping[str, object], wall: float) -> bool:
+    """Whether two configurations said the same; what has ended by now (seconds since 1970) is no difference."""
+    return isinstance(one, dict) and _standing(one, wall) == _standing(other, wall)
+
+
+def _standing(value: Mapping[str, object], wall: float) -> dict[str, object]:
+    openings = value.get("openings")
+    left = []
+    for each in openings if isinstance(openings, list) else ():
+        end = each.get("ends_at") if isinstance(each, dict) else None
+        if not _is_time(end):
+            left.append(each)
+        elif end > wall:
+            # Through another clock it may differ by a little.
+            left.append({**each, "ends_at": round(end)})
+    return {**value, "openings": left}
 
 
 def _read(kept: Mapping[str, object], now: float, offset: float) -> ByHand:
     set_at = kept.get("set_at")
     if kept.get("version") != VERSION or not _is_time(set_at):
         raise PolicyError("it is of another version")
-    assert isinstance(set_at, int | float)
     policy = policy_from(kept.get("policy"), offset)
     openings = tuple(
         each
@@ -140,5 +155,5 @@ def _left(end: float, *, since: float, now: float, offset: float) -> float:
     return min(end - offset, now + max(0.0, end - since))
 
 
-def _is_time(value: object) -> bool:
+def _is_time(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0

@@ -73,7 +73,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
 
     Raises ConfigError, UsageError, Unavailable, PermissionDenied or Failure.
     """
-    settings = load(config).profile(profile)
+    settings = load(config, ended=True).profile(profile)
     name = settings.spec.name
     namespace = ProfileNamespace(name) if settings.tunnel.namespace else None
     with contextlib.ExitStack() as stack:

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from vpnpf.core.policy_codec import PolicyError, digest, ordered, policy_from, policy_json
 from vpnpf.errors import Unavailable
 from vpnpf.model import BOTH, Opening, PolicyMode, PortPolicy, Protocol
 from vpnpf.openings import Services, Timed, key_of, parse_entry
-from vpnpf.policy_store import PolicyStore, fingerprint
+from vpnpf.policy_store import PolicyStore, said
 from vpnpf.store import FileStore
 
 NOW, OFFSET = 1000.0, 1_700_000_000.0
@@ -147,12 +146,25 @@ def test_ends_that_cannot_be_kept_are_said(made, monkeypatch):
     assert "no room" in store.trouble
 
 
-def test_an_end_that_is_written_as_a_moment_is_part_of_what_the_configuration_says():
-    def named(end):
-        return fingerprint(PortPolicy(openings=(replace(SSH, ends_at=end),)), (), OFFSET)
+def until(end):
+    return PortPolicy(openings=(SSH, Opening(443, 443, Protocol.TCP, ends_at=end)))
 
-    assert named(NOW + 5) == named(NOW + 5.0004)
-    assert named(NOW + 5) != named(NOW + 65)
+
+def test_an_end_that_is_written_as_a_moment_is_part_of_what_the_configuration_says(made):
+    store = made(until(NOW + 60))
+    store.load(NOW, OFFSET)
+    store.keep(BY_HAND, NOW + OFFSET, OFFSET)
+    assert made(until(NOW + 60.0004)).load(NOW + 1, OFFSET) == BY_HAND
+    assert made(until(NOW + 90)).load(NOW + 1, OFFSET) == until(NOW + 90)
+
+
+def test_that_such_an_end_has_come_is_no_change_of_the_configuration(made):
+    store = made(until(NOW + 60))
+    store.load(NOW, OFFSET)
+    store.keep(BY_HAND, NOW + OFFSET, OFFSET)
+    # What has ended is left out when the file is read.
+    assert made(PortPolicy(openings=(SSH,))).load(NOW + 61, OFFSET) == BY_HAND
+    assert made(PortPolicy(openings=(SSH,))).load(NOW + 59, OFFSET) == PortPolicy(openings=(SSH,))
 
 
 # -- files that are none --------------------------------------------------------------------------
@@ -189,7 +201,7 @@ def test_whatever_is_kept_gives_a_policy(value):
     class Kept(FileStore):
         def load(self, name):
             del name
-            return {"version": 1, "configured": fingerprint(CONFIGURED, (), OFFSET), "policy": value, "ends": value}
+            return {"version": 1, "configured": said(CONFIGURED, (), OFFSET), "policy": value, "ends": value}
 
     store = PolicyStore(Kept(Path("nowhere")), "home", CONFIGURED)
     assert store.load(NOW, OFFSET, only_look=True) == CONFIGURED

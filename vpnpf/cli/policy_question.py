@@ -11,5 +11,7 @@ def agreed(settings: ProfileSettings | None, old: PortPolicy, new: PortPolicy, *
 
     `settings` is None where the configuration cannot be read. Raises UsageError if nobody is there to be asked.
     """
-    del settings, old, new, yes
-    return True
+    # Only where something may be asked: it looks at every socket of the machine.
+    from vpnpf.cli import exposure  # noqa: PLC0415
+
+    return exposure.agreed(exposure.before(settings, old, new), yes=yes)

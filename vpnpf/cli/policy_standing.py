@@ -12,7 +12,7 @@ from vpnpf.cli.policy_arguments import Times
 from vpnpf.config import load
 from vpnpf.control.client import NotRunning, ask
 from vpnpf.core.policy_codec import PolicyError, digest, policy_from, policy_json
-from vpnpf.errors import ConfigError, Unavailable
+from vpnpf.errors import ConfigError, PermissionDenied, Transient, Unavailable
 from vpnpf.model import PortPolicy
 from vpnpf.policy_store import PolicyStore
 from vpnpf.settings import ProfileSettings
@@ -67,7 +67,7 @@ def settings_of(profile: str | None, config: Path | None) -> tuple[str, ProfileS
     Raises ConfigError, UsageError.
     """
     try:
-        settings = load(config).profile(profile)
+        settings = load(config, ended=True).profile(profile)
     except ConfigError:
         if profile is None:
             raise
@@ -83,6 +83,14 @@ def standing(name: str, settings: ProfileSettings | None, times: Times) -> Stand
         if settings is None:
             raise
         return at_rest(settings, times)
+
+
+def policy_now(settings: ProfileSettings, times: Times) -> PortPolicy:
+    """The policy in force, or that the next run would begin with; the configuration's where nobody tells."""
+    try:
+        return standing(settings.spec.name, settings, times).policy
+    except (PermissionDenied, Unavailable, Transient):
+        return settings.spec.policy
 
 
 def at_rest(settings: ProfileSettings, times: Times, *, forget: bool = False) -> Standing:
