@@ -276,7 +276,7 @@ def test_a_table_for_people():
     assert said[4] == "    forwarded"
     assert said[5].startswith("    22/tcp from 203.0.113.0/24, ends in 60 s (")
     assert said[5].endswith("1 packet came in")
-    assert said[6].endswith("nobody came in yet")
+    assert said[6].endswith("nobody came in")
     assert said[8] == "    web: 41000 (tcp) to local port 8080"
     assert said[9] == (
         "    nas: 42000 (tcp and udp) to 192.168.77.5, port 80 from 203.0.113.0/24: 3 tcp, 0 udp packets came in"
@@ -294,6 +294,25 @@ def test_a_table_for_people():
 )
 def test_whether_it_is_in_force(more, said):
     assert lines(standing(START, **more), TIMES)[2] == f"  here: {said}"
+
+
+def test_what_is_known_of_its_use():
+    policy = PortPolicy(openings=(SSH,))
+    uses = {"22/tcp": {"last": TIMES.wall - 300}, "forward web": {"closed": True}}
+    web = {"name": "web", "external_port": 41000, "arrives": 41000, "listen_port": 41000, "protocols": ["tcp"]}
+    said = lines(standing(policy, packets={"22/tcp": 7}, uses=uses, forwards=[web]), TIMES)
+    assert "    22/tcp     7 packets came in, last 5 min ago" in said
+    assert said[-1] == "    web: 41000 (tcp), CLOSED because nobody used it"
+    said = lines(standing(policy, uses={"22/tcp": {"closed": True}}), TIMES)
+    assert said[-1].endswith("CLOSED because nobody used it; `vpnpf policy open` opens it again")
+
+
+def test_both_layers_are_told():
+    provider = {"lets_in": "blocks all ports", "at": TIMES.wall - 12, "disagree": "the provider still blocks all ports"}
+    said = lines(standing(START, applied=True, stage="connected", provider=provider), TIMES)
+    assert said[3] == "  at the provider: it blocks all ports, as it said 12 s ago; the provider still blocks all ports"
+    said = lines(standing(START, provider={"lets_in": "lets in all ports"}), TIMES)
+    assert said[3] == "  at the provider: it lets in all ports; as wanted here"
 
 
 def test_entries_that_mean_nothing_now_are_told_as_such():

@@ -150,6 +150,8 @@ def explain(context: click.Context, profile: str, flow_: tuple[str, ...], config
     click.echo(clean(f"{asked.port}/{asked.protocol}{where}: {verdict}, by {answer.get('rule')}: {answer.get('why')}"))
     if answer.get("packets") is not None:
         click.echo(f"  {answer['packets']} packets that opened a flow came in by it")
+    if answer.get("kernel"):
+        click.echo(clean(f"  {answer['kernel']}"))
     if answer.get("applied") is False:
         click.echo("  this policy is not in force yet", err=True)
     context.exit(EX_OK if answer.get("admitted") else REFUSED)
@@ -183,7 +185,8 @@ def _change(change: Change, profile: str, words: Sequence[str], config: Path | N
     name, settings = settings_of(profile, config)
     now = told(ask(name, "policy", {}), times, running=True)
     after = change(without_ended(now.policy, times.boot), words, times)
-    if not difference(now.policy, after, times.boot, times.offset):
+    shut = any(use.closed for use in now.seen.uses.values())  # what is set once more is opened again
+    if not shut and not difference(now.policy, after, times.boot, times.offset):
         click.echo("nothing changes: it is so already", err=True)
         return
     _agree(settings, now, after, times, yes=yes)

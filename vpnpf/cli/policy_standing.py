@@ -33,6 +33,26 @@ class SeenForward(Struct, frozen=True):
     packets: dict[str, int] = {}
 
 
+class SeenUse(Struct, frozen=True):
+    """How an entry or a forwarded port has been used, as a run tells it. Times in seconds since 1970."""
+
+    last: float | None = None
+    """When somebody came in last, or None: nobody has yet."""
+    closed: bool = False
+    """Whether it was closed because nobody used it."""
+
+
+class SeenProvider(Struct, frozen=True):
+    """What the provider's own switch said last, as a run tells it."""
+
+    lets_in: str
+    """In words, after "the provider": "blocks all ports"."""
+    at: float | None = None
+    """When it said so, in seconds since 1970."""
+    disagree: str = ""
+    """How that differs from what is wanted here; empty: it does not."""
+
+
 class Seen(Struct, frozen=True):
     """What a run tells of its port policy; what a later version adds is passed over."""
 
@@ -47,6 +67,10 @@ class Seen(Struct, frozen=True):
     differs: bool = False
     packets: dict[str, int] = {}
     forwards: tuple[SeenForward, ...] = ()
+    uses: dict[str, SeenUse] = {}
+    """By key of the entry, or "forward NAME"."""
+    provider: SeenProvider | None = None
+    """None: it has no switch of its own, or was not heard yet."""
     took: float | None = None
     unsaved: str = ""
 

@@ -37,14 +37,21 @@ SAME_END = 1.0
 _SETTING = "setting the port policy"
 
 
+Ruling = Callable[[Protocol, int, str], Mapping[str, object]]
+"""What the rule set that was put up says of a flow (protocol, port, source): takes the place of what the policy says."""
+
+
 class PolicyVerbs:
     """The verbs of one run."""
 
-    def __init__(self, hub: Hub, clock: Clock, post: Callable[[Event], None], kept: PolicyStore) -> None:
+    def __init__(
+        self, hub: Hub, clock: Clock, post: Callable[[Event], None], kept: PolicyStore, ruling: Ruling | None = None
+    ) -> None:
         self._hub = hub
         self._clock = clock
         self._post = post
         self._kept = kept
+        self._ruling = ruling
         self._turn = asyncio.Lock()
 
     def table(self) -> dict[str, Verb]:
@@ -99,13 +106,14 @@ class PolicyVerbs:
         forwards = state.reading.hits if state.reading else ()
         if hits is None and decision.forward:
             hits = next((h for name, p, h in forwards if name == decision.forward and p is protocol), None)
-        return {
+        said = {
             "admitted": decision.admitted,
             "rule": decision.rule,
             "why": decision.why,
             "packets": hits.packets if hits else None,
             "applied": state.policy_stands,
         }
+        return said if self._ruling is None or source is None else {**said, **self._ruling(protocol, port, str(source))}
 
     # -- what they are made of ------------------------------------------------------------------
 
