@@ -19,6 +19,7 @@ from typing import Self
 from mock_provider.dns import Dns
 from mock_provider.gateway import Gateway, Request
 from mock_provider.nat import Nat
+from mock_provider.panel import Panel
 from mock_provider.peer import Peer
 from mock_provider.sites import TUNNELS, Settings, Site
 from mock_provider.topology import EXIT, ROUTER, SERVER, Lab
@@ -62,8 +63,9 @@ class MockProvider:
         on_request: Callable[[Request], None] = lambda _request: None,
         servers: int = 1,
         tunnel: str = TUNNELS[0],
+        panel: bool = False,
     ) -> None:
-        self._settings = Settings(lifetime, mode, ipv6, on_request, tunnel)
+        self._settings = Settings(lifetime, mode, ipv6, on_request, tunnel, panel)
         self._servers = servers
         self._neighbour = neighbour
         self._lan_host = lan_host
@@ -85,6 +87,7 @@ class MockProvider:
         on_request: Callable[[Request], None] = lambda _request: None,
         servers: int = 1,
         tunnel: str = TUNNELS[0],
+        panel: bool = False,
     ) -> Self:
         """Bring it up; whoever calls this calls `stop`, or enters what is returned."""
         provider = cls(
@@ -96,6 +99,7 @@ class MockProvider:
             on_request=on_request,
             servers=servers,
             tunnel=tunnel,
+            panel=panel,
         )
         return await provider.__aenter__()
 
@@ -121,6 +125,13 @@ class MockProvider:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+    @property
+    def panel(self) -> Panel:
+        """The first customer's port switch; only with MockProvider(panel=True)."""
+        panel = self.servers[0].panel
+        assert panel, "the provider was made without panel=True"
+        return panel
 
     def _names(self) -> dict[str, str]:
         return {endpoint_name(number): site.place.address for number, site in enumerate(self.servers)}

@@ -22,6 +22,7 @@ from mock_provider.dns import Dns
 from mock_provider.gateway import Gateway, Request
 from mock_provider.nat import Nat
 from mock_provider.openvpn import OpenVpnServer
+from mock_provider.panel import Panel
 from mock_provider.topology import Lab
 from mock_provider.wireguard import Client, Place, WireGuardServer
 from vpnpf.model import Protocol
@@ -39,6 +40,8 @@ class Settings:
     on_request: Callable[[Request], None] = lambda _request: None
     tunnel: str = TUNNELS[0]
     """One of TUNNELS."""
+    panel: bool = False
+    """Whether customers have a port switch of their own at the provider."""
 
 
 class Site:
@@ -51,6 +54,8 @@ class Site:
     """Its resolver in the tunnel, at the gateway's address."""
     customer: Client
     """The first customer."""
+    panel: Panel | None = None
+    """The first customer's port switch, if the provider has such a thing."""
 
     def __init__(self, lab: Lab, number: int, settings: Settings) -> None:
         self.place = Place.of(number)
@@ -79,6 +84,8 @@ class Site:
             self.gateway.interface = self.server.interface
             self.dns = await enter(Dns(host, place.gateway))
             self.customer = await self.server.add_client()
+            if settings.panel:
+                self.panel = await enter(Panel(host, place.gateway, self.customer, place.suffix))
         except BaseException:
             await self._stack.aclose()
             raise

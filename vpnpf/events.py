@@ -24,6 +24,7 @@ from vpnpf.model import (
     Phase,
     PortPolicy,
     Problem,
+    ProviderPolicy,
     Remedy,
     Stirring,
     Tunnel,
@@ -183,6 +184,21 @@ class CheckExit(Struct, frozen=True):
     key: str = "exit"
 
 
+class ReadSwitch(Struct, frozen=True):
+    """Ask the provider what its own switch lets in."""
+
+    tunnel: Tunnel
+    key: str = "switch"
+
+
+class SetSwitch(Struct, frozen=True):
+    """Set the provider's own switch, then ask what it lets in: that may follow later."""
+
+    tunnel: Tunnel
+    wanted: ProviderPolicy
+    key: str = "switch"
+
+
 class SaveLeases(Struct, frozen=True):
     """Keep for the next start what we hold now."""
 
@@ -211,6 +227,8 @@ Work = (
     | SetClient
     | ReadClient
     | ReadSockets
+    | ReadSwitch
+    | SetSwitch
     | SaveLeases
 )
 
@@ -387,6 +405,16 @@ class SocketsSeen(Struct, frozen=True):
     sockets: tuple[ListeningSocket, ...]
 
 
+class SwitchRead(Struct, frozen=True):
+    """The answer to ReadSwitch and SetSwitch: what the provider says that it lets in."""
+
+    generation: int
+    policy: ProviderPolicy
+    told: ProviderPolicy | None = None
+    """What it was set to just before, if it answers SetSwitch."""
+    key: str = "switch"
+
+
 class LeasesSaved(Struct, frozen=True):
     """The answer to SaveLeases."""
 
@@ -429,6 +457,7 @@ Answer = (
     | LeaseReleased
     | ClientSeen
     | SocketsSeen
+    | SwitchRead
     | LeasesSaved
     | WorkFailed
 )
@@ -497,6 +526,20 @@ class PolicyChanged(Struct, frozen=True):
     after: PortPolicy
 
 
+class SwitchSeen(Struct, frozen=True):
+    """The provider's own switch says something new."""
+
+    before: ProviderPolicy | None
+    after: ProviderPolicy
+
+
+class Disagrees(Struct, frozen=True):
+    """What the provider lets in differs from what is wanted here; or, with an empty `how`, no longer does."""
+
+    how: str
+    """In words, after "the provider": "blocks all ports"."""
+
+
 class MtuLowered(Struct, frozen=True):
     """Packets of the usual size do not get through the tunnel whole; smaller ones are sent now."""
 
@@ -538,6 +581,8 @@ Notice = (
     | PortLost
     | RemedyTaken
     | PolicyChanged
+    | SwitchSeen
+    | Disagrees
     | MtuLowered
     | GatewayReset
     | ExitDiffers

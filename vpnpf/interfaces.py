@@ -19,6 +19,7 @@ from vpnpf.model import (
     ListeningSocket,
     ListenSettings,
     MappingRequest,
+    ProviderPolicy,
     Stirring,
     Tunnel,
     TunnelHealth,
@@ -64,6 +65,8 @@ class Manifest(Struct, frozen=True):
     """How many forwards a profile may have with it (providers only)."""
     announces: bool = False
     """Whether its gateway tells everybody when it restarts, so that `listen` is worth calling (providers only)."""
+    port_switch: bool = False
+    """Whether the account or server has a port policy of its own, to be read and set (providers only): `Switching`."""
     username_suffix: str = ""
     """What the user name at its servers ends with for port forwarding, where there are user names (providers only)."""
     direct: bool = False
@@ -130,6 +133,14 @@ class Igd(Protocol):
 class ProviderIO(Protocol):
     """All that a provider can do to the world. Bound to the tunnel device: nothing goes around it."""
 
+    @property
+    def http(self) -> Http:
+        """HTTP through the tunnel, from its device. A secret goes by plain http to the tunnel's gateway alone.
+
+        A host name is looked up as this machine does it, which is not always through the tunnel: prefer addresses.
+        """
+        ...
+
     def now(self) -> float:
         """Seconds on CLOCK_BOOTTIME."""
         ...
@@ -194,6 +205,18 @@ class Announcing(Provider, Protocol):
         ...
 
 
+class Switching(Provider, Protocol):
+    """A provider whose manifest says that it has a `port_switch`."""
+
+    async def get_switch(self, io: ProviderIO, tunnel: Tunnel) -> ProviderPolicy:
+        """What the provider lets in now: what is in force, not what was asked for. Raises Failure."""
+        ...
+
+    async def set_switch(self, io: ProviderIO, tunnel: Tunnel, wanted: ProviderPolicy) -> None:
+        """Ask for another policy; it may come into force later. Raises Failure."""
+        ...
+
+
 class HttpResponse(Struct, frozen=True):
     """A whole answer, at most 64 KiB of it."""
 
@@ -213,9 +236,10 @@ class Http(Protocol):
         url: str,
         *,
         form: Mapping[str, str] | None = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> HttpResponse:
-        """Make one request. Raises Refused, NoAnswer, Transient, or Misconfigured for a URL that cannot be asked.
+        """Make one request, with a form or `content` as it stands. Raises Refused, NoAnswer, Transient, or Misconfigured for a URL that cannot be asked.
 
         An HTTP error status is an answer, not an exception.
         """

@@ -133,6 +133,14 @@ class PortPolicy(Struct, frozen=True):
     """Whether it is closed then."""
 
 
+class ProviderPolicy(Struct, frozen=True):
+    """What a provider with a switch of its own lets in, before anything arrives here."""
+
+    mode: PolicyMode
+    ports: tuple[Opening, ...] = ()
+    """With `allow-list` the ports that are let in, as the internet sees them: numbers and protocol alone."""
+
+
 class ForwardSpec(Struct, frozen=True):
     """A forward as it was asked for."""
 
@@ -503,3 +511,9 @@ class State(Struct, frozen=True):
     """What was read back from the kernel last."""
     unapplied: str = ""
     """Why the rule set that is wanted is not there, if the kernel was asked and refused."""
+    provider_policy: ProviderPolicy | None = None
+    """What the provider's own switch said last through this tunnel; None: it has none, or was not heard yet."""
+    provider_policy_at: float | None = None
+    """When it said so."""
+    disagree: str = ""
+    """How that differs from what is wanted here: "the provider still blocks all ports"; empty: not at all."""

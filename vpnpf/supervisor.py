@@ -65,6 +65,8 @@ DEADLINES = {
     "SetClient": 30.0,
     "ReadClient": 30.0,
     "ReadSockets": 10.0,
+    "ReadSwitch": 20.0,
+    "SetSwitch": 30.0,
     "SaveLeases": 15.0,
 }
 """Seconds after which a piece of work is ended and counts as failed."""

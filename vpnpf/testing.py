@@ -159,6 +159,8 @@ class FakeIO(Network):
         """What the gateway tells everybody; put one in and `hear` returns."""
         self.igds: dict[str, Igd] = {}
         """The internet gateway devices that are there, by address."""
+        self.http: Http = FakeHttp(lambda asked: Refused(f"{asked.method} {asked.url}", "connection refused"))
+        """Nobody is asked by HTTP unless this is replaced."""
         self._next_port = FIRST_DYNAMIC_PORT
         self._drawn = 0
 
@@ -337,6 +339,7 @@ class Asked(Struct, frozen=True):
     url: str
     form: Mapping[str, str] | None
     headers: Mapping[str, str]
+    content: bytes | None = None
 
 
 HttpReply = HttpResponse | Failure
@@ -356,10 +359,11 @@ class FakeHttp:
         url: str,
         *,
         form: Mapping[str, str] | None = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> HttpResponse:
         """Ask the function. Raises the Failure that it returns; header names of its answer are put in lower case."""
-        asked = Asked(method, url, form, headers or {})
+        asked = Asked(method, url, form, headers or {}, content)
         self.asked.append(asked)
         await asyncio.sleep(0)
         reply = self.answer(asked)

@@ -122,6 +122,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             announces=provider.manifest.announces,
             exit_check=settings.exit_check is not None,
             watched=True,
+            switchable=provider.manifest.port_switch,
         )
         return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all(), leave, relays, policies)
 

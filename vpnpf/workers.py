@@ -33,14 +33,17 @@ from vpnpf.events import (
     ReadClient,
     ReadFirewall,
     ReadSockets,
+    ReadSwitch,
     Rekey,
     Release,
     RemoveFirewall,
     SaveLeases,
     SetClient,
+    SetSwitch,
     SocketsSeen,
     StartTunnel,
     StopTunnel,
+    SwitchRead,
     TunnelCameUp,
     TunnelPlanned,
     TunnelRekeyed,
@@ -59,6 +62,7 @@ from vpnpf.interfaces import (
     ProviderIO,
     Sockets,
     Store,
+    Switching,
     TorrentClient,
     TunnelBackend,
 )
@@ -150,6 +154,13 @@ class Workers:
                 return ClientSeen(generation, work.key, name, settings)
             case ReadSockets(forward=name, port=port):
                 return SocketsSeen(generation, work.key, name, await self.sockets.listening(port))
+            case ReadSwitch(tunnel=tunnel):
+                switch = cast("Switching", self.provider)
+                return SwitchRead(generation, await switch.get_switch(self.provider_io(tunnel), tunnel))
+            case SetSwitch(tunnel=tunnel, wanted=told):
+                switch, io = cast("Switching", self.provider), self.provider_io(tunnel)
+                await switch.set_switch(io, tunnel, told)
+                return SwitchRead(generation, await switch.get_switch(io, tunnel), told)
             case SaveLeases(identity=identity, leases=leases):
                 await asyncio.to_thread(self._save, identity, leases)
                 return LeasesSaved(generation, leases)

@@ -324,6 +324,25 @@ async def test_a_secret_is_not_sent_unencrypted_to_another_machine(url, secret, 
     assert "https" in caught.value.hint
 
 
+async def test_through_a_tunnel_a_secret_goes_to_its_other_end_alone(monkeypatch):
+    """Plain http is encrypted by the tunnel as far as that; beyond it anybody reads along."""
+    monkeypatch.setattr("vpnpf.io.http._is_loopback", lambda _host: False)
+    secret = {"headers": {"Authorization": f"Bearer {PASSWORD}"}}
+
+    async def talk(reader, writer):
+        assert PASSWORD.encode() in await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+    client = HttpClient(inside="127.0.0.1")
+    async with server(talk) as url:
+        assert (await client.request("GET", url, **secret)).body == b"ok"
+        for other in (url.replace("127.0.0.1", "127.0.0.2"), url.replace("127.0.0.1", "localhost")):
+            with pytest.raises(Misconfigured, match="unencrypted"):
+                await client.request("GET", other, **secret)
+        with pytest.raises(Misconfigured, match="unencrypted"):
+            await HttpClient().request("GET", url, **secret)
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -37,15 +37,18 @@ from vpnpf.events import (
     ReadClient,
     ReadFirewall,
     ReadSockets,
+    ReadSwitch,
     Rekey,
     Release,
     RemoveFirewall,
     SaveLeases,
     SetClient,
+    SetSwitch,
     SocketsSeen,
     StartTunnel,
     StopRequested,
     StopTunnel,
+    SwitchRead,
     Tick,
     TunnelCameUp,
     TunnelPlanned,
@@ -66,8 +69,10 @@ from vpnpf.model import (
     ListeningSocket,
     ListenSettings,
     Phase,
+    PolicyMode,
     ProfileSpec,
     Protocol,
+    ProviderPolicy,
     Tunnel,
     TunnelHealth,
     TunnelPlan,
@@ -81,6 +86,7 @@ TUNNEL = Tunnel(PLAN, "wireguard (kernel)", "10.2.0.1")
 FORWARD = ForwardSpec("torrent", client="qbittorrent")
 SPEC = ProfileSpec("home", "mock", (FORWARD,))
 START = 1000.0
+BLOCKING = ProviderPolicy(PolicyMode.BLOCK_ALL)
 BUSY = 60
 """Steps at one moment; more means that the engine and the world chase each other without end."""
 
@@ -112,6 +118,12 @@ class World:
     listening: bool = True
     """Whether the client opens the port it is set to."""
     packets: dict[str, int] = field(default_factory=dict)
+    switch: ProviderPolicy = BLOCKING
+    """What the provider's own switch has in force."""
+    switch_coming: tuple[float, ProviderPolicy] | None = None
+    """When it will have what."""
+    switch_delay: float = 0.0
+    """Seconds from setting it to that."""
     faults: dict[type, Fault] = field(default_factory=dict)
     held: set[type] = field(default_factory=set)
     """Work that does not come back for now."""
@@ -290,8 +302,19 @@ class World:
                 return ClientSeen(generation, work.key, name, self.settings.get(name, UNSET))
             case ReadSockets(forward=name, port=port):
                 return SocketsSeen(generation, work.key, name, self._sockets(name, port))
+            case ReadSwitch():
+                return SwitchRead(generation, self.said())
+            case SetSwitch(wanted=policy):
+                self.switch_coming = (self.now + self.switch_delay, policy)
+                return SwitchRead(generation, self.said(), told=policy)
             case SaveLeases(leases=leases):
                 return LeasesSaved(generation, leases)
+
+    def said(self) -> ProviderPolicy:
+        """What the provider's switch says now."""
+        if self.switch_coming is not None and self.switch_coming[0] <= self.now:
+            self.switch, self.switch_coming = self.switch_coming[1], None
+        return self.switch
 
     def _reading(self) -> FirewallReading:
         hits = tuple((name, Protocol.TCP, Hits(packets)) for name, packets in sorted(self.packets.items()))
@@ -316,7 +339,7 @@ class World:
         for order in orders:
             # A newer order ends the older one of its key first: while stopping, and for what a lost tunnel made vain.
             same = [each for each in self.pending if each.work.key == order.work.key]
-            ends = ":" in order.work.key or order.work.key in {"tunnel-watch", "mtu"}
+            ends = ":" in order.work.key or order.work.key in {"tunnel-watch", "mtu", "switch"}
             assert not same or self.machine.stopping or ends, "two of one key at once"
             self.pending = [each for each in self.pending if each not in same] + [order]
             if isinstance(order.work, StartTunnel):
@@ -365,9 +388,15 @@ def _allowed(work: object, machine: Machine) -> None:
         case ApplyFirewall(policy=policy):
             assert policy == policy_for(machine)
             assert (policy.stage is FirewallStage.CONNECTED) == (machine.tunnel is not None)
-        case Acquire() | SetClient() | ReadSockets():
+        case Acquire() | SetClient() | ReadSockets() | ReadSwitch():
             assert machine.tunnel is not None
             assert guarded(machine)
+        case SetSwitch(wanted=wanted):
+            assert guarded(machine)
+            assert machine.switchable
+            assert not machine.stopping
+            assert machine.switch.seen_for == machine.tunnel_number, "it was not asked what it says"
+            assert wanted != machine.switch.seen or machine.switch.told != wanted
         case RemoveFirewall():
             assert machine.stopping
             assert machine.tunnel_gone

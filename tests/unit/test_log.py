@@ -15,6 +15,7 @@ from vpnpf.events import (
     Acquire,
     ApplyFirewall,
     CheckTunnel,
+    Disagrees,
     ExitDiffers,
     GatewayReset,
     LeaseRenewed,
@@ -29,9 +30,21 @@ from vpnpf.events import (
     ProblemOver,
     RemedyTaken,
     StopTunnel,
+    SwitchSeen,
 )
 from vpnpf.hub import KEPT, Hub, Moment
-from vpnpf.model import BOTH, FailureKind, Lease, LockMode, Phase, PolicyMode, PortPolicy, Problem, Remedy
+from vpnpf.model import (
+    BOTH,
+    FailureKind,
+    Lease,
+    LockMode,
+    Phase,
+    PolicyMode,
+    PortPolicy,
+    Problem,
+    ProviderPolicy,
+    Remedy,
+)
 from vpnpf.observers.log import talk, write_events, write_talk
 
 LEASE = Lease(40000, 40000, BOTH, START, 60.0, exit_address="198.51.100.7")
@@ -140,6 +153,9 @@ LINES = [
         PolicyChanged(PortPolicy(), PortPolicy(PolicyMode.OPEN_ALL)),
         ["the port policy is open-all now, it was allow-list"],
     ),
+    (SwitchSeen(None, ProviderPolicy(PolicyMode.OPEN_ALL)), []),
+    (Disagrees("blocks all ports"), ["the provider blocks all ports: that is not what is wanted here"]),
+    (Disagrees(""), ["the provider lets in what is wanted"]),
     (
         MtuLowered(1420, 1280),
         ["packets of more than 1280 bytes do not get through the tunnel: MTU 1280, not 1420"],

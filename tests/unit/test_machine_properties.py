@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.unit.engine_world import MOVED, PLAN, START, World
 from vpnpf.core.state import initial
-from vpnpf.events import CheckTunnel, Order, Rekey, StopRequested, Tick
+from vpnpf.core.switch import switch_for
+from vpnpf.events import CheckTunnel, Order, PolicyWanted, Rekey, StopRequested, Tick
 from vpnpf.model import (
     FailureKind,
     ForwardSpec,
@@ -22,6 +23,7 @@ from vpnpf.model import (
     PortPolicy,
     ProfileSpec,
     Protocol,
+    ProviderPolicy,
 )
 
 TORRENT = ForwardSpec("torrent", client="qbittorrent")
@@ -47,13 +49,13 @@ class Engine(RuleBasedStateMachine):
         mode=st.sampled_from(PolicyMode),
         lifetime=lifetimes,
         wish=st.booleans(),
+        switchable=st.booleans(),
         seconds=st.sampled_from([0, 0, 5, 40]),
     )
-    def begin(self, forwards, mode, lifetime, wish, seconds):
+    def begin(self, forwards, mode, lifetime, wish, switchable, seconds):
         spec = ProfileSpec("home", "mock", forwards, PortPolicy(mode))
-        self.world = World(
-            initial(spec, PLAN, START, {PLAN.identity: {"torrent": WISH}} if wish else None), lifetime=lifetime
-        )
+        held = {PLAN.identity: {"torrent": WISH}} if wish else None
+        self.world = World(initial(spec, PLAN, START, held, switchable=switchable), lifetime=lifetime)
         self.spent: list[Order] = []
         self.world.take(Tick())
         if seconds:
@@ -171,6 +173,14 @@ class Engine(RuleBasedStateMachine):
     def somebody_comes_in(self, packets):
         self.world.packets = {"torrent": packets}
 
+    @rule(mode=st.sampled_from(PolicyMode))
+    def another_policy_is_wanted(self, mode):
+        self.world.take(PolicyWanted(PortPolicy(mode)))
+
+    @rule(mode=st.sampled_from([PolicyMode.OPEN_ALL, PolicyMode.BLOCK_ALL]), delay=st.sampled_from([0.0, 5.0, 60.0]))
+    def somebody_sets_the_switch(self, mode, delay):
+        self.world.switch, self.world.switch_delay = ProviderPolicy(mode), delay
+
     @rule(plan=st.sampled_from([PLAN, MOVED]))
     def the_server_moves(self, plan):
         self.world.plan = plan
@@ -194,6 +204,9 @@ class Engine(RuleBasedStateMachine):
             world.until(lambda: world.phase is Phase.STOPPED, LONG_ENOUGH)
             return
         given_up = [job for job in world.machine.jobs.values() if math.isinf(job.not_before)]
+        if world.machine.switchable and not given_up:
+            wanted = lambda: switch_for(world.machine, world.now)  # noqa: E731
+            world.until(lambda: wanted() in {None, world.said()} or not world.machine.tunnel, 2 * 3600)
         if given_up:
             assert all(job.problem is not None and job.problem.retry_at is None for job in given_up)
         else:

@@ -14,6 +14,7 @@ from vpnpf.core.serialise import notice_json, state_json, time_of
 from vpnpf.core.state import initial, view
 from vpnpf.events import (
     Acquire,
+    Disagrees,
     ExitDiffers,
     GatewayReset,
     LeaseRenewed,
@@ -27,6 +28,7 @@ from vpnpf.events import (
     ProblemNoticed,
     ProblemOver,
     RemedyTaken,
+    SwitchSeen,
 )
 from vpnpf.model import (
     BOTH,
@@ -39,6 +41,7 @@ from vpnpf.model import (
     PortPolicy,
     Problem,
     Protocol,
+    ProviderPolicy,
     Remedy,
 )
 
@@ -71,6 +74,8 @@ def test_the_keys_of_a_state():
         "lock",
         "server",
         "exit_seen",
+        "provider_policy",
+        "disagree",
         "timeline",
     }
     assert state["tunnel"].keys() == {
@@ -217,6 +222,12 @@ NOTICES = [
         PolicyChanged(PortPolicy(), PortPolicy(PolicyMode.OPEN_ALL)),
         {"event": "policy", "before": "allow-list", "mode": "open-all"},
     ),
+    (
+        SwitchSeen(None, ProviderPolicy(PolicyMode.ALLOW_LIST, (Opening(1, 2, Protocol.TCP),))),
+        {"event": "switch", "before": None, "mode": "allow-list", "ports": ["1-2/tcp"]},
+    ),
+    (Disagrees("blocks all ports"), {"event": "disagrees", "how": "blocks all ports"}),
+    (Disagrees(""), {"event": "agrees", "how": ""}),
     (MtuLowered(1420, 1280), {"event": "mtu", "before": 1420, "mtu": 1280}),
     (GatewayReset("why"), {"event": "gateway-reset", "cause": "why"}),
     (ExitDiffers("1.2.3.4", "1.2.3.5"), {"event": "exit-differs", "gateway": "1.2.3.4", "seen": "1.2.3.5"}),

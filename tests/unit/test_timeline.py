@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from tests.unit.engine_world import START, World
 from vpnpf.core.timeline import KEPT, LONGEST, NEAR, SOON, entry_of, extended
 from vpnpf.events import (
+    Disagrees,
     ExitDiffers,
     GatewayReset,
     LeaseRenewed,
@@ -25,8 +26,9 @@ from vpnpf.events import (
     ProblemNoticed,
     ProblemOver,
     RemedyTaken,
+    SwitchSeen,
 )
-from vpnpf.model import BOTH, Entry, FailureKind, Lease, Phase, PolicyMode, PortPolicy, Problem, Remedy
+from vpnpf.model import BOTH, Entry, FailureKind, Lease, Phase, PolicyMode, PortPolicy, Problem, ProviderPolicy, Remedy
 
 LEASE = Lease(40000, 40000, BOTH, START, 60.0, exit_address="198.51.100.7", token="canary")
 PROBLEM = Problem("asking 10.2.0.1 for a port", FailureKind.TRANSIENT, "no answer", "look", START, 3, START + 9)
@@ -66,6 +68,9 @@ LINES = [
         PolicyChanged(PortPolicy(), PortPolicy(PolicyMode.OPEN_ALL)),
         ("policy", "the port policy is open-all now, it was allow-list", "", ""),
     ),
+    (SwitchSeen(None, ProviderPolicy(PolicyMode.OPEN_ALL)), ("switch", "the provider lets in all ports", "", "")),
+    (Disagrees("blocks 22/tcp"), ("disagrees", "the provider blocks 22/tcp, which is not what is wanted", "", "")),
+    (Disagrees(""), ("agrees", "the provider lets in what is wanted", "", "")),
     (MtuLowered(1420, 1280), ("mtu", "packets of more than 1280 bytes do not get through: MTU 1280, not 1420", "", "")),
     (
         GatewayReset("epoch went back"),
@@ -185,6 +190,8 @@ NOTICES = st.one_of(
     st.builds(RemedyTaken, st.sampled_from(Remedy), TEXTS, TEXTS),
     st.builds(GatewayReset, TEXTS),
     st.builds(PolicyChanged, st.just(PortPolicy()), st.just(PortPolicy(PolicyMode.BLOCK_ALL))),
+    st.builds(SwitchSeen, st.none(), st.just(ProviderPolicy(PolicyMode.BLOCK_ALL))),
+    st.builds(Disagrees, TEXTS),
     st.builds(MtuLowered, st.integers(1280, 9000), st.integers(576, 1420)),
     st.builds(ExitDiffers, TEXTS, TEXTS),
     st.builds(ProblemNoticed, PROBLEMS),

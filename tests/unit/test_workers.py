@@ -33,14 +33,17 @@ from vpnpf.events import (
     ReadClient,
     ReadFirewall,
     ReadSockets,
+    ReadSwitch,
     Rekey,
     Release,
     RemoveFirewall,
     SaveLeases,
     SetClient,
+    SetSwitch,
     SocketsSeen,
     StartTunnel,
     StopTunnel,
+    SwitchRead,
     TunnelCameUp,
     TunnelPlanned,
     TunnelRekeyed,
@@ -61,8 +64,10 @@ from vpnpf.model import (
     ListeningSocket,
     ListenSettings,
     MappingRequest,
+    PolicyMode,
     PortPolicy,
     Protocol,
+    ProviderPolicy,
     Stirring,
     TunnelHealth,
 )
@@ -75,6 +80,7 @@ HEALTH = TunnelHealth(3.0)
 LEASE = Lease(40000, 40000, BOTH, 1000.0, 60.0, token="t")
 REQUEST = MappingRequest(FORWARD)
 SETTINGS = ListenSettings(40000, "vpf-home")
+SWITCH, OTHER_SWITCH = ProviderPolicy(PolicyMode.BLOCK_ALL), ProviderPolicy(PolicyMode.OPEN_ALL)
 SOCKETS = (ListeningSocket(Protocol.TCP, "10.2.0.2", 40000),)
 
 
@@ -146,6 +152,13 @@ class Everything:
     async def release(self, io, tunnel, lease):
         self.asked.append(("release", io, tunnel, lease))
 
+    async def get_switch(self, io, tunnel):
+        self.asked.append(("get switch", io, tunnel))
+        return SWITCH
+
+    async def set_switch(self, io, tunnel, wanted):
+        self.asked.append(("set switch", io, tunnel, wanted))
+
     async def get_listen(self):
         self.asked.append(("get",))
         return self.settings
@@ -200,6 +213,12 @@ TABLE = [
         SetClient("torrent", SETTINGS),
         ClientSeen(7, "client:torrent", "torrent", SETTINGS, set=True),
         [("set", SETTINGS), ("get",)],
+    ),
+    (ReadSwitch(TUNNEL), SwitchRead(7, SWITCH), [("io", TUNNEL), ("get switch", "io", TUNNEL)]),
+    (
+        SetSwitch(TUNNEL, OTHER_SWITCH),
+        SwitchRead(7, SWITCH, told=OTHER_SWITCH),
+        [("io", TUNNEL), ("set switch", "io", TUNNEL, OTHER_SWITCH), ("get switch", "io", TUNNEL)],
     ),
     (ReadClient("torrent"), ClientSeen(7, "client:torrent", "torrent", SETTINGS), [("get",)]),
     (

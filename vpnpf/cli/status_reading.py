@@ -43,6 +43,14 @@ class SeenForward(Struct, frozen=True):
     proofs: dict[str, SeenProof] = {}
 
 
+class SeenSwitch(Struct, frozen=True):
+    """The provider's own switch, as the file has it."""
+
+    mode: str
+    ports: tuple[str, ...] = ()
+    seen: datetime | None = None
+
+
 class SeenTunnel(Struct, frozen=True):
     """A tunnel, as the file has it."""
 
@@ -89,6 +97,8 @@ class Seen(Struct, frozen=True):
     forwards: tuple[SeenForward, ...] = ()
     problems: tuple[SeenProblem, ...] = ()
     timeline: tuple[SeenEntry, ...] = ()
+    provider_policy: SeenSwitch | None = None
+    disagree: str = ""
 
 
 class Status(Struct, frozen=True):

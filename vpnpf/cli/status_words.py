@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from vpnpf.cli.status_reading import Seen, SeenForward, SeenProblem, SeenProof, Status
+from vpnpf.cli.status_reading import Seen, SeenForward, SeenProblem, SeenProof, SeenSwitch, Status
 from vpnpf.core.policy_words import span
 from vpnpf.model import PROOF_NAMES
 
@@ -33,6 +33,8 @@ def words(status: Status, now: float) -> list[str]:
         lines.append(f"  tunnel {tunnel.interface} ({tunnel.backend}) to {tunnel.endpoint}: {traffic}")
     else:
         lines.append("  no tunnel")
+    if seen.provider_policy is not None:
+        lines.append(f"  {_switch(seen.provider_policy, seen.disagree, now)}")
     for forward in seen.forwards:
         lines.append(f"  forward {forward.name}: {_forward(forward, now)}")
         lines += _table(forward, now)
@@ -74,6 +76,13 @@ def size(octets: int) -> str:
 def _phase(seen: Seen, now: float) -> str:
     since = f", for {span(now - seen.phase_since.timestamp())}" if seen.phase_since else ""
     return _PHASES.get(seen.phase, seen.phase) + since
+
+
+def _switch(switch: SeenSwitch, disagree: str, now: float) -> str:
+    ago = f"it said so {span(now - switch.seen.timestamp())} ago" if switch.seen else "it said so"
+    if disagree:
+        return f"DISAGREE: {disagree}: {ago}"
+    return f"provider's own switch: {', '.join((switch.mode, *switch.ports))} ({ago})"
 
 
 def _forward(forward: SeenForward, now: float) -> str:

@@ -21,6 +21,7 @@ from vpnpf.control.server import Verb
 from vpnpf.core.admission import HeldPort, address_of, decide
 from vpnpf.core.overlaps import check_list
 from vpnpf.core.policy_codec import PolicyError, digest, policy_from, policy_json, without_ended
+from vpnpf.core.switch import words
 from vpnpf.errors import Transient, Unavailable, UsageError
 from vpnpf.events import Event, PolicyWanted
 from vpnpf.hub import Hub
@@ -177,6 +178,7 @@ class PolicyVerbs:
             "configured": policy_json(self._kept.configured, offset),
             "differs": digest(state.policy) != digest(self._kept.configured),
             "packets": {each.key: packets[each.key] for each in state.policy.openings if each.key in packets},
+            "provider": _provider(state, offset),
             "forwards": [_forward(each, state) for each in held_ports(state)],
         }
 
@@ -228,6 +230,13 @@ def held_ports(state: State) -> list[HeldPort]:
         for each in state.forwards
         if each.lease is not None
     ]
+
+
+def _provider(state: State, offset: float) -> dict[str, object] | None:
+    if state.provider_policy is None:
+        return None
+    at = None if state.provider_policy_at is None else state.provider_policy_at + offset
+    return {"lets_in": words(state.provider_policy), "at": at, "disagree": state.disagree}
 
 
 def _forward(held: HeldPort, state: State) -> dict[str, object]:

@@ -14,6 +14,7 @@ from vpnpf.core.proofs import count, wanted_settings
 from vpnpf.core.remedies import Step
 from vpnpf.core.schedule import HANDSHAKE_DEAD, renew_at
 from vpnpf.core.state import Job
+from vpnpf.core.switch import absorbed, as_said, switch_for
 from vpnpf.events import (
     Announced,
     Answer,
@@ -36,6 +37,7 @@ from vpnpf.events import (
     ProblemOver,
     SocketsSeen,
     StopRequested,
+    SwitchRead,
     Tick,
     TunnelCameUp,
     TunnelPlanned,
@@ -147,13 +149,17 @@ class Absorber(Failing):
                 self._forward(name, settings=settings, settings_at=self.now, settings_for=number)
             case SocketsSeen(forward=name, sockets=sockets):
                 self._forward(name, sockets=sockets, sockets_at=self.now)
+            case SwitchRead(policy=policy, told=told):
+                self._set(switch=absorbed(self.machine, policy, told, self.now))
             case LeasesSaved(leases=leases):
                 self._set(saved=leases)
             case WorkFailed():  # handled apart
                 pass
 
     def _as_wanted(self, event: Answer) -> bool:
-        """Whether a look at a torrent client shows what a change was to bring about: nobody would try that again."""
+        """Whether a look shows what a change was to bring about: nobody would try that again."""
+        if isinstance(event, SwitchRead):
+            return as_said(event.policy) == switch_for(self.machine, self.now)
         if not isinstance(event, ClientSeen):
             return False
         forward = self._of(event.forward)

@@ -113,7 +113,7 @@ class Draft:
         }
         jobs = MappingProxyType({**self.machine.jobs, **ended_with_it})
         self._set(tunnel=None, health=None, planned=False, rekey_due=False, jobs=jobs)
-        self._set(silent_since=None, tunnel_stirred=False)
+        self._set(silent_since=None, tunnel_stirred=False, switch=replace(self.machine.switch, told=None))
         for forward in self.machine.forwards:
             # What came in through that tunnel proves nothing of the next.
             proofs = replace(forward.proofs, reachable=Proof())
@@ -166,7 +166,7 @@ def dead(health: TunnelHealth) -> bool:
     return _too_old(health) or health.silent_for > SILENT
 
 
-_OF_THE_TUNNEL = ("announcements", "exit", "tunnel-watch", "mtu")
+_OF_THE_TUNNEL = ("announcements", "exit", "tunnel-watch", "mtu", "switch")
 """Keys of work that goes on through one tunnel and means nothing for the next."""
 
 

@@ -28,7 +28,9 @@ STOP_TRIES = 3
 """Tries to undo something while stopping, before it is left and said; one if it is forced."""
 STOP_AGAIN = 1.0
 """Seconds between those tries, whatever the failure says: nobody waits minutes for an end."""
-LOOKS = frozenset({"PlanTunnel", "CheckTunnel", "ReadFirewall", "ReadClient", "ReadSockets", "Listen", "CheckExit"})
+LOOKS = frozenset(
+    {"PlanTunnel", "CheckTunnel", "ReadFirewall", "ReadClient", "ReadSockets", "ReadSwitch", "Listen", "CheckExit"}
+)
 """Work that changes nothing: its success says nothing about a change that failed under the same key."""
 UNMISSED = frozenset({"Listen", "WatchTunnel", "WatchFirewall", "FitMtu"})
 """Work whose failure is nobody's problem: what it would tell is found out by the regular looks, a little later."""
@@ -132,6 +134,8 @@ class Failing(Draft):
             # Whoever asks for patience again and again, as after too many logins, gets more of it.
             longer = event.retry_after * 2.0 ** min(failures - 1, 5) if event.kind is FailureKind.TRANSIENT else 0.0
             return max(SOONEST_RETRY, event.retry_after, min(longer, PATIENCE))
+        if event.kind in HOPELESS and kind == "switch":
+            return PATIENCE  # of an account, which is not to be asked with the same password all day
         if event.kind in HOPELESS:
             return AGAIN_LATER if kind == "client" or running in LOOKS - {"PlanTunnel"} else math.inf
         if event.kind is FailureKind.LEASE_LOST and failures == 1:

@@ -40,6 +40,7 @@ from vpnpf.core.policy import guarded, intact, stands
 from vpnpf.core.proofs import followed, prove
 from vpnpf.core.remedies import HOPELESS
 from vpnpf.core.state import ForwardState, Machine
+from vpnpf.core.switch import compared
 from vpnpf.core.timeline import entry_of, extended
 from vpnpf.events import Event, Notice, Order, PhaseChanged, PortAnnounced, Tick
 from vpnpf.model import PROOF_NAMES, Phase, Problem, Proof
@@ -49,8 +50,9 @@ def step(machine: Machine, event: Event, now: float) -> tuple[Machine, tuple[Ord
     """Take one event in and decide. Never raises for any event; `now` is in seconds on CLOCK_BOOTTIME."""
     absorber = Absorber(machine, now)
     absorber.absorb(event)
-    machine, settled = settle(absorber.machine, now)
-    notices = (*absorber.notices, *settled)
+    switch, said = compared(absorber.machine, machine.switch, now)
+    machine, settled = settle(replace(absorber.machine, switch=switch), now)
+    notices = (*absorber.notices, *said, *settled)
     if notices:
         entries = (entry_of(notice, now) for notice in notices)
         timeline = extended(machine.timeline, (entry for entry in entries if entry is not None))
@@ -138,7 +140,9 @@ def _cause(machine: Machine, phase: Phase, now: float) -> str:
 
 
 def _blames(phase: Phase, key: str, problem: Problem) -> bool:
-    """Whether a problem can be the cause of a phase."""
+    """Whether a problem can be the cause of a phase. That of the provider's own switch never is."""
+    if key == "switch":
+        return False
     match phase:
         case Phase.LEASING:
             return key != "store"

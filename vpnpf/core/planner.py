@@ -14,8 +14,10 @@ from msgspec.structs import replace
 
 from vpnpf.core.policy import guarded, intact, policy_for, stands
 from vpnpf.core.proofs import wanted_settings
+from vpnpf.core.remedies import HOPELESS
 from vpnpf.core.schedule import EXIT_AGAIN, next_look
 from vpnpf.core.state import ForwardState, Machine
+from vpnpf.core.switch import switch_for
 from vpnpf.events import (
     Acquire,
     ApplyFirewall,
@@ -28,11 +30,13 @@ from vpnpf.events import (
     ReadClient,
     ReadFirewall,
     ReadSockets,
+    ReadSwitch,
     Rekey,
     Release,
     RemoveFirewall,
     SaveLeases,
     SetClient,
+    SetSwitch,
     StartTunnel,
     StopTunnel,
     WatchFirewall,
@@ -90,6 +94,8 @@ class Planner:
             for forward in machine.forwards:
                 self._follow(forward, machine.tunnel)
             self._watch(machine.tunnel)
+            if machine.switchable:
+                self._switch(machine.tunnel)
             self._save()
 
     def _watch(self, tunnel: Tunnel) -> None:
@@ -104,6 +110,28 @@ class Planner:
                 self._order(FitMtu(tunnel))
         if machine.exit_check and any(f.lease is not None and f.lease.exit_address for f in machine.forwards):
             self._order(CheckExit(tunnel), machine.exit_at + EXIT_AGAIN)
+
+    def _switch(self, tunnel: Tunnel) -> None:
+        """The provider's own switch: read it, set it if it differs, and look until it says so itself."""
+        machine, switch, timing = self.machine, self.machine.switch, self.machine.timing
+        wanted = switch_for(machine, self.now)
+        for entry in machine.spec.policy.openings:
+            if entry.ends_at is not None:
+                self._wake_at(entry.ends_at)
+        if switch.seen is None or switch.seen_for != machine.tunnel_number:
+            self._order(ReadSwitch(tunnel))
+        elif wanted is None or (switch.seen == wanted and switch.told is None):
+            self._order(ReadSwitch(tunnel), switch.seen_at + timing.switch)
+        elif switch.told != wanted or self.now >= switch.told_at + timing.switch_again:
+            job, due = machine.job("switch"), switch.told_at + timing.switch_set
+            if job.problem is not None and job.problem.kind not in HOPELESS:
+                due = max(due, job.not_before)  # it asked for patience; what it refused is another matter by now
+            # A look that is under way can wait: what it would say is older than what is wanted.
+            self._order(SetSwitch(tunnel, wanted), due, instead=True)
+        else:
+            again = next_look(switch.seen_at - switch.told_at, timing.soonest_switch, timing.switch_apart)
+            self._order(ReadSwitch(tunnel), switch.seen_at + again)
+            self._wake_at(switch.told_at + timing.switch_again)
 
     def _firewall(self) -> None:
         machine = self.machine
@@ -244,7 +272,7 @@ class Planner:
 
 def _again(work: Work, last: Work | None) -> bool:
     """Whether it was tried just now: what another rule set, plan or port is wanted for need not wait for that."""
-    if isinstance(work, ApplyFirewall | StartTunnel | SetClient):
+    if isinstance(work, ApplyFirewall | StartTunnel | SetClient | SetSwitch):
         return work == last
     if isinstance(work, PlanTunnel):
         # It is planned anew for the next try to start, so not before that is due.

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from vpnpf.core.policy import admits, policy_for, stands
 from vpnpf.core.schedule import HANDSHAKE_DEAD
 from vpnpf.core.state import ForwardState, Machine
+from vpnpf.core.switch import blocked
 from vpnpf.model import Hits, ListeningSocket, ListenSettings, Proof, Proofs, Protocol
 
 ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound to
@@ -175,12 +176,15 @@ def _reachable(machine: Machine, forward: ForwardState) -> Finding:
         return None, "no port", None
     if forward.hits_before is None:
         return None, "no rule set with the port was read yet", None
-    hits, before = count(machine, forward.spec.name), forward.hits_before
+    hits, before, shut = count(machine, forward.spec.name), forward.hits_before, blocked(machine, forward)
     new = {p: h.packets - before.get(p, 0) for p, h in hits.items()}
     if any(packets > 0 for packets in new.values()):
         seen = ", ".join(f"{packets} {protocol}" for protocol, packets in sorted(new.items()))
-        return True, f"inbound packets counted on the port: {seen}", machine.reading_at
+        evidence = f"inbound packets counted on the port: {seen}"
+        return True, f"{evidence}; {shut} now" if shut else evidence, machine.reading_at
     if forward.proofs.reachable.ok:
         # Another program emptied the counters; what was proven for this port stays proven.
         return True, forward.proofs.reachable.evidence, forward.proofs.reachable.checked
+    if shut:
+        return None, f"nobody can come in: {shut}", machine.switch.seen_at
     return None, "nobody has come in yet", machine.reading_at

@@ -30,6 +30,16 @@ class Timing(Struct, frozen=True):
     firewall: float = 10.0
     client: float = 30.0
     sockets: float = 15.0
+    switch: float = 300.0
+    """Of the provider's own switch: somebody may set it on the provider's site."""
+    switch_set: float = 1.0
+    """The shortest time between two changes of it."""
+    soonest_switch: float = 0.25
+    """The first look at a switch that was just set and does not say so yet."""
+    switch_apart: float = 30.0
+    """The longest time between two of those."""
+    switch_again: float = 600.0
+    """After that it is set once more."""
     rebind: float = 5.0
     """How long a client that is set right may have no socket before it is made to bind anew."""
     soonest_look: float = 0.02

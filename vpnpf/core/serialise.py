@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from vpnpf.events import (
+    Disagrees,
     ExitDiffers,
     GatewayReset,
     LeaseRenewed,
@@ -21,8 +22,9 @@ from vpnpf.events import (
     ProblemNoticed,
     ProblemOver,
     RemedyTaken,
+    SwitchSeen,
 )
-from vpnpf.model import PROOF_NAMES, Entry, Forward, Lease, Problem, Proof, Proofs, State
+from vpnpf.model import PROOF_NAMES, Entry, Forward, Lease, Problem, Proof, Proofs, ProviderPolicy, State
 
 Json = dict[str, object]
 
@@ -41,6 +43,7 @@ def time_of(at: float | None, offset: float) -> str | None:
 def state_json(state: State, offset: float) -> Json:
     """A state, whole."""
     tunnel, health, policy = state.tunnel, state.health, state.policy
+    said = _switch(state.provider_policy)
     return {
         "profile": state.profile,
         "provider": state.provider,
@@ -64,6 +67,8 @@ def state_json(state: State, offset: float) -> Json:
             "allow": [*(["forwarded"] if policy.forwarded else []), *map(str, policy.openings)],
             "stage": str(state.firewall) if state.firewall else None,
         },
+        "provider_policy": {**said, "seen": time_of(state.provider_policy_at, offset)} if said else None,
+        "disagree": state.disagree,
         "lock": str(state.lock),
         "forwards": [_forward(forward, offset) for forward in state.forwards],
         "problems": [_problem(problem, offset) for problem in state.problems],
@@ -91,6 +96,10 @@ def notice_json(notice: Notice, offset: float) -> Json:  # noqa: C901, PLR0911 -
             return {"event": "remedy", "remedy": str(remedy), "forward": name or None, "cause": cause}
         case PolicyChanged(before=old, after=new):
             return {"event": "policy", "before": str(old.mode), "mode": str(new.mode)}
+        case SwitchSeen(before=earlier, after=later):
+            return {"event": "switch", "before": _switch(earlier), **(_switch(later) or {})}
+        case Disagrees(how=how):
+            return {"event": "disagrees" if how else "agrees", "how": how}
         case MtuLowered(before=before, after=after):
             return {"event": "mtu", "before": before, "mtu": after}
         case GatewayReset(cause=cause):
@@ -101,6 +110,10 @@ def notice_json(notice: Notice, offset: float) -> Json:  # noqa: C901, PLR0911 -
             return {"event": "problem", **_problem(problem, offset)}
         case ProblemOver(problem=problem):
             return {"event": "problem-over", **_problem(problem, offset)}
+
+
+def _switch(policy: ProviderPolicy | None) -> Json | None:
+    return {"mode": str(policy.mode), "ports": list(map(str, policy.ports))} if policy else None
 
 
 def _entry(entry: Entry, offset: float) -> Json:

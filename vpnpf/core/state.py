@@ -26,6 +26,7 @@ from vpnpf.model import (
     ProfileSpec,
     Proofs,
     Protocol,
+    ProviderPolicy,
     Remedy,
     State,
     Tunnel,
@@ -103,6 +104,21 @@ class ForwardState(Struct, frozen=True):
         return self.lease.external_port if self.lease else None
 
 
+class SwitchState(Struct, frozen=True):
+    """What is known of the provider's own switch."""
+
+    seen: ProviderPolicy | None = None
+    """What it said last."""
+    seen_at: float = -math.inf
+    seen_for: int = 0
+    """Tunnel number through which it said so: another server may have another switch."""
+    told: ProviderPolicy | None = None
+    """What it was set to last, until it says so itself."""
+    told_at: float = -math.inf
+    differs: str = ""
+    """How what it said differs from what is wanted, in words after "the provider"; empty: it does not."""
+
+
 class Machine(Struct, frozen=True):
     """The engine's whole memory of a profile."""
 
@@ -159,6 +175,9 @@ class Machine(Struct, frozen=True):
     """Since when he says that."""
     exit_differs: str = ""
     """The gateway's address that differs from it; empty: none does."""
+    switchable: bool = False
+    """Whether the provider has a port policy of its own."""
+    switch: SwitchState = field(default_factory=SwitchState)
     timeline: tuple[Entry, ...] = ()
     tunnel_gone: bool = False
     """Whether it was taken down while stopping."""
@@ -192,6 +211,7 @@ def initial(
     announces: bool = False,
     exit_check: bool = False,
     watched: bool = False,
+    switchable: bool = False,
 ) -> Machine:
     """Where a profile starts; `held` are the leases held before, by identity (the newest last) and forward."""
     known = held or {}
@@ -208,6 +228,7 @@ def initial(
         announces=announces,
         exit_check=exit_check,
         watched=watched,
+        switchable=switchable,
     )
 
 
@@ -233,6 +254,7 @@ def without(machine: Machine, key: str) -> Machine:
 
 def view(machine: Machine) -> State:
     """What observers may know."""
+    switch, known = machine.switch, heard(machine)
     return State(
         profile=machine.spec.name,
         provider=machine.spec.provider,
@@ -263,7 +285,15 @@ def view(machine: Machine) -> State:
         policy_stands=_policy_stands(machine),
         reading=machine.reading,
         unapplied=_unapplied(machine),
+        provider_policy=switch.seen if known else None,
+        provider_policy_at=switch.seen_at if known else None,
+        disagree=f"the provider {'still ' if switch.told else ''}{switch.differs}" if known and switch.differs else "",
     )
+
+
+def heard(machine: Machine) -> bool:
+    """Whether the provider's switch was read through the tunnel that stands."""
+    return machine.tunnel is not None and machine.switch.seen_for == machine.tunnel_number
 
 
 def _policy_stands(machine: Machine) -> bool:

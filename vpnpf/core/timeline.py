@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from vpnpf.core.policy_words import changed
+from vpnpf.core.switch import words
 from vpnpf.events import (
+    Disagrees,
     ExitDiffers,
     GatewayReset,
     LeaseRenewed,
@@ -25,6 +27,7 @@ from vpnpf.events import (
     ProblemNoticed,
     ProblemOver,
     RemedyTaken,
+    SwitchSeen,
 )
 from vpnpf.model import Entry, Lease, LockMode, Phase, Remedy
 
@@ -75,6 +78,11 @@ def entry_of(notice: Notice, at: float) -> Entry | None:  # noqa: C901, PLR0911 
             return _entry(at, "remedy", _REMEDIES[remedy], cause, name)
         case PolicyChanged(before=old, after=new):
             return _entry(at, "policy", changed(old, new))
+        case SwitchSeen(after=said):
+            return _entry(at, "switch", f"the provider {words(said)}")
+        case Disagrees(how=how):
+            text = f"the provider {how}, which is not what is wanted" if how else "the provider lets in what is wanted"
+            return _entry(at, "disagrees" if how else "agrees", text)
         case MtuLowered(before=before, after=after):
             return _entry(
                 at, "mtu", f"packets of more than {after} bytes do not get through: MTU {after}, not {before}"

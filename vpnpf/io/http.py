@@ -44,6 +44,7 @@ class HttpClient:
         local_address: str | None = None,
         device: str = "",
         plain_secrets: bool = False,
+        inside: str = "",
     ) -> None:
         self._deadline = deadline
         """Seconds for one request as a whole."""
@@ -53,6 +54,8 @@ class HttpClient:
         """Device that the connection is bound to (SO_BINDTODEVICE); empty: none."""
         self._plain_secrets = plain_secrets
         """Whether passwords and cookies may go unencrypted to another machine."""
+        self._inside = inside
+        """Address at the other end of an encrypted tunnel whose device is bound to: they may go there; empty: none."""
         self._transports: dict[str, Transport] = {}
 
     async def request(
@@ -75,7 +78,8 @@ class HttpClient:
         scheme, where, host = _place(url)
         # The path, but neither query nor user: texts go to logs.
         doing = f"{method} {scheme}://{where}{urlsplit(url).path}"
-        if scheme == "http" and not self._plain_secrets and not _is_loopback(host) and _secret(form, headers):
+        trusted = self._plain_secrets or host == self._inside or _is_loopback(host)
+        if scheme == "http" and not trusted and _secret(form, headers):
             raise Misconfigured(
                 doing, "the password would travel unencrypted", "use https, or a client on this machine"
             )

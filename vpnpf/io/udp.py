@@ -1,4 +1,4 @@
-"""Datagram exchanges that cannot leave by another way than the tunnel.
+"""Datagram exchanges, and HTTP, that cannot leave by another way than the tunnel.
 
 The socket is bound to the tunnel device and address and connected to the gateway, so the kernel drops
 answers from any other address or port, and a dead tunnel gives ENODEV instead of a packet to the home
@@ -15,8 +15,9 @@ import socket
 from typing import TypeVar
 
 from vpnpf.errors import NoAnswer, Refused, Transient, Unsupported
-from vpnpf.interfaces import Clock, Igd
+from vpnpf.interfaces import Clock, Http, Igd
 from vpnpf.io import upnp
+from vpnpf.io.http import HttpClient
 from vpnpf.model import Tunnel
 from vpnpf.protocol import announcement, natpmp
 from vpnpf.protocol.announcement import Announcement
@@ -36,6 +37,12 @@ class TunnelIO:
         self._tunnel = tunnel
         self._clock = clock
         self._random = random.SystemRandom()
+
+    @property
+    def http(self) -> Http:
+        """HTTP bound to the tunnel's device; what goes to the gateway is encrypted by the tunnel, if there is one."""
+        direct = self._tunnel.plan.direct
+        return HttpClient(device=self._tunnel.interface, inside="" if direct else self._tunnel.gateway)
 
     def now(self) -> float:
         """Seconds on CLOCK_BOOTTIME."""

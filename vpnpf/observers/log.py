@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 from vpnpf.core.policy_words import changed
 from vpnpf.core.serialise import notice_json, state_json, time_of
+from vpnpf.core.switch import words
 from vpnpf.events import (
+    Disagrees,
     ExitDiffers,
     GatewayReset,
     LeaseRenewed,
@@ -21,6 +23,7 @@ from vpnpf.events import (
     ProblemNoticed,
     ProblemOver,
     RemedyTaken,
+    SwitchSeen,
 )
 from vpnpf.hub import Hub
 from vpnpf.interfaces import Clock
@@ -108,6 +111,12 @@ def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: C901, 
             return [f"{name + ': ' if name else ''}{_REMEDIES[remedy]} ({cause})"]
         case PolicyChanged(before=old, after=new):
             return [changed(old, new)]
+        case SwitchSeen(after=said):
+            return [f"the provider says that it {words(said)}"] if verbose else []
+        case Disagrees(how=how):
+            return [
+                f"the provider {how}: that is not what is wanted here" if how else "the provider lets in what is wanted"
+            ]
         case MtuLowered(before=before, after=after):
             return [f"packets of more than {after} bytes do not get through the tunnel: MTU {after}, not {before}"]
         case GatewayReset(cause=cause):
