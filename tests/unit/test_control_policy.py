@@ -16,7 +16,7 @@ from vpnpf.core.state import initial, view
 from vpnpf.errors import Transient, Unavailable, UsageError
 from vpnpf.events import ApplyFirewall
 from vpnpf.hub import Hub
-from vpnpf.model import FailureKind, Opening, PolicyMode, PortPolicy, Protocol
+from vpnpf.model import FailureKind, Opening, PolicyMode, PortPolicy, Protocol, ProviderPolicy
 from vpnpf.policy_store import PolicyStore
 from vpnpf.store import FileStore
 from vpnpf.testing import FakeClock
@@ -272,6 +272,15 @@ async def test_which_part_decides(run):
 async def test_bad_questions_are_refused(run, arguments):
     with pytest.raises(UsageError):
         await run.verbs.explain(arguments)
+
+
+async def test_the_providers_layer_is_told(run):
+    assert (await run.verbs.show({}))["provider"] is None
+    said = ProviderPolicy(PolicyMode.BLOCK_ALL)
+    how = "the provider still blocks all ports"
+    run.hub.publish(replace(run.hub.state, provider_policy=said, provider_policy_at=START, disagree=how), ())
+    told = (await run.verbs.show({}))["provider"]
+    assert told == {"lets_in": "blocks all ports", "at": START + run.offset, "disagree": how}
 
 
 async def test_a_policy_that_somebody_flushed_is_not_said_to_be_in_force(run):
