@@ -1,7 +1,7 @@
 # What a newcomer needs: `make demo`, `make test`. All targets work in a clean clone.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test fast check lint types imports wheel bench attack soak faults fuzz picture schema constraints clean
+.PHONY: help ready demo test fast check lint types imports wheel bench policies attack soak faults fuzz picture schema constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,6 +36,9 @@ wheel: ready ## dist/*.whl and the source archive
 
 bench: ready ## time to READY, start-up, memory and 1,000 leases, beside what people use today
 	$(PY) tests/bench/bench.py; ready=$$?; $(PY) -m tests.bench.leases && exit $$ready
+
+policies: ready ## what 10,000 entries and 1,000 changes of a port policy cost, with real packets; needs root
+	@$(PY) -m tests.bench.policies
 
 attack: ready ## attacks on the product and on what others do, side by side; needs root
 	@$(PY) -m tests.attack.matrix

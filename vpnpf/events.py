@@ -12,6 +12,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from vpnpf.model import (
+    Endpoint,
     EpochRule,
     FailureKind,
     FirewallPolicy,
@@ -30,6 +31,7 @@ from vpnpf.model import (
     Tunnel,
     TunnelHealth,
     TunnelPlan,
+    Use,
 )
 
 # -- work: effects ------------------------------------------------------------------------------
@@ -208,6 +210,13 @@ class SaveLeases(Struct, frozen=True):
     key: str = "store"
 
 
+class SaveUses(Struct, frozen=True):
+    """Keep for the next start when each opening was used last."""
+
+    uses: tuple[Use, ...]
+    key: str = "uses"
+
+
 Work = (
     ApplyFirewall
     | ReadFirewall
@@ -230,6 +239,7 @@ Work = (
     | ReadSwitch
     | SetSwitch
     | SaveLeases
+    | SaveUses
 )
 
 
@@ -255,9 +265,15 @@ class StopRequested(Struct, frozen=True):
 
 
 class PolicyWanted(Struct, frozen=True):
-    """The person wants another port policy from now on."""
+    """The person wants another port policy from now on.
+
+    What was closed because nobody used it is opened again if its entry is another, if the policy no longer closes
+    such, or if it is named in `reopen`; the policy in force, wanted once more, opens all of it.
+    """
 
     policy: PortPolicy
+    reopen: tuple[str, ...] = ()
+    """`Use.what` of what is to be opened again."""
 
 
 class FirewallApplied(Struct, frozen=True):
@@ -423,6 +439,14 @@ class LeasesSaved(Struct, frozen=True):
     key: str = "store"
 
 
+class UsesSaved(Struct, frozen=True):
+    """The answer to SaveUses."""
+
+    generation: int
+    uses: tuple[Use, ...]
+    key: str = "uses"
+
+
 class WorkFailed(Struct, frozen=True):
     """Any work that did not succeed."""
 
@@ -459,6 +483,7 @@ Answer = (
     | SocketsSeen
     | SwitchRead
     | LeasesSaved
+    | UsesSaved
     | WorkFailed
 )
 Event = Tick | StopRequested | PolicyWanted | Answer
@@ -500,6 +525,15 @@ class PortAnnounced(Struct, frozen=True):
     listen_port: int
     before: int | None
     """The external port announced until now, or None."""
+    target: str | None = None
+    """Address of another host that it goes on to, at `listen_port`; None: it is for this machine."""
+
+    @property
+    def inside(self) -> str:
+        """Where packets go from there, in words: "local port 8080", "192.168.77.5:8080"; empty: to the same port here."""
+        if self.target is not None:
+            return str(Endpoint(self.target, self.listen_port))
+        return f"local port {self.listen_port}" if self.listen_port != self.lease.external_port else ""
 
 
 class PortLost(Struct, frozen=True):
@@ -538,6 +572,19 @@ class Disagrees(Struct, frozen=True):
 
     how: str
     """In words, after "the provider": "blocks all ports"."""
+
+
+class OpeningUnused(Struct, frozen=True):
+    """Nobody has come in on an opening for as long as the policy bears."""
+
+    what: str
+    """As in `Use`."""
+    since: float
+    """When somebody came in last, or when it was opened."""
+    after: float
+    """Seconds that the policy bears."""
+    closed: bool = False
+    """Whether it is closed from now on."""
 
 
 class MtuLowered(Struct, frozen=True):
@@ -583,6 +630,7 @@ Notice = (
     | PolicyChanged
     | SwitchSeen
     | Disagrees
+    | OpeningUnused
     | MtuLowered
     | GatewayReset
     | ExitDiffers

@@ -386,6 +386,24 @@ class FirewallReading(Struct, frozen=True):
     """(`Opening.key`, inbound packets that opened a flow on it), of those whose counter can be read."""
 
 
+class Use(Struct, frozen=True):
+    """How an opening, or a forwarded port, has been used so far."""
+
+    what: str
+    """`Opening.key`, or "forward NAME"."""
+    since: float
+    """When it was first seen open."""
+    last: float | None = None
+    """When its counter was last seen to have risen, or None."""
+    idle: float = 0.0
+    """Seconds since then (or since it was opened) in which it was seen open and its counter stood still: what nobody
+    looked at, while vpnpf was not running or the tunnel was down, is not among them."""
+    reported: bool = False
+    """Whether it was said that nobody uses it."""
+    closed: bool = False
+    """Whether it was closed for that."""
+
+
 # -- the torrent client -------------------------------------------------------------------------
 
 
@@ -517,3 +535,5 @@ class State(Struct, frozen=True):
     """When it said so."""
     disagree: str = ""
     """How that differs from what is wanted here: "the provider still blocks all ports"; empty: not at all."""
+    uses: tuple[Use, ...] = ()
+    """Of every opening and forwarded port that was seen open."""

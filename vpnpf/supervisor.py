@@ -68,6 +68,7 @@ DEADLINES = {
     "ReadSwitch": 20.0,
     "SetSwitch": 30.0,
     "SaveLeases": 15.0,
+    "SaveUses": 15.0,
 }
 """Seconds after which a piece of work is ended and counts as failed."""
 SHORTEST_RENEWAL = 10.0

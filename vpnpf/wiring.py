@@ -38,6 +38,7 @@ from vpnpf.settings import ClientSettings, ProfileSettings
 from vpnpf.store import FileStore, InstanceLock, make_private, runtime_directory, state_directory
 from vpnpf.supervisor import Supervisor
 from vpnpf.tunnels.namespace import ProfileNamespace
+from vpnpf.uses import from_store as uses_from_store
 from vpnpf.workers import NOBODY, Workers
 
 LOCKDOWN = "lockdown"
@@ -98,9 +99,9 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             relays = tuple(stack.enter_context(Relay(place, outside.enter)) for place in settings.tunnel.publish)
         plan = await backend.plan()
         clock, hub, store = BootClock(), Hub(), FileStore(state_directory())
-        leases = f"leases-{name}"
         policies = PolicyStore(store, name, settings.spec.policy, settings.timed)
         spec = replace(settings.spec, policy=policies.load(clock.now(), clock.wall() - clock.now()))
+        leases, uses = f"leases-{name}", f"uses-{name}"
         workers = Workers(
             backend=backend,
             firewall=make_lock(namespace.name if namespace else ""),
@@ -111,6 +112,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             store=store,
             clock=clock,
             leases_name=leases,
+            uses_name=uses,
             exit_check=HttpExitCheck(settings.exit_check) if settings.exit_check else NOBODY,
         )
         machine = initial(
@@ -123,6 +125,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             exit_check=settings.exit_check is not None,
             watched=True,
             switchable=provider.manifest.port_switch,
+            uses=uses_from_store(store.load(uses), clock.wall() - clock.now()),
         )
         return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all(), leave, relays, policies)
 

@@ -38,6 +38,7 @@ from vpnpf.events import (
     Release,
     RemoveFirewall,
     SaveLeases,
+    SaveUses,
     SetClient,
     SetSwitch,
     SocketsSeen,
@@ -50,6 +51,7 @@ from vpnpf.events import (
     TunnelSeen,
     TunnelStirred,
     TunnelStopped,
+    UsesSaved,
     WatchFirewall,
     WatchTunnel,
 )
@@ -68,6 +70,7 @@ from vpnpf.interfaces import (
 )
 from vpnpf.leases import merged
 from vpnpf.model import Lease, ListenSettings, Tunnel, TunnelHealth
+from vpnpf.uses import to_store
 
 
 class Nobody:
@@ -98,6 +101,8 @@ class Workers:
     leases_name: str
     """Under which name the store keeps the leases."""
     exit_check: ExitCheck = NOBODY
+    uses_name: str = "uses"
+    """Under which name the store keeps when openings were used."""
 
     async def carry_out(self, order: Order) -> Answer:  # noqa: C901, PLR0911 - one flat table of work
         """Do it and return what was learnt. Raises VpnpfError for what did not work."""
@@ -164,6 +169,10 @@ class Workers:
             case SaveLeases(identity=identity, leases=leases):
                 await asyncio.to_thread(self._save, identity, leases)
                 return LeasesSaved(generation, leases)
+            case SaveUses(uses=uses):
+                offset = self.clock.wall() - self.clock.now()
+                await asyncio.to_thread(self.store.save, self.uses_name, to_store(uses, offset))
+                return UsesSaved(generation, uses)
 
     def _save(self, identity: str, leases: tuple[tuple[str, Lease], ...]) -> None:
         self.store.save(self.leases_name, merged(self.store.load(self.leases_name), identity, leases))

@@ -42,6 +42,7 @@ from vpnpf.events import (
     Release,
     RemoveFirewall,
     SaveLeases,
+    SaveUses,
     SetClient,
     SetSwitch,
     SocketsSeen,
@@ -55,6 +56,7 @@ from vpnpf.events import (
     TunnelRekeyed,
     TunnelSeen,
     TunnelStopped,
+    UsesSaved,
     WorkFailed,
 )
 from vpnpf.model import (
@@ -76,6 +78,7 @@ from vpnpf.model import (
     Tunnel,
     TunnelHealth,
     TunnelPlan,
+    Use,
 )
 
 PLAN = TunnelPlan("vpf-home", Endpoint("203.0.113.5", 51820), ("10.2.0.2/32",), mark=7, table=7)
@@ -124,6 +127,11 @@ class World:
     """When it will have what."""
     switch_delay: float = 0.0
     """Seconds from setting it to that."""
+    """Inbound packets by forward, or by an opening's key."""
+    uncounted: bool = False
+    """Whether the counters of openings cannot be read."""
+    kept: tuple[Use, ...] = ()
+    """What the store has of their use."""
     faults: dict[type, Fault] = field(default_factory=dict)
     held: set[type] = field(default_factory=set)
     """Work that does not come back for now."""
@@ -309,6 +317,9 @@ class World:
                 return SwitchRead(generation, self.said(), told=policy)
             case SaveLeases(leases=leases):
                 return LeasesSaved(generation, leases)
+            case SaveUses(uses=uses):
+                self.kept = uses
+                return UsesSaved(generation, uses)
 
     def said(self) -> ProviderPolicy:
         """What the provider's switch says now."""
@@ -318,7 +329,10 @@ class World:
 
     def _reading(self) -> FirewallReading:
         hits = tuple((name, Protocol.TCP, Hits(packets)) for name, packets in sorted(self.packets.items()))
-        return FirewallReading(not self.flushed, "the table is gone" if self.flushed else "31 rules read back", hits)
+        evidence = "the table is gone" if self.flushed else "31 rules read back"
+        counted = () if self.table is None or self.flushed or self.uncounted else self.table.inbound.openings
+        openings = tuple((each.key, Hits(self.packets.get(each.key, 0))) for each in counted)
+        return FirewallReading(not self.flushed, evidence, hits, openings)
 
     def _sockets(self, name: str, port: int) -> tuple[ListeningSocket, ...]:
         if name in self.settings and not (self.listening and self.settings[name].port == port):

@@ -21,6 +21,7 @@ from vpnpf.events import (
     LeaseRenewed,
     MtuLowered,
     Notice,
+    OpeningUnused,
     PhaseChanged,
     PolicyChanged,
     PortAnnounced,
@@ -156,6 +157,10 @@ LINES = [
     (SwitchSeen(None, ProviderPolicy(PolicyMode.OPEN_ALL)), []),
     (Disagrees("blocks all ports"), ["the provider blocks all ports: that is not what is wanted here"]),
     (Disagrees(""), ["the provider lets in what is wanted"]),
+    (
+        OpeningUnused("forward game", 0.0, 36 * 3600.0, closed=True),
+        ["forward game: nobody came in for 36 hours; closed until `vpnpf policy open` opens it again"],
+    ),
     (
         MtuLowered(1420, 1280),
         ["packets of more than 1280 bytes do not get through the tunnel: MTU 1280, not 1420"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from vpnpf.model import (
     ForwardSpec,
     Lease,
     ListenSettings,
+    Opening,
     Phase,
     PolicyMode,
     PortPolicy,
@@ -51,11 +53,20 @@ class Engine(RuleBasedStateMachine):
         wish=st.booleans(),
         switchable=st.booleans(),
         seconds=st.sampled_from([0, 0, 5, 40]),
+        bears=st.sampled_from([None, 1.0, 30.0, 3600.0]),
     )
     def begin(self, forwards, mode, lifetime, wish, switchable, seconds):
         spec = ProfileSpec("home", "mock", forwards, PortPolicy(mode))
         held = {PLAN.identity: {"torrent": WISH}} if wish else None
         self.world = World(initial(spec, PLAN, START, held, switchable=switchable), lifetime=lifetime)
+
+    def begin(self, forwards, mode, lifetime, wish, seconds, bears):
+        ssh = Opening(22, 22, Protocol.TCP)
+        policy = PortPolicy(mode, openings=(ssh,), report_unused=bears, close_unused=True)
+        spec = ProfileSpec("home", "mock", forwards, policy)
+        self.world = World(
+            initial(spec, PLAN, START, {PLAN.identity: {"torrent": WISH}} if wish else None), lifetime=lifetime
+        )
         self.spent: list[Order] = []
         self.world.take(Tick())
         if seconds:
@@ -77,6 +88,11 @@ class Engine(RuleBasedStateMachine):
     def succeed_in_all(self):
         self.spent.extend(self.world.pending)
         self.world.settle()
+
+    @rule(mode=st.sampled_from(PolicyMode), close=st.booleans())
+    def want_another_policy(self, mode, close):
+        policy = self.world.machine.spec.policy
+        self.world.take(PolicyWanted(msgspec.structs.replace(policy, mode=mode, close_unused=close)))
 
     @rule(data=st.data(), kind=kinds, retry_after=retries)
     def fail(self, data, kind, retry_after):

@@ -16,7 +16,7 @@ from vpnpf.cli.main import run_command_line
 from vpnpf.cli.status_words import size, span
 from vpnpf.core.serialise import state_json, time_of
 from vpnpf.core.state import view
-from vpnpf.model import FailureKind, Phase, Problem
+from vpnpf.model import FailureKind, Phase, Problem, Use
 from vpnpf.observers.status_file import document
 
 READY = view(World().ready().machine)
@@ -99,6 +99,22 @@ def test_problems_have_their_hints(status, write):
     write(replace(READY, problems=(problem,)))
     out = status()[1]
     assert "problem: asking 10.2.0.1: no?answer (3 times, since 5 s; tried again in 9 s)\n    hint: look" in out
+
+
+def test_openings_that_nobody_uses_and_ports_that_go_on(status, write):
+    uses = (
+        Use("22/tcp", 0.0, START - 8 * 86400, 7 * 86400.0, reported=True, closed=True),
+        Use("80/tcp", 0.0, None, 7 * 86400.0, reported=True),
+        Use("443/tcp", 0.0, START, 5.0),
+    )
+    (forward,) = READY.forwards
+    far = replace(forward, spec=replace(forward.spec, target="192.168.77.5"), listen_port=8080)
+    write(replace(READY, uses=uses, forwards=(far,)))
+    out = status()[1]
+    assert "goes on to 192.168.77.5:8080" in out
+    assert "unused: 22/tcp: nobody came in for 7 d 0 h (last 8 d 0 h ago); closed, `vpnpf policy open` opens" in out
+    assert "unused: 80/tcp: nobody came in for 7 d 0 h (never)\n" in out
+    assert "443" not in out
 
 
 @pytest.mark.parametrize(("ago", "more"), [(61.0, {}), (2.0, {"pid": GONE}), (2.0, {"pid": 0}), (2.0, {"pid": -1})])

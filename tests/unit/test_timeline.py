@@ -18,6 +18,7 @@ from vpnpf.events import (
     LeaseRenewed,
     MtuLowered,
     Notice,
+    OpeningUnused,
     PhaseChanged,
     PolicyChanged,
     PortAnnounced,
@@ -71,6 +72,10 @@ LINES = [
     (SwitchSeen(None, ProviderPolicy(PolicyMode.OPEN_ALL)), ("switch", "the provider lets in all ports", "", "")),
     (Disagrees("blocks 22/tcp"), ("disagrees", "the provider blocks 22/tcp, which is not what is wanted", "", "")),
     (Disagrees(""), ("agrees", "the provider lets in what is wanted", "", "")),
+    (
+        OpeningUnused("22/tcp", 0.0, 604800.0),
+        ("unused", "22/tcp: nobody came in for 7 days; close it if it is not needed", "", ""),
+    ),
     (MtuLowered(1420, 1280), ("mtu", "packets of more than 1280 bytes do not get through: MTU 1280, not 1420", "", "")),
     (
         GatewayReset("epoch went back"),
@@ -192,6 +197,7 @@ NOTICES = st.one_of(
     st.builds(PolicyChanged, st.just(PortPolicy()), st.just(PortPolicy(PolicyMode.BLOCK_ALL))),
     st.builds(SwitchSeen, st.none(), st.just(ProviderPolicy(PolicyMode.BLOCK_ALL))),
     st.builds(Disagrees, TEXTS),
+    st.builds(OpeningUnused, TEXTS, st.just(0.0), st.floats(1, 1e7), st.booleans()),
     st.builds(MtuLowered, st.integers(1280, 9000), st.integers(576, 1420)),
     st.builds(ExitDiffers, TEXTS, TEXTS),
     st.builds(ProblemNoticed, PROBLEMS),

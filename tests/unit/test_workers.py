@@ -38,6 +38,7 @@ from vpnpf.events import (
     Release,
     RemoveFirewall,
     SaveLeases,
+    SaveUses,
     SetClient,
     SetSwitch,
     SocketsSeen,
@@ -50,6 +51,7 @@ from vpnpf.events import (
     TunnelSeen,
     TunnelStirred,
     TunnelStopped,
+    UsesSaved,
     WatchFirewall,
     WatchTunnel,
     Work,
@@ -70,6 +72,7 @@ from vpnpf.model import (
     ProviderPolicy,
     Stirring,
     TunnelHealth,
+    Use,
 )
 from vpnpf.protocol.announcement import Announcement
 from vpnpf.workers import Workers
@@ -94,6 +97,9 @@ class Everything:
 
     def now(self):
         return 1000.0
+
+    def wall(self):
+        return 5000.0
 
     async def apply(self, policy, now):
         self.asked.append(("apply", policy, now))
@@ -171,7 +177,8 @@ class Everything:
         return SOCKETS
 
     def save(self, name, value):
-        self.asked.append(("save", name, value["leases"]["here"]["torrent"]["external_port"]))
+        kept = value["leases"]["here"]["torrent"]["external_port"] if "leases" in value else value["uses"]
+        self.asked.append(("save", name, kept))
 
     def load(self, name):
         return None
@@ -181,7 +188,9 @@ class Everything:
 
 
 def workers(world):
-    return Workers(world, world, world, world.io, {"torrent": world}, world, world, world, "leases-home", world)
+    return Workers(
+        world, world, world, world.io, {"torrent": world}, world, world, world, "leases-home", world, "uses-home"
+    )
 
 
 STIRRING = Stirring("its device is gone")
@@ -230,6 +239,17 @@ TABLE = [
         SaveLeases("here", (("torrent", LEASE),)),
         LeasesSaved(7, (("torrent", LEASE),)),
         [("save", "leases-home", 40000)],
+    ),
+    (
+        SaveUses((Use("22/tcp", 900.0, idle=60.0),)),
+        UsesSaved(7, (Use("22/tcp", 900.0, idle=60.0),)),
+        [
+            (
+                "save",
+                "uses-home",
+                {"22/tcp": {"since": 4900.0, "last": None, "idle": 60.0, "reported": False, "closed": False}},
+            )
+        ],
     ),
 ]
 

@@ -35,6 +35,7 @@ class SeenForward(Struct, frozen=True):
     name: str
     external_port: int | None = None
     listen_port: int | None = None
+    target: str | None = None
     exit_address: str | None = None
     client: str | None = None
     protocols: tuple[str, ...] = ()
@@ -73,6 +74,15 @@ class SeenProblem(Struct, frozen=True):
     retry_at: datetime | None = None
 
 
+class SeenUnused(Struct, frozen=True):
+    """An opening that nobody uses, as the file has it."""
+
+    what: str
+    last: datetime | None = None
+    idle: float = 0.0
+    closed: bool = False
+
+
 class SeenEntry(Struct, frozen=True):
     """A line of the timeline, as the file has it."""
 
@@ -99,6 +109,7 @@ class Seen(Struct, frozen=True):
     timeline: tuple[SeenEntry, ...] = ()
     provider_policy: SeenSwitch | None = None
     disagree: str = ""
+    unused: tuple[SeenUnused, ...] = ()
 
 
 class Status(Struct, frozen=True):

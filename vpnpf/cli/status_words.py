@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from vpnpf.cli.status_reading import Seen, SeenForward, SeenProblem, SeenProof, SeenSwitch, Status
+from vpnpf.cli.status_reading import Seen, SeenForward, SeenProblem, SeenProof, SeenSwitch, SeenUnused, Status
 from vpnpf.core.policy_words import span
-from vpnpf.model import PROOF_NAMES
+from vpnpf.model import PROOF_NAMES, Endpoint
 
 _PHASES = {
     "starting": "starting",
@@ -38,6 +38,7 @@ def words(status: Status, now: float) -> list[str]:
     for forward in seen.forwards:
         lines.append(f"  forward {forward.name}: {_forward(forward, now)}")
         lines += _table(forward, now)
+    lines += [f"  unused: {_unused(each, now)}" for each in seen.unused]
     for problem in seen.problems:
         lines += _problem(problem, now)
     return [clean(line) for line in lines]
@@ -91,6 +92,8 @@ def _forward(forward: SeenForward, now: float) -> str:
     at = f" at {forward.exit_address}" if forward.exit_address else ""
     differs = forward.listen_port not in {None, forward.external_port}
     local = f", local port {forward.listen_port}" if differs else ""
+    if forward.target is not None:
+        local = f", goes on to {Endpoint(forward.target, forward.listen_port or forward.external_port)}"
     return f"port {forward.external_port} ({' and '.join(forward.protocols)}){at}{local}{_renewal(forward, now)}"
 
 
@@ -118,6 +121,12 @@ def _problem(problem: SeenProblem, now: float) -> list[str]:
     again = f"; tried again in {max(0.0, problem.retry_at.timestamp() - now):.0f} s" if problem.retry_at else ""
     lines = [f"  problem: {problem.doing}: {problem.message} ({times}{since}{again})"]
     return [*lines, f"    hint: {problem.hint}"] if problem.hint else lines
+
+
+def _unused(unused: SeenUnused, now: float) -> str:
+    last = f"last {span(now - unused.last.timestamp())} ago" if unused.last else "never"
+    end = "; closed, `vpnpf policy open` opens it again" if unused.closed else ""
+    return f"{unused.what}: nobody came in for {span(unused.idle)} ({last}){end}"
 
 
 def _ago(at: datetime | None, now: float) -> str:

@@ -26,7 +26,7 @@ from vpnpf.errors import Transient, Unavailable, UsageError
 from vpnpf.events import Event, PolicyWanted
 from vpnpf.hub import Hub
 from vpnpf.interfaces import Clock
-from vpnpf.model import BOTH, PortPolicy, Protocol, State
+from vpnpf.model import BOTH, PortPolicy, Protocol, State, Use
 from vpnpf.policy_store import PolicyStore
 
 SOON = 12.0
@@ -178,6 +178,7 @@ class PolicyVerbs:
             "configured": policy_json(self._kept.configured, offset),
             "differs": digest(state.policy) != digest(self._kept.configured),
             "packets": {each.key: packets[each.key] for each in state.policy.openings if each.key in packets},
+            "uses": {each.what: _use(each, offset) for each in state.uses},
             "provider": _provider(state, offset),
             "forwards": [_forward(each, state) for each in held_ports(state)],
         }
@@ -230,6 +231,10 @@ def held_ports(state: State) -> list[HeldPort]:
         for each in state.forwards
         if each.lease is not None
     ]
+
+
+def _use(use: Use, offset: float) -> dict[str, object]:
+    return {"last": None if use.last is None else use.last + offset, "closed": use.closed}
 
 
 def _provider(state: State, offset: float) -> dict[str, object] | None:

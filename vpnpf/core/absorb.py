@@ -9,12 +9,13 @@ from msgspec.structs import replace
 
 from vpnpf.core.draft import dead, ended, why_dead
 from vpnpf.core.failing import LEASE_AGAIN, LOOKS, Failing
-from vpnpf.core.policy import stands
+from vpnpf.core.policy import counted, stands
 from vpnpf.core.proofs import count, wanted_settings
 from vpnpf.core.remedies import Step
 from vpnpf.core.schedule import HANDSHAKE_DEAD, renew_at
 from vpnpf.core.state import Job
 from vpnpf.core.switch import absorbed, as_said, switch_for
+from vpnpf.core.unused import Watch, blind, left_open, looked, reopened, worth_keeping
 from vpnpf.events import (
     Announced,
     Answer,
@@ -31,6 +32,7 @@ from vpnpf.events import (
     LeasesSaved,
     MtuFitted,
     MtuLowered,
+    OpeningUnused,
     PolicyChanged,
     PolicyWanted,
     PortGranted,
@@ -45,13 +47,13 @@ from vpnpf.events import (
     TunnelSeen,
     TunnelStirred,
     TunnelStopped,
+    UsesSaved,
     WorkFailed,
 )
 from vpnpf.model import (
     FailureKind,
     FirewallReading,
     FirewallStage,
-    PortPolicy,
     Proofs,
     Remedy,
     Stirring,
@@ -69,8 +71,8 @@ class Absorber(Failing):
                 pass
             case StopRequested(force):
                 self._set(stopping=True, force=self.machine.force or force)
-            case PolicyWanted(policy):
-                self._wanted(policy)
+            case PolicyWanted():
+                self._wanted(event)
             case _:
                 job = self.machine.job(event.key)
                 if event.generation != job.generation or not job.running:
@@ -81,11 +83,19 @@ class Absorber(Failing):
                     self._succeeded(event, job)
         self._expire()
 
-    def _wanted(self, policy: PortPolicy) -> None:
-        before = self.machine.spec.policy
+    def _wanted(self, event: PolicyWanted) -> None:
+        before, policy = self.machine.spec.policy, event.policy
+        watch = reopened(self.machine.watch, before, policy, event.reopen)
+        self._set(spec=replace(self.machine.spec, policy=policy))
+        self._used(watch)
         if policy != before:
-            self._set(spec=replace(self.machine.spec, policy=policy))
             self.notices.append(PolicyChanged(before, policy))
+
+    def _used(self, watch: Watch) -> None:
+        """Another account of what is used: what was closed for not being so is left out of the rule set."""
+        machine = self.machine
+        due = worth_keeping(machine.uses_saved, watch.uses, machine.spec.policy)
+        self._set(watch=watch, uses_due=due, inbound=left_open(machine.spec.policy, watch.uses))
 
     def _succeeded(self, event: Answer, job: Job) -> None:  # noqa: C901, PLR0915 - one flat table of answers
         if isinstance(event, LeaseGranted) and ended(event.lease.expires_at, self.now):
@@ -153,6 +163,8 @@ class Absorber(Failing):
                 self._set(switch=absorbed(self.machine, policy, told, self.now))
             case LeasesSaved(leases=leases):
                 self._set(saved=leases)
+            case UsesSaved(uses=uses):
+                self._set(uses_saved=MappingProxyType({use.what: use for use in uses}), uses_due=False)
             case WorkFailed():  # handled apart
                 pass
 
@@ -231,3 +243,19 @@ class Absorber(Failing):
             if forward.hits_before is None and reading.intact and stands(self.machine, forward, self.now):
                 hits = {protocol: hits.packets for protocol, hits in count(self.machine, forward.spec.name).items()}
                 self._forward(forward.spec.name, hits_before=MappingProxyType(hits))
+        self._look_for_use()
+
+    def _look_for_use(self) -> None:
+        machine = self.machine
+        counts, policy = counted(machine, self.now), machine.spec.policy
+        if counts is None:
+            self._set(watch=blind(machine.watch))
+            return
+        watch, found = looked(
+            machine.watch, counts, policy, machine.spec.forwards, self.now, 2 * machine.timing.firewall
+        )
+        if watch is not machine.watch:
+            self._used(watch)
+        for use in found:
+            since = use.since if use.last is None else use.last
+            self.notices.append(OpeningUnused(use.what, since, policy.report_unused or 0.0, use.closed))

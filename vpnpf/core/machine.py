@@ -92,7 +92,8 @@ def _announce(forward: ForwardState) -> tuple[ForwardState, tuple[Notice, ...]]:
     if before is not None and before.external_port == lease.external_port:
         return forward, ()
     port = forward.listen_port or lease.external_port
-    return forward, (PortAnnounced(forward.spec.name, lease, port, before.external_port if before else None),)
+    was = before.external_port if before else None
+    return forward, (PortAnnounced(forward.spec.name, lease, port, was, forward.spec.target),)
 
 
 def _phase(machine: Machine, now: float) -> Phase:  # noqa: PLR0911 - one rule a line
@@ -145,7 +146,7 @@ def _blames(phase: Phase, key: str, problem: Problem) -> bool:
         return False
     match phase:
         case Phase.LEASING:
-            return key != "store"
+            return key not in {"store", "uses"}
         case Phase.BLOCKED:
             return key == "tunnel"
         case Phase.FAILED:

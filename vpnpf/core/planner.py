@@ -35,6 +35,7 @@ from vpnpf.events import (
     Release,
     RemoveFirewall,
     SaveLeases,
+    SaveUses,
     SetClient,
     SetSwitch,
     StartTunnel,
@@ -175,7 +176,8 @@ class Planner:
             return
         if stands(self.machine, forward, self.now):
             self._tell(forward)
-            if forward.spec.client_local and forward.listen_port is not None:
+            seen_here = forward.spec.client_local and forward.spec.target is None
+            if seen_here and forward.listen_port is not None:
                 self._look(forward, forward.listen_port)
 
     def _greet(self) -> None:
@@ -218,12 +220,16 @@ class Planner:
         held = tuple((f.spec.name, f.wish) for f in self.machine.forwards if f.wish is not None)
         if _ports(held) != _ports(self.machine.saved):
             self._order(SaveLeases(self.machine.plan.identity, held))
+        if self.machine.uses_due:
+            self._order(SaveUses(tuple(self.machine.watch.uses.values())))
 
     # -- stopping -------------------------------------------------------------------------------
 
     def _wind_down(self) -> None:
         """Give the leases back, take the tunnel down, and only then let the machine's own traffic out again."""
         machine = self.machine
+        if machine.watch.uses != machine.uses_saved:
+            self._order(SaveUses(tuple(machine.watch.uses.values())))
         connected = machine.applied is not None and machine.applied.stage is FirewallStage.CONNECTED
         if machine.tunnel is not None and connected and not machine.force and not machine.tunnel_gone:
             held = [f for f in machine.forwards if f.lease is not None and not f.released]

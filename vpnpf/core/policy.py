@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vpnpf.core.state import ForwardState, Machine
+from vpnpf.core.unused import of_forward
 from vpnpf.model import FirewallPolicy, FirewallStage, ForwardRule, Lease, LockMode, PolicyMode, PortPolicy, Protocol
 
 
@@ -12,29 +13,48 @@ def policy_for(machine: Machine) -> FirewallPolicy:
     rules: tuple[ForwardRule, ...] = ()
     if machine.tunnel is not None:
         stage = FirewallStage.CONNECTED
-        rules = tuple(rule for forward in machine.forwards for rule in rules_for(forward))
+        rules = tuple(
+            rule for forward in machine.forwards for rule in rules_for(forward, shut=bool(why_shut(machine, forward)))
+        )
     elif machine.stopping and machine.tunnel_gone and spec.lock is LockMode.LOCKDOWN:
         stage = FirewallStage.LOCKED
     else:
         stage = FirewallStage.BLOCKED if machine.tunnel_number else FirewallStage.CONNECTING
-    return FirewallPolicy(stage, machine.plan, spec.policy, rules, spec.lock)
+    return FirewallPolicy(stage, machine.plan, machine.inbound or spec.policy, rules, spec.lock)
 
 
-def rules_for(forward: ForwardState) -> tuple[ForwardRule, ...]:
+def rules_for(forward: ForwardState, *, shut: bool = False) -> tuple[ForwardRule, ...]:
     """Open ports of a forward: the new one, and while it is not followed everywhere yet the old one too."""
     if forward.lease is None:
         return ()
-    rules = [_rule(forward, forward.lease)]
+    rules = [_rule(forward, forward.lease, shut=shut)]
     if forward.replaced is not None:
-        old = _rule(forward, forward.replaced)
+        old = _rule(forward, forward.replaced, shut=shut)
         if (old.arrives, old.listen) != (rules[0].arrives, rules[0].listen):
             rules.append(old)
     return tuple(rules)
 
 
-def _rule(forward: ForwardState, lease: Lease) -> ForwardRule:
-    listen = forward.spec.internal_port or lease.external_port
-    return ForwardRule(forward.spec.name, lease.protocols, lease.internal_port, listen, lease.expires_at)
+def _rule(forward: ForwardState, lease: Lease, *, shut: bool) -> ForwardRule:
+    spec = forward.spec
+    return ForwardRule(
+        name=spec.name,
+        protocols=lease.protocols,
+        arrives=lease.internal_port,
+        listen=spec.internal_port or lease.external_port,
+        expires_at=lease.expires_at,
+        target=spec.target,
+        sources=spec.sources,
+        shut=shut,
+    )
+
+
+def why_shut(machine: Machine, forward: ForwardState) -> str:
+    """Why nobody may come in on a forward while its port is held; empty: the policy decides."""
+    if forward.spec.shut:
+        return "its port is held, and nobody may come in (open = false)"
+    use = machine.watch.uses.get(of_forward(forward.spec.name))
+    return "closed because nobody used it: `vpnpf policy open` opens it again" if use is not None and use.closed else ""
 
 
 def guarded(machine: Machine) -> bool:
@@ -55,9 +75,10 @@ def stands(machine: Machine, forward: ForwardState, now: float) -> bool:
     """
     if machine.applied is None or forward.lease is None:
         return False
-    wanted = _rule(forward, forward.lease)
+    wanted = _rule(forward, forward.lease, shut=False)
     return any(
-        (rule.name, rule.arrives, rule.listen) == (wanted.name, wanted.arrives, wanted.listen)
+        (rule.name, rule.arrives, rule.listen, rule.target)
+        == (wanted.name, wanted.arrives, wanted.listen, wanted.target)
         and (rule.expires_at is None or rule.expires_at > now)
         for rule in machine.applied.forwards
     )
@@ -73,3 +94,22 @@ def admits(policy: PortPolicy, port: int, protocol: Protocol) -> bool:
         case PolicyMode.ALLOW_LIST:
             named = any(entry.protocol is protocol and entry.first <= port <= entry.last for entry in policy.openings)
             return policy.forwarded or named
+
+
+def counted(machine: Machine, now: float) -> dict[str, int] | None:
+    """Inbound packets of all that the allow-list has open, as last read, by `Use.what`; None: nobody can say."""
+    applied, reading = machine.applied, machine.reading
+    if applied is None or reading is None or not reading.intact or machine.tunnel is None:
+        return None
+    if applied.stage is not FirewallStage.CONNECTED or applied.inbound.mode is not PolicyMode.ALLOW_LIST:
+        return None
+    over = {each.key for each in applied.inbound.openings if each.ends_at is not None and each.ends_at <= now}
+    found = {what: hits.packets for what, hits in reading.openings if what not in over}
+    for forward in machine.forwards:
+        name = forward.spec.name
+        hits = [each for each in reading.hits if each[0] == name]
+        port = forward.listen_port or 0
+        admitted = any(admits(applied.inbound, port, protocol) for protocol in forward.spec.protocols)
+        if hits and admitted and not why_shut(machine, forward) and stands(machine, forward, now):
+            found[of_forward(name)] = sum(counter.packets for _, _, counter in hits)
+    return found

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from vpnpf.core.policy import admits, policy_for, stands
+from vpnpf.core.policy import admits, policy_for, stands, why_shut
 from vpnpf.core.schedule import HANDSHAKE_DEAD
 from vpnpf.core.state import ForwardState, Machine
 from vpnpf.core.switch import blocked
-from vpnpf.model import Hits, ListeningSocket, ListenSettings, Proof, Proofs, Protocol
+from vpnpf.model import Endpoint, Hits, ListeningSocket, ListenSettings, PolicyMode, Proof, Proofs, Protocol
 
 ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound to
 
@@ -100,12 +100,21 @@ def _firewall(machine: Machine, forward: ForwardState, now: float) -> Finding:
     job = machine.job("firewall")
     if job.failed == "ReadFirewall" and job.problem is not None:
         return None, f"{job.problem.doing}: {job.problem.message}", machine.reading_at
-    port = forward.listen_port or 0
-    shut = [p for p in forward.spec.protocols if not admits(machine.spec.policy, port, p)]
-    if shut:
-        closed = ", ".join(f"{port}/{protocol}" for protocol in shut)
-        return False, f"closed by the policy {machine.spec.policy.mode}: {closed}", machine.reading_at
-    return True, reading.evidence, machine.reading_at
+    closed = _closed(machine, forward)
+    if closed:
+        return False, closed, machine.reading_at
+    some = forward.spec.sources if machine.spec.policy.mode is not PolicyMode.OPEN_ALL else ()
+    return True, f"{reading.evidence}{'; only from ' if some else ''}{', '.join(some)}", machine.reading_at
+
+
+def _closed(machine: Machine, forward: ForwardState) -> str:
+    """Why the policy lets nobody in on the port; empty: it lets them in."""
+    policy, port = machine.spec.policy, forward.listen_port or 0
+    why = why_shut(machine, forward)
+    if why and policy.mode is not PolicyMode.OPEN_ALL:
+        return why
+    closed = [f"{port}/{protocol}" for protocol in forward.spec.protocols if not admits(policy, port, protocol)]
+    return f"closed by the policy {policy.mode}: {', '.join(closed)}" if closed else ""
 
 
 def _client(machine: Machine, forward: ForwardState) -> Finding:
@@ -141,6 +150,14 @@ def differs(seen: ListenSettings, wanted: ListenSettings) -> str:
 
 
 def _listening(machine: Machine, forward: ForwardState) -> Finding:
+    if forward.spec.target is not None:
+        beyond = str(Endpoint(forward.spec.target, forward.listen_port)) if forward.listen_port else forward.spec.target
+        passes = f"net.{'ipv6.conf.all.forwarding' if ':' in forward.spec.target else 'ipv4.ip_forward'} = 1"
+        return (
+            None,
+            f"packets go on to {beyond}, which is not looked at; this machine has to pass them on ({passes})",
+            None,
+        )
     if not forward.spec.client_local:
         who = forward.spec.client or "the program"
         return None, f"{who} runs on another machine: its sockets cannot be seen from here", None

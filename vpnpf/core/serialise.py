@@ -14,6 +14,7 @@ from vpnpf.events import (
     LeaseRenewed,
     MtuLowered,
     Notice,
+    OpeningUnused,
     PhaseChanged,
     PolicyChanged,
     PortAnnounced,
@@ -24,7 +25,7 @@ from vpnpf.events import (
     RemedyTaken,
     SwitchSeen,
 )
-from vpnpf.model import PROOF_NAMES, Entry, Forward, Lease, Problem, Proof, Proofs, ProviderPolicy, State
+from vpnpf.model import PROOF_NAMES, Entry, Forward, Lease, Problem, Proof, Proofs, ProviderPolicy, State, Use
 
 Json = dict[str, object]
 
@@ -69,6 +70,7 @@ def state_json(state: State, offset: float) -> Json:
         },
         "provider_policy": {**said, "seen": time_of(state.provider_policy_at, offset)} if said else None,
         "disagree": state.disagree,
+        "unused": [_unused(use, offset) for use in state.uses if use.reported],
         "lock": str(state.lock),
         "forwards": [_forward(forward, offset) for forward in state.forwards],
         "problems": [_problem(problem, offset) for problem in state.problems],
@@ -87,8 +89,8 @@ def notice_json(notice: Notice, offset: float) -> Json:  # noqa: C901, PLR0911 -
             return {"event": "granted", "forward": name, "before": before, **_lease(lease, offset)}
         case LeaseRenewed(forward=name, lease=lease):
             return {"event": "renewed", "forward": name, **_lease(lease, offset)}
-        case PortAnnounced(forward=name, lease=lease, listen_port=port, before=before):
-            announced = {"forward": name, "before": before, "listen_port": port}
+        case PortAnnounced(forward=name, lease=lease, listen_port=port, before=before, target=target):
+            announced = {"forward": name, "before": before, "listen_port": port, "target": target}
             return {"event": "port", **announced, **_lease(lease, offset)}
         case PortLost(forward=name, external_port=port, cause=cause):
             return {"event": "port-lost", "forward": name, "external_port": port, "cause": cause}
@@ -100,6 +102,9 @@ def notice_json(notice: Notice, offset: float) -> Json:  # noqa: C901, PLR0911 -
             return {"event": "switch", "before": _switch(earlier), **(_switch(later) or {})}
         case Disagrees(how=how):
             return {"event": "disagrees" if how else "agrees", "how": how}
+        case OpeningUnused(what=what, since=since, after=after, closed=closed):
+            shown = {"what": what, "since": time_of(since, offset), "after": after, "closed": closed}
+            return {"event": "unused", **shown}
         case MtuLowered(before=before, after=after):
             return {"event": "mtu", "before": before, "mtu": after}
         case GatewayReset(cause=cause):
@@ -114,6 +119,11 @@ def notice_json(notice: Notice, offset: float) -> Json:  # noqa: C901, PLR0911 -
 
 def _switch(policy: ProviderPolicy | None) -> Json | None:
     return {"mode": str(policy.mode), "ports": list(map(str, policy.ports))} if policy else None
+
+
+def _unused(use: Use, offset: float) -> Json:
+    opened, last = time_of(use.since, offset), time_of(use.last, offset)
+    return {"what": use.what, "opened": opened, "last": last, "idle": round(use.idle), "closed": use.closed}
 
 
 def _entry(entry: Entry, offset: float) -> Json:
@@ -135,6 +145,7 @@ def _forward(forward: Forward, offset: float) -> Json:
         "external_port": lease.external_port if lease else None,
         "internal_port": lease.internal_port if lease else None,
         "listen_port": forward.listen_port,
+        "target": forward.spec.target,
         "exit_address": lease.exit_address if lease else None,
         "expires_at": time_of(lease.expires_at if lease else None, offset),
         "renew_at": time_of(forward.renew_at, offset),

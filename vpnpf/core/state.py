@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from vpnpf.core.schedule import EXIT_AGAIN, Timing
+from vpnpf.core.unused import Watch, known, left_open
 from vpnpf.events import ApplyFirewall, Work
 from vpnpf.model import (
     Entry,
@@ -22,6 +23,7 @@ from vpnpf.model import (
     ListeningSocket,
     ListenSettings,
     Phase,
+    PortPolicy,
     Problem,
     ProfileSpec,
     Proofs,
@@ -32,6 +34,7 @@ from vpnpf.model import (
     Tunnel,
     TunnelHealth,
     TunnelPlan,
+    Use,
 )
 from vpnpf.protocol.epoch import Epoch
 
@@ -190,6 +193,14 @@ class Machine(Struct, frozen=True):
     reading: FirewallReading | None = None
     reading_at: float = 0.0
     saved: tuple[tuple[str, Lease], ...] = ()
+    inbound: PortPolicy | None = None
+    """The port policy without the openings that were closed because nobody used them; None: nothing was."""
+    watch: Watch = Watch()
+    """What is known of the use of all that is open."""
+    uses_saved: Mapping[str, Use] = MappingProxyType({})
+    """As the store has them."""
+    uses_due: bool = False
+    """Whether they are to be saved now."""
     jobs: Mapping[str, Job] = field(default_factory=lambda: MappingProxyType({}))
     generation: int = 0
     wake_at: float | None = None
@@ -212,10 +223,15 @@ def initial(
     exit_check: bool = False,
     watched: bool = False,
     switchable: bool = False,
+    uses: tuple[Use, ...] = (),
 ) -> Machine:
-    """Where a profile starts; `held` are the leases held before, by identity (the newest last) and forward."""
-    known = held or {}
-    wishes = wishes_for(known, plan.identity)
+    """Where a profile starts; `held` are the leases held before, by identity (the newest last) and forward.
+
+    `uses`: how its openings were used before.
+    """
+    before = held or {}
+    wishes = wishes_for(before, plan.identity)
+    watch = known(uses, spec.policy, spec.forwards)
     return Machine(
         spec,
         plan,
@@ -224,11 +240,14 @@ def initial(
         phase_since=now,
         server=plan.server,
         servers=servers,
-        held=known,
+        held=before,
         announces=announces,
         exit_check=exit_check,
         watched=watched,
         switchable=switchable,
+        inbound=left_open(spec.policy, watch.uses),
+        watch=watch,
+        uses_saved=MappingProxyType({use.what: use for use in uses}),
     )
 
 
@@ -288,6 +307,7 @@ def view(machine: Machine) -> State:
         provider_policy=switch.seen if known else None,
         provider_policy_at=switch.seen_at if known else None,
         disagree=f"the provider {'still ' if switch.told else ''}{switch.differs}" if known and switch.differs else "",
+        uses=tuple(machine.watch.uses.values()),
     )
 
 
@@ -300,7 +320,7 @@ def _policy_stands(machine: Machine) -> bool:
     applied, reading = machine.applied, machine.reading
     if applied is None or reading is None or machine.job("firewall").failed == "ApplyFirewall":
         return False
-    return applied.inbound == machine.spec.policy and reading.intact
+    return applied.inbound == (machine.inbound or machine.spec.policy) and reading.intact
 
 
 def _unapplied(machine: Machine) -> str:
@@ -308,7 +328,7 @@ def _unapplied(machine: Machine) -> str:
     job = machine.job("firewall")
     if job.problem is None or not isinstance(job.last, ApplyFirewall) or job.failed != "ApplyFirewall":
         return ""
-    return job.problem.message if job.last.policy.inbound == machine.spec.policy else ""
+    return job.problem.message if job.last.policy.inbound == (machine.inbound or machine.spec.policy) else ""
 
 
 def exit_problem(machine: Machine) -> Problem | None:

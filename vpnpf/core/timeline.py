@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from vpnpf.core.policy_words import changed
 from vpnpf.core.switch import words
+from vpnpf.core.unused import unused_words
 from vpnpf.events import (
     Disagrees,
     ExitDiffers,
@@ -19,6 +20,7 @@ from vpnpf.events import (
     LeaseRenewed,
     MtuLowered,
     Notice,
+    OpeningUnused,
     PhaseChanged,
     PolicyChanged,
     PortAnnounced,
@@ -70,8 +72,8 @@ def entry_of(notice: Notice, at: float) -> Entry | None:  # noqa: C901, PLR0911 
             return _entry(at, "granted", _granted(lease, before), forward=name)
         case LeaseRenewed():
             return None
-        case PortAnnounced(forward=name, lease=lease, listen_port=port, before=before):
-            return _entry(at, "port", _announced(lease, port, before), forward=name)
+        case PortAnnounced(forward=name):
+            return _entry(at, "port", _announced(notice), forward=name)
         case PortLost(forward=name, external_port=port, cause=cause):
             return _entry(at, "port-lost", f"port {port} is lost", cause, name)
         case RemedyTaken(remedy=remedy, cause=cause, forward=name):
@@ -83,6 +85,8 @@ def entry_of(notice: Notice, at: float) -> Entry | None:  # noqa: C901, PLR0911 
         case Disagrees(how=how):
             text = f"the provider {how}, which is not what is wanted" if how else "the provider lets in what is wanted"
             return _entry(at, "disagrees" if how else "agrees", text)
+        case OpeningUnused():
+            return _entry(at, "unused", unused_words(notice))
         case MtuLowered(before=before, after=after):
             return _entry(
                 at, "mtu", f"packets of more than {after} bytes do not get through: MTU {after}, not {before}"
@@ -142,10 +146,10 @@ def _granted(lease: Lease, before: int | None) -> str:
     return f"the gateway gave port {lease.external_port} {lease.length}"
 
 
-def _announced(lease: Lease, listen_port: int, before: int | None) -> str:
-    inside = f" (local port {listen_port})" if listen_port != lease.external_port else ""
-    was = f", it was {before}" if before is not None else ""
-    return f"port {lease.external_port} is open to the internet{inside}{was}"
+def _announced(notice: PortAnnounced) -> str:
+    inside = f" ({notice.inside})" if notice.inside else ""
+    was = f", it was {notice.before}" if notice.before is not None else ""
+    return f"port {notice.lease.external_port} is open to the internet{inside}{was}"
 
 
 def _entry(at: float, kind: str, text: str, cause: str = "", forward: str = "") -> Entry:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import MappingProxyType
 
 from vpnpf.errors import Failure, PermissionDenied, Transient, Unsupported, VpnpfError
+from vpnpf.firewall.elements import Used, held, hits_of_openings, used
+from vpnpf.firewall.openings import opening_sets
 from vpnpf.firewall.readback import (
     Fingerprint,
     Listing,
@@ -21,14 +23,15 @@ from vpnpf.firewall.readback import (
     tally,
 )
 from vpnpf.firewall.render import render
-from vpnpf.firewall.ruleset import FAMILY_TABLE, Ruleset, script
+from vpnpf.firewall.ruleset import FAMILY_TABLE, OpeningSet, Ruleset, script
 from vpnpf.io.clock import BootClock
 from vpnpf.io.process import Completed, find, run
-from vpnpf.model import FirewallPolicy, FirewallReading
+from vpnpf.model import FirewallPolicy, FirewallReading, Opening
 
 APPLYING = "applying the firewall's rules"
 READING = "reading the firewall's rules"
 NOTHING: Tally = MappingProxyType({})
+UNUSED: Used = MappingProxyType({})
 
 
 class Nft:
@@ -46,8 +49,12 @@ class Nft:
         self._known: Fingerprint | None = None
         self._listing: Listing | None = None
         self._unread = ""
-        self._totals = NOTHING
-        self._raw = NOTHING
+        self._openings: tuple[tuple[Opening, ...], tuple[OpeningSet, ...]] | None = None
+        self._alike: tuple[OpeningSet, ...] = ()
+        """Sets that were as they should be when they were looked at last."""
+        self._listed_at = 0.0
+        self._totals = self._raw = NOTHING
+        self._used = self._raw_used = UNUSED
 
     async def apply(self, policy: FirewallPolicy, now: float) -> FirewallReading:
         """Swap the rule set in one transaction and read it back.
@@ -56,24 +63,30 @@ class Nft:
         without CAP_NET_ADMIN, Unsupported if the kernel lacks a part, otherwise Transient. The old rules
         stand then, except that after a deadline it is open which do: `read` tells.
         """
-        ruleset = render(policy)
         async with self._lock:
+            ruleset = self._rendered(policy)
             first = self._wanted is None
             if first:
                 await self._list()
-            done, text = await self._load(ruleset, now, first=first)
+            text = self._script(ruleset, now, first=first)
+            done = await self._nft("-f", "-", stdin=text)
             if done.status != 0:
-                # Somebody may have changed what is left of former rule sets since we looked last.
+                # Somebody may have changed what is left of former rule sets since we looked last, or an element
+                # ended by itself.
                 await self._list()
-                if script(ruleset, now, leftovers(ruleset, self._listing, counters=first)) != text:
-                    done, text = await self._load(ruleset, now, first=first)
+                self._alike = ()
+                for afresh in (False, True):
+                    again = self._script(ruleset, now, first=first, afresh=afresh)
+                    if done.status != 0 and again != text:
+                        text, done = again, await self._nft("-f", "-", stdin=again)
             if done.status != 0:
                 raise refusal(APPLYING, done.stderr, text)
-            self._wanted, self._known = ruleset, None
+            self._wanted, self._known, self._alike = ruleset, None, ()
             await self._list()
             reading = self._reading(now)
             if reading.intact and self._listing is not None:
                 self._known = fingerprint(self._listing)
+                self._alike = ruleset.openings
             return reading
 
     async def read(self) -> FirewallReading:
@@ -83,7 +96,10 @@ class Nft:
         """
         async with self._lock:
             await self._list()
-            return self._reading(self._clock())
+            reading = self._reading(self._clock())
+            if not reading.intact:
+                self._alike = ()
+            return reading
 
     async def remove(self) -> None:
         """Take our table away. Raises PermissionDenied, Unavailable or Transient, never for what is gone already."""
@@ -93,13 +109,28 @@ class Nft:
             if done.status != 0:
                 raise refusal("removing the firewall's rules", done.stderr, text)
             self._wanted = self._known = self._listing = None
+            self._alike = ()
             self._totals = self._raw = NOTHING
+            self._used = self._raw_used = UNUSED
 
-    async def _load(self, ruleset: Ruleset, now: float, *, first: bool) -> tuple[Completed, str]:
-        text = script(ruleset, now, leftovers(ruleset, self._listing, counters=first))
-        return await self._nft("-f", "-", stdin=text), text
+    def _rendered(self, policy: FirewallPolicy) -> Ruleset:
+        openings = policy.inbound.openings
+        if self._openings is None or self._openings[0] is not openings:
+            self._openings = (openings, opening_sets(openings))
+        return render(policy, self._openings[1])
+
+    def _script(self, ruleset: Ruleset, now: float, *, first: bool, afresh: bool = False) -> str:
+        alike = self._alike
+        if alike and ruleset.openings is alike and not afresh:
+            return script(ruleset, now, leftovers(ruleset, self._listing, counters=first), alike=alike)
+        there = {} if afresh or self._listing is None else held(self._listing.openings, self._listed_at, now)
+        old = leftovers(ruleset, self._listing, counters=first)
+        for each in old:
+            there.pop(each.name, None)
+        return script(ruleset, now, old, there)
 
     async def _list(self) -> None:
+        self._listed_at = self._clock()
         done = await self._nft("-j", "list", "table", *FAMILY_TABLE.split())
         self._unread = ""
         if done.status == 0:
@@ -115,13 +146,16 @@ class Nft:
             raise refusal(READING, done.stderr, "")
         raw = tally(self._listing)
         self._totals, self._raw = carry(self._totals, self._raw, raw), raw
+        raw_used = used(self._listing.openings) if self._listing else UNUSED
+        self._used, self._raw_used = carry(self._used, self._raw_used, raw_used), raw_used
 
     def _reading(self, now: float) -> FirewallReading:
         if self._wanted is None:
             return FirewallReading(False, "no rules were applied yet")
         differs = self._unread or difference(self._wanted, self._listing, now, self._known)
         hits = tuple((name, protocol, hits) for (name, protocol), hits in sorted(self._totals.items()))
-        return FirewallReading(not differs, differs or summary(self._wanted), hits)
+        openings = hits_of_openings(self._wanted, self._used) if self._listing else ()
+        return FirewallReading(not differs, differs or summary(self._wanted), hits, openings)
 
     async def _nft(self, *arguments: str, stdin: str = "") -> Completed:
         return await run((*self._prefix, find("nft"), *arguments), stdin=stdin)

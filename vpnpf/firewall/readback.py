@@ -7,22 +7,31 @@ right after it was applied, so that a rule edited under its old comment is seen 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
-from typing import Any
+from typing import Any, TypeVar
 
-from msgspec import Struct, field
+from msgspec import DecodeError, Struct, field, json
 
-from vpnpf.firewall.ruleset import Chain, Leftover, PortSet, Rule, Ruleset, counter_of
+from vpnpf.firewall.elements import SLACK, Entry, Object, differences, entries, is_set_of, is_set_of_used
+from vpnpf.firewall.ruleset import (
+    OPENING_PREFIX,
+    USED_PREFIX,
+    Chain,
+    Leftover,
+    OpeningSet,
+    PortSet,
+    Rule,
+    Ruleset,
+    counter_of,
+)
 from vpnpf.model import Hits, Protocol
 
-Object = Mapping[str, Any]
-"""One object of nft's JSON (libnftables-json(5)); its shape is checked where it matters."""
-Tally = Mapping[tuple[str, Protocol], Hits]
+Key = TypeVar("Key")
+Counts = Mapping[Key, Hits]
+Tally = Counts[tuple[str, Protocol]]
+"""(forward, protocol) -> hits."""
 
-SLACK = 10.0
-"""Seconds that a port may close late: rounding, and the time a transaction may take."""
 VOLATILE = frozenset({"handle", "packets", "bytes", "index"})
 """Members of the account that differ between equal rule sets."""
 
@@ -34,6 +43,8 @@ class Listing(Struct, frozen=True):
     """Of the table; anything at all, such as dormant, is not ours."""
     objects: tuple[tuple[str, Object], ...] = ()
     """(kind, object) of all that is in the table, rules too, in the kernel's order."""
+    openings: Mapping[str, Mapping[str, Entry]] = field(default_factory=dict)
+    """Elements of the sets of openings, by the set's name and the element's text."""
 
     def named(self, kind: str) -> dict[str, Object]:
         """The objects of a kind by name."""
@@ -52,7 +63,10 @@ class Fingerprint(Struct, frozen=True):
 
 def parse(text: str) -> Listing | None:
     """Read nft's JSON; None: there is no table of ours in it. Raises ValueError if it is no such JSON."""
-    document = json.loads(text)
+    try:
+        document = json.decode(text)
+    except DecodeError as error:
+        raise ValueError(str(error)) from None
     if not isinstance(document, dict) or not isinstance(document.get("nftables"), list):
         raise ValueError("not a listing of nft")  # noqa: TRY004 - one kind for all that is unreadable
     flags: object = None
@@ -64,7 +78,15 @@ def parse(text: str) -> Listing | None:
                 seen, flags = True, thing.get("flags")
             elif kind != "metainfo":
                 objects.append((kind, thing))
-    return Listing(flags, tuple(objects)) if seen else None
+    if not seen:
+        return None
+    sets = [thing for kind, thing in objects if kind == "set"]
+    openings = {
+        name: entries(thing)
+        for thing in sets
+        if (name := str(thing.get("name"))).startswith((OPENING_PREFIX, USED_PREFIX))
+    }
+    return Listing(flags, tuple(objects), openings)
 
 
 def fingerprint(listing: Listing) -> Fingerprint:
@@ -87,7 +109,7 @@ def tally(listing: Listing | None) -> Tally:
     return found
 
 
-def carry(before: Tally, raw_before: Tally, raw: Tally) -> Tally:
+def carry(before: Counts[Key], raw_before: Counts[Key], raw: Counts[Key]) -> Counts[Key]:
     """Go on counting where a counter was emptied by somebody: totals never go back.
 
     `before` are the totals so far, `raw_before` and `raw` the kernel's counters then and now.
@@ -111,6 +133,8 @@ def leftovers(wanted: Ruleset, listing: Listing | None, *, counters: bool) -> tu
         return ()
     chains = {chain.name: chain for chain in wanted.chains}
     sets = {ports.name for ports in wanted.sets}
+    openings = {each.name: each for each in wanted.openings}
+    used = {each.used for each in wanted.openings if each.used}
     found: list[Leftover] = []
     for kind, thing in listing.objects:
         name = str(thing.get("name"))
@@ -118,6 +142,8 @@ def leftovers(wanted: Ruleset, listing: Listing | None, *, counters: bool) -> tu
             kind == "rule"
             or (kind == "chain" and name in chains and not _chain_differs(chains[name], thing))
             or (kind == "set" and name in sets and _is_port_set(thing))
+            or (kind == "set" and name in openings and is_set_of(openings[name], thing))
+            or (kind == "set" and name in used and is_set_of_used(thing))
             or (kind == "counter" and (name in wanted.counters or (not counters and counter_of(name) is not None)))
         )
         if not keep:
@@ -130,7 +156,14 @@ def summary(wanted: Ruleset) -> str:
     """What stands, in a few words."""
     ports = ", ".join(f"{port}/{each.name.rpartition('_')[2]}" for each in wanted.sets for port, _ in each.ports)
     count = sum(len(chain.rules) for chain in wanted.chains)
-    return f"{count} rules read back" + (f", open: {ports}" if ports else ", no port open")
+    looked_up = "".join(rule.text for chain in wanted.chains for rule in chain.rules)
+    listed = len({each.key for some in wanted.openings if f"@{some.name} " in looked_up for each in some.elements})
+    entries_read = f", {listed} on the allow list" if listed else ""
+    return (
+        f"{count} rules read back"
+        + (f", open: {ports}" if ports else "" if listed else ", no port open")
+        + entries_read
+    )
 
 
 def _differences(wanted: Ruleset, listing: Listing | None, now: float, known: Fingerprint | None) -> Iterator[str]:
@@ -148,9 +181,17 @@ def _differences(wanted: Ruleset, listing: Listing | None, now: float, known: Fi
         if differs:
             yield f"chain {chain.name}: {differs}"
         yield from _rules_differ(chain, listing.rules(chain.name), (known or Fingerprint()).rules.get(chain.name))
+    yield from _objects_differ(wanted, listing, now)
+
+
+def _objects_differ(wanted: Ruleset, listing: Listing, now: float) -> Iterator[str]:
     sets = listing.named("set")
     for ports in wanted.sets:
         yield from _set_differs(ports, sets.get(ports.name), now)
+    for openings in wanted.openings:
+        yield from _openings_differ(openings, listing, sets.get(openings.name), now)
+        if openings.used and openings.used not in sets:
+            yield f"set {openings.used} is gone"
     for name in wanted.counters:
         if name not in listing.named("counter"):
             yield f"counter {name} is gone"
@@ -208,6 +249,15 @@ def _set_differs(ports: PortSet, found: Object | None, now: float) -> Iterator[s
         yield f"set {ports.name}: port {extra} is open, but should not be"
 
 
+def _openings_differ(wanted: OpeningSet, listing: Listing, found: Object | None, now: float) -> Iterator[str]:
+    if found is None:
+        yield f"set {wanted.name} is gone"
+    elif not is_set_of(wanted, found):
+        yield f"set {wanted.name} was changed"
+    else:
+        yield from differences(wanted, listing.openings.get(wanted.name, {}), now)
+
+
 def _element(entry: object) -> tuple[object, float | None]:
     """(port, seconds until it closes or None)."""
     if isinstance(entry, dict):
@@ -235,7 +285,7 @@ def _drops_all(rule: Object) -> bool:
 
 
 def _account(rule: Object) -> str:
-    return json.dumps(_still(rule), sort_keys=True)
+    return json.encode(_still(rule), order="sorted").decode()
 
 
 def _still(thing: Any) -> Any:  # noqa: ANN401 - any JSON

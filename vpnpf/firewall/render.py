@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from vpnpf.core.networks import is_private
-from vpnpf.core.policy import admits
 from vpnpf.errors import Misconfigured
-from vpnpf.firewall.ruleset import Chain, PortSet, Rule, Ruleset, counter_name
+from vpnpf.firewall.forwarded import OpenPorts, held_shut, nat_chains, open_ports, to_others, to_this_machine
+from vpnpf.firewall.openings import opening_rules, opening_sets
+from vpnpf.firewall.ruleset import Chain, OpeningSet, Rule, Ruleset, counter_name
 from vpnpf.model import (
     FirewallPolicy,
     FirewallStage,
@@ -39,12 +40,15 @@ LATE = 100
 LAST = Rule("counter drop", "everything else")
 
 
-def render(policy: FirewallPolicy) -> Ruleset:
-    """The rule set of a policy. Raises Misconfigured if the plan cannot be turned into safe rules."""
+def render(policy: FirewallPolicy, listed: tuple[OpeningSet, ...] | None = None) -> Ruleset:
+    """The rule set of a policy. Raises Misconfigured if the plan cannot be turned into safe rules.
+
+    `listed` are the sets of its openings, if they are known already: with 10,000 they take longer than all else.
+    """
     if policy.plan.direct:
         return _direct(policy)
     if policy.lock is LockMode.OFF:
-        return _unlocked(policy)
+        return _unlocked(policy, listed)
     link = _Link(policy.plan)
     if link.mark <= 0:
         raise Misconfigured(
@@ -54,34 +58,38 @@ def render(policy: FirewallPolicy) -> Ruleset:
         )
     connected = policy.stage is FirewallStage.CONNECTED
     forwards = policy.forwards if connected else ()
-    open_ports = tuple(_open_ports(policy)) if connected else ()
+    ports = open_ports(policy) if connected else ()
+    openings = _openings(policy, listed)
     chains = [
         Chain("output", "output", 0, (*_output(link, policy.stage), LAST)),
-        Chain("input", "input", 0, (*_input(link, policy, open_ports), LAST)),
-        Chain("forward", "forward", 0, (*(_forward(link) if connected else ()), LAST)),
+        Chain("input", "input", 0, (*_input(link, policy, ports, openings), LAST)),
+        Chain("forward", "forward", 0, (*(_forward(link, ports) if connected else ()), LAST)),
     ]
-    redirects = _redirected(link.device, policy) if connected else ()
-    return Ruleset((*chains, *redirects), open_ports, _counters(forwards))
+    moved = nat_chains(link.device, policy, ports) if connected else ()
+    return Ruleset((*chains, *moved), tuple(each.ports for each in ports), _counters(forwards), openings)
 
 
-def _unlocked(policy: FirewallPolicy) -> Ruleset:
+def _unlocked(policy: FirewallPolicy, listed: tuple[OpeningSet, ...] | None) -> Ruleset:
     """The port policy of the tunnel alone: everything else goes its usual way, and DNS goes where it is asked to."""
     link = _Link(policy.plan)
     connected = policy.stage is FirewallStage.CONNECTED
-    open_ports = tuple(_open_ports(policy)) if connected else ()
+    ports = open_ports(policy) if connected else ()
+    openings = _openings(policy, listed)
     tunnel = f"iifname {link.device}"
     outward = tuple(_addresses_out(link, connected=True)) if connected else ()
     here = Rule('iifname "lo" accept', "this machine itself")
-    inward = (here, *_spoofed(link), *_tunnel_in(link, policy, open_ports))
+    inward = (here, *_spoofed(link), *_tunnel_in(link, policy, ports, openings))
     answers = Rule(f"{tunnel} ct state established,related counter accept", "answers through the tunnel")
-    onward = (answers, Rule(f"{tunnel} counter drop", "anything else from the tunnel")) if connected else ()
+    last = Rule(f"{tunnel} counter drop", "anything else from the tunnel")
+    onward = (answers, *to_others(f"{tunnel} oifname != {link.device}", ports), last) if connected else ()
     chains = (
         Chain("output", "output", 0, outward, policy="accept"),
         Chain("input", "input", 0, inward if connected else (), policy="accept"),
         Chain("forward", "forward", 0, onward, policy="accept"),
     )
-    redirects = _redirected(link.device, policy) if connected else ()
-    return Ruleset((*chains, *redirects), open_ports, _counters(policy.forwards if connected else ()))
+    moved = nat_chains(link.device, policy, ports) if connected else ()
+    counters = _counters(policy.forwards if connected else ())
+    return Ruleset((*chains, *moved), tuple(each.ports for each in ports), counters, openings)
 
 
 def _direct(policy: FirewallPolicy) -> Ruleset:
@@ -96,13 +104,22 @@ def _direct(policy: FirewallPolicy) -> Ruleset:
     except ValueError as error:
         raise Misconfigured(DOING, str(error), "check the machine's addresses") from None
     forwards = policy.forwards if policy.stage is FirewallStage.CONNECTED else ()
-    open_ports = tuple(_open_ports(policy)) if forwards else ()
+    ports = open_ports(policy) if forwards else ()
     beyond = sorted(str(prefix) for prefix in lan if prefix.version == 4)  # noqa: PLR2004 - the version
     source = f"ip saddr != {_any_of(beyond)}" if beyond else _whole("ip")
-    counted = tuple(_forwarded(f"iifname {device} {source}", open_ports))
-    counting = Chain("input", "input", LATE, counted, policy="accept")
-    redirects = _redirected(device, policy) if forwards else ()
-    return Ruleset((counting, *redirects), open_ports, _counters(forwards))
+    arrived = f"iifname {device} {source}"
+    chains = [Chain("input", "input", LATE, tuple(to_this_machine(arrived, ports)), policy="accept")]
+    if any(each.rule.target for each in ports):
+        chains.append(Chain("forward", "forward", LATE, tuple(to_others(arrived, ports)), policy="accept"))
+    moved = nat_chains(device, policy, ports) if forwards else ()
+    return Ruleset((*chains, *moved), tuple(each.ports for each in ports), _counters(forwards))
+
+
+def _openings(policy: FirewallPolicy, listed: tuple[OpeningSet, ...] | None) -> tuple[OpeningSet, ...]:
+    """They stand in every stage in which vpnpf runs, so that neither ends nor counters are lost with the tunnel."""
+    if policy.stage is FirewallStage.LOCKED:
+        return ()
+    return opening_sets(policy.inbound.openings) if listed is None else listed
 
 
 def _counters(forwards: tuple[ForwardRule, ...]) -> tuple[str, ...]:
@@ -177,10 +194,12 @@ def _link_upkeep_out() -> Iterator[Rule]:
     yield Rule("icmpv6 type mld2-listener-report ip6 hoplimit 1 ip6 daddr ff02::16 accept", "multicast report")
 
 
-def _input(link: _Link, policy: FirewallPolicy, open_ports: tuple[PortSet, ...]) -> Iterator[Rule]:
+def _input(
+    link: _Link, policy: FirewallPolicy, ports: tuple[OpenPorts, ...], openings: tuple[OpeningSet, ...]
+) -> Iterator[Rule]:
     yield Rule('iifname "lo" accept', "this machine itself")
     yield from _spoofed(link)
-    yield from _tunnel_in(link, policy, open_ports)
+    yield from _tunnel_in(link, policy, ports, openings)
     if policy.stage is not FirewallStage.LOCKED:
         replies = f"{link.address.format('saddr')} {link.transport} sport {link.port} ct state established"
         yield Rule(f"{replies} counter accept", "the tunnel itself")
@@ -197,7 +216,9 @@ def _spoofed(link: _Link) -> Iterator[Rule]:
             yield Rule(f"iifname != {link.device} {family} daddr {_any_of(own)} counter drop", "spoofed from elsewhere")
 
 
-def _tunnel_in(link: _Link, policy: FirewallPolicy, open_ports: tuple[PortSet, ...]) -> Iterator[Rule]:
+def _tunnel_in(
+    link: _Link, policy: FirewallPolicy, ports: tuple[OpenPorts, ...], openings: tuple[OpeningSet, ...]
+) -> Iterator[Rule]:
     """What comes in through the tunnel; its last rule drops the rest of that."""
     tunnel = f"iifname {link.device}"
     if policy.stage is FirewallStage.CONNECTED:
@@ -210,7 +231,7 @@ def _tunnel_in(link: _Link, policy: FirewallPolicy, open_ports: tuple[PortSet, .
             other = f"{family} daddr != {_any_of(own)}" if own else _whole(family)
             yield Rule(f"{tunnel} {other} counter drop", "not the tunnel's address")
         yield Rule(f"{tunnel} ct state established,related counter accept", "answers through the tunnel")
-        yield from _inbound(tunnel, policy, open_ports)
+        yield from _inbound(tunnel, policy, ports, openings)
     yield Rule(f"{tunnel} counter drop", "anything else from the tunnel")
 
 
@@ -219,39 +240,27 @@ def _ports_elsewhere(policy: FirewallPolicy) -> Iterator[Rule]:
     if policy.stage is not FirewallStage.CONNECTED:
         return
     for protocol in Protocol:
-        ports = sorted({rule.listen for rule in policy.forwards if protocol in rule.protocols})
+        here = (rule for rule in policy.forwards if rule.target is None)
+        ports = sorted({rule.listen for rule in here if protocol in rule.protocols})
         if ports:
             yield Rule(
                 f"{protocol} dport {_any_of(map(str, ports))} ct state new counter drop", "forwarded port elsewhere"
             )
 
 
-def _inbound(tunnel: str, policy: FirewallPolicy, open_ports: tuple[PortSet, ...]) -> Iterator[Rule]:
-    """New flows from the internet."""
-    yield from _forwarded(tunnel, open_ports)
-    match policy.inbound.mode:
-        case PolicyMode.OPEN_ALL:
-            yield Rule(f"{tunnel} ct state new counter accept", "open to all")
-        case PolicyMode.ALLOW_LIST:
-            for entry in sorted(set(policy.inbound.openings)):
-                span = str(entry.first) if entry.first == entry.last else f"{entry.first}-{entry.last}"
-                yield Rule(f"{tunnel} {entry.protocol} dport {span} ct state new counter accept", "on the allow list")
-        case PolicyMode.BLOCK_ALL:
-            pass
-
-
-def _forwarded(link: str, open_ports: tuple[PortSet, ...]) -> Iterator[Rule]:
-    """New flows on forwarded ports, told by where the packet arrived, before a redirect.
-
-    The current port of a forward is counted on its named counter. A port that is on its way out is
-    counted apart, so that its packets never prove the current one.
-    """
-    for ports in open_ports:
-        protocol = ports.name.rpartition("_")[2]
-        current = not ports.name.startswith("old_")
-        counter = f'counter name "{ports.name}"' if current else "counter"
-        arrived = f"meta l4proto {protocol} ct state new ct original proto-dst @{ports.name}"
-        yield Rule(f"{link} {arrived} {counter} accept", "forwarded port" if current else "forwarded port until now")
+def _inbound(
+    tunnel: str, policy: FirewallPolicy, ports: tuple[OpenPorts, ...], openings: tuple[OpeningSet, ...]
+) -> Iterator[Rule]:
+    """New flows from the internet. Also when everything is open the list goes first, so that it is counted."""
+    mode = policy.inbound.mode
+    if mode is PolicyMode.BLOCK_ALL:
+        return
+    if mode is PolicyMode.ALLOW_LIST:
+        yield from held_shut(tunnel, policy.forwards)
+    yield from to_this_machine(tunnel, ports)
+    yield from opening_rules(tunnel, openings)
+    if mode is PolicyMode.OPEN_ALL:
+        yield Rule(f"{tunnel} ct state new counter accept", "open to all")
 
 
 def _link_upkeep_in() -> Iterator[Rule]:
@@ -265,63 +274,23 @@ def _link_upkeep_in() -> Iterator[Rule]:
     yield Rule("icmpv6 type mld-listener-query ip6 hoplimit 1 ip6 saddr fe80::/10 accept", "multicast query")
 
 
-def _forward(link: _Link) -> Iterator[Rule]:
+def _forward(link: _Link, ports: tuple[OpenPorts, ...]) -> Iterator[Rule]:
     """Containers and virtual machines: through the tunnel or not at all, and never from the tunnel back into it."""
-    out = f"iifname != {link.device} oifname {link.device}"
+    out, inward = f"iifname != {link.device} oifname {link.device}", f"iifname {link.device} oifname != {link.device}"
+    yield from to_others(inward, ports)
     yield from _resolvers(link, out)
     yield Rule(f"{DNS} counter drop", "DNS elsewhere")
     for family in FAMILIES:
         if not link.own[family]:
             yield Rule(f"oifname {link.device} {_whole(family)} counter drop", "not the tunnel's address")
     yield Rule(f"{out} counter accept", "through the tunnel")
-    yield Rule(
-        f"iifname {link.device} oifname != {link.device} ct state established,related counter accept",
-        "answers through the tunnel",
-    )
+    yield Rule(f"{inward} ct state established,related counter accept", "answers through the tunnel")
 
 
 def _resolvers(link: _Link, out: str) -> Iterator[Rule]:
     for family in FAMILIES:
         if link.dns[family]:
             yield Rule(f"{out} {family} daddr {_any_of(link.dns[family])} {DNS} accept", "DNS through the tunnel")
-
-
-def _open_ports(policy: FirewallPolicy) -> Iterator[PortSet]:
-    """One set for the current port of each forward and protocol, one for ports that are being replaced.
-
-    Of several rules with one name the first is the current one.
-    """
-    current: dict[str, ForwardRule] = {}
-    ports: dict[str, dict[int, float | None]] = {}
-    for rule in policy.forwards:
-        first = current.setdefault(rule.name, rule)
-        for protocol in rule.protocols:
-            if not admits(policy.inbound, rule.listen, protocol):
-                continue
-            name = counter_name(rule.name, protocol)
-            elements = ports.setdefault(name if rule.arrives == first.arrives else f"old_{name}", {})
-            held = elements.get(rule.arrives, rule.expires_at)
-            longest = None if held is None or rule.expires_at is None else max(held, rule.expires_at)
-            elements[rule.arrives] = longest
-    for name in sorted(ports):
-        yield PortSet(name, tuple(sorted(ports[name].items())))
-
-
-def _redirected(device: str, policy: FirewallPolicy) -> tuple[Chain, ...]:
-    """The chain that brings packets to the listen port, where it differs from the one they arrive at."""
-    rules = tuple(_redirects(device, policy))
-    return (Chain("portmap", "prerouting", -100, rules, type="nat", policy="accept"),) if rules else ()
-
-
-def _redirects(device: str, policy: FirewallPolicy) -> Iterator[Rule]:
-    done: set[tuple[int, Protocol]] = set()
-    for rule in policy.forwards:
-        for protocol in rule.protocols:
-            wanted = rule.arrives != rule.listen and admits(policy.inbound, rule.listen, protocol)
-            if wanted and (rule.arrives, protocol) not in done:
-                done.add((rule.arrives, protocol))
-                text = f"iifname {device} {protocol} dport {rule.arrives} counter redirect to :{rule.listen}"
-                yield Rule(text, "to the listen port")
 
 
 def plain(address: str) -> IPv4Address | IPv6Address:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from vpnpf.core.policy_words import changed
 from vpnpf.core.serialise import notice_json, state_json, time_of
 from vpnpf.core.switch import words
+from vpnpf.core.unused import unused_words
 from vpnpf.events import (
     Disagrees,
     ExitDiffers,
@@ -15,6 +16,7 @@ from vpnpf.events import (
     LeaseRenewed,
     MtuLowered,
     Notice,
+    OpeningUnused,
     PhaseChanged,
     PolicyChanged,
     PortAnnounced,
@@ -101,8 +103,8 @@ def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: C901, 
             ]
         case LeaseRenewed(forward=name, lease=lease):
             return [f"{name}: port {lease.external_port} renewed"] if verbose else []
-        case PortAnnounced(forward=name, lease=lease, listen_port=port, before=before):
-            inside = f" (local port {port})" if port != lease.external_port else ""
+        case PortAnnounced(forward=name, lease=lease, before=before):
+            inside = f" ({notice.inside})" if notice.inside else ""
             was = f", it was {before}" if before else ""
             return [f"{name}: the internet reaches you at {lease.place}{inside}{was}"]
         case PortLost(forward=name, external_port=port, cause=cause):
@@ -117,6 +119,8 @@ def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: C901, 
             return [
                 f"the provider {how}: that is not what is wanted here" if how else "the provider lets in what is wanted"
             ]
+        case OpeningUnused():
+            return [unused_words(notice)]
         case MtuLowered(before=before, after=after):
             return [f"packets of more than {after} bytes do not get through the tunnel: MTU {after}, not {before}"]
         case GatewayReset(cause=cause):
