@@ -17,7 +17,10 @@ from msgspec.structs import replace
 
 from vpnpf import plugins
 from vpnpf.config import load
+from vpnpf.control.policy_verbs import Ruling
 from vpnpf.core.state import initial
+from vpnpf.errors import VpnpfError
+from vpnpf.firewall.explain import explain
 from vpnpf.firewall.lock import Lock
 from vpnpf.hub import Hub
 from vpnpf.interfaces import ClientOptions, Clock, Outside, TorrentClient, TunnelBackend, TunnelOptions
@@ -30,7 +33,7 @@ from vpnpf.io.relay import Relay
 from vpnpf.io.sockets import KernelSockets
 from vpnpf.io.udp import TunnelIO
 from vpnpf.leases import from_store
-from vpnpf.model import LockMode
+from vpnpf.model import LockMode, Protocol
 from vpnpf.plugins import Group
 from vpnpf.policy_store import PolicyStore
 from vpnpf.secrets import reader
@@ -188,6 +191,23 @@ def alone() -> InstanceLock:
 def make_lock(namespace: str = "") -> Lock:
     """The packet filter and the routes of the network namespace that we are in; one with a name is not the machine's."""
     return Lock(state_directory() / (f"{LOCKDOWN}-{namespace}" if namespace else LOCKDOWN))
+
+
+def ruling(run: Run) -> Ruling:
+    """What the rule set that was put up says of a new flow from the internet; nothing where that cannot be said."""
+
+    def said(protocol: Protocol, port: int, source: str) -> dict[str, object]:
+        applied = run.supervisor.machine.applied
+        try:
+            found = explain(applied, protocol, port, source, run.clock.now()) if applied is not None else None
+        except (ValueError, VpnpfError):
+            return {}
+        if found is None or not found.label:
+            return {}
+        to = f", to {found.to}" if found.to else ""
+        return {"admitted": found.verdict == "accept", "kernel": f"{found.chain}: {found.rule} ({found.label}){to}"}
+
+    return said
 
 
 def _nothing() -> str:

@@ -297,6 +297,26 @@ async def test_before_all_is_opened_a_script_is_refused_and_told_what_listens(ru
     await cli.good("set", "block-all")
 
 
+async def test_a_timed_opening_closes_by_itself_also_of_a_dead_run(provider, profile, config, tmp_path, listening):
+    async with Product(provider.lab.client, tmp_path, config, profile) as product:
+        await product.until(ready)
+        cli, inbound = Cli(product, config, profile), Inbound(provider, product)
+        own = product.state["tunnel"]["addresses"][0].partition("/")[0]
+        await cli.good("open", f"{OTHER}/tcp for 4s", "--yes")
+        assert await inbound.reached() == (True, True)
+        status, out, _ = await cli("explain", f"{OTHER}/tcp", "from", "203.0.113.9")
+        assert (status, "let in, by 2222/tcp" in out, "on the allow list" in out) == (0, True, True)
+        product.signal(signal.SIGKILL)
+        await product.ended()
+        async with asyncio.timeout(10):
+            while (await Peer(provider.lab.server).connect_tcp(own, OTHER, deadline=0.4)).connected:  # noqa: ASYNC110 - the kernel tells nobody
+                await asyncio.sleep(0.1)
+    async with Product(provider.lab.client, tmp_path, config, profile) as product:
+        await product.until(ready)
+        assert (await Cli(product, config, profile).shown())["policy"]["openings"] == []
+        assert await product.stop() == 0
+
+
 async def test_plan_and_explain_change_nothing(running):
     product, cli = running
     before = await product.host.must(("nft", "-s", "list", "ruleset"))
@@ -309,6 +329,7 @@ async def test_plan_and_explain_change_nothing(running):
     status, out, _ = await cli("explain", "22/tcp", "from", "203.0.113.9")
     assert status == 1
     assert out.startswith("22/tcp from 203.0.113.9: dropped, by allow-list: ")
+    assert "(anything else from the tunnel)" in out
     assert await product.host.must(("nft", "-s", "list", "ruleset")) == before
 
 

@@ -274,6 +274,26 @@ async def test_bad_questions_are_refused(run, arguments):
         await run.verbs.explain(arguments)
 
 
+async def test_what_was_closed_because_nobody_used_it_is_opened_by_the_same_policy_once_more(run):
+    policy = PortPolicy(openings=(SSH,), report_unused=60.0, close_unused=True)
+    await run.set(policy)
+    run.world.until(lambda: not run.in_force.openings, 600)
+    run.publish()
+    said = await run.verbs.show({})
+    assert (said["applied"], said["uses"]["22/tcp"]["closed"]) == (True, True)
+    said = await run.set(policy)
+    assert run.in_force == policy
+    assert not any(each["closed"] for each in said["uses"].values())
+
+
+async def test_the_rule_set_in_force_has_the_last_word(run):
+    run.verbs = PolicyVerbs(run.hub, run.clock, run.post, run.kept, lambda *_: {"admitted": True, "kernel": "a rule"})
+    asked = {"protocol": "tcp", "port": 22, "source": "203.0.113.9"}
+    said = await run.verbs.explain(asked)
+    assert (said["admitted"], said["rule"], said["kernel"]) == (True, "allow-list", "a rule")
+    assert "kernel" not in await run.verbs.explain({**asked, "source": None})
+
+
 async def test_the_providers_layer_is_told(run):
     assert (await run.verbs.show({}))["provider"] is None
     said = ProviderPolicy(PolicyMode.BLOCK_ALL)

@@ -185,8 +185,9 @@ def _change(change: Change, profile: str, words: Sequence[str], config: Path | N
     name, settings = settings_of(profile, config)
     now = told(ask(name, "policy", {}), times, running=True)
     after = change(without_ended(now.policy, times.boot), words, times)
-    shut = any(use.closed for use in now.seen.uses.values())  # what is set once more is opened again
-    if not shut and not difference(now.policy, after, times.boot, times.offset):
+    # What was closed because nobody used it is opened again by the same policy once more.
+    again = change is policy_opened and any(use.closed for use in now.seen.uses.values())
+    if not again and not difference(now.policy, after, times.boot, times.offset):
         click.echo("nothing changes: it is so already", err=True)
         return
     _agree(settings, now, after, times, yes=yes)

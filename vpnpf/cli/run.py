@@ -21,7 +21,7 @@ from vpnpf.observers.log import write_events, write_talk
 from vpnpf.observers.status_file import keep_status
 from vpnpf.observers.systemd import tell_systemd
 from vpnpf.store import runtime_directory
-from vpnpf.wiring import Run, prepare
+from vpnpf.wiring import Run, prepare, ruling
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
@@ -88,7 +88,7 @@ def _control(prepared: Run, talk: LineWriter) -> ControlServer:
         talk.put(
             f"the port policy is the one set by hand on {moment(policies.by_hand.set_at)}: see `vpnpf policy show`"
         )
-    verbs = PolicyVerbs(prepared.hub, prepared.clock, supervisor.post, policies)
+    verbs = PolicyVerbs(prepared.hub, prepared.clock, supervisor.post, policies, ruling(prepared))
     return ControlServer(runtime_directory(), supervisor.machine.spec.name, verbs.table(), talk.put)
 
 

@@ -132,6 +132,7 @@ class PolicyVerbs:
         if state.tunnel is not None and state.tunnel.plan.direct:
             raise UsageError(_SETTING, "without a tunnel nothing is blocked", "the machine's own firewall decides")
         trouble = f"not in force after {SOON:g} s"
+        again = state.policy == wanted
         with self._hub.subscribe() as reader:
             self._post(PolicyWanted(wanted))
             try:
@@ -139,7 +140,9 @@ class PolicyVerbs:
                     async for update in reader.updates():
                         if update.state.policy != wanted:
                             continue
-                        if update.state.policy_stands:
+                        # Once more, it opens what was closed because nobody used it.
+                        shut = again and any(use.closed for use in update.state.uses)
+                        if update.state.policy_stands and not shut:
                             return ""
                         if update.state.unapplied:
                             return update.state.unapplied
