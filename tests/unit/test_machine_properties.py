@@ -55,18 +55,12 @@ class Engine(RuleBasedStateMachine):
         seconds=st.sampled_from([0, 0, 5, 40]),
         bears=st.sampled_from([None, 1.0, 30.0, 3600.0]),
     )
-    def begin(self, forwards, mode, lifetime, wish, switchable, seconds):
-        spec = ProfileSpec("home", "mock", forwards, PortPolicy(mode))
-        held = {PLAN.identity: {"torrent": WISH}} if wish else None
-        self.world = World(initial(spec, PLAN, START, held, switchable=switchable), lifetime=lifetime)
-
-    def begin(self, forwards, mode, lifetime, wish, seconds, bears):
+    def begin(self, forwards, mode, lifetime, wish, switchable, seconds, bears):
         ssh = Opening(22, 22, Protocol.TCP)
         policy = PortPolicy(mode, openings=(ssh,), report_unused=bears, close_unused=True)
         spec = ProfileSpec("home", "mock", forwards, policy)
-        self.world = World(
-            initial(spec, PLAN, START, {PLAN.identity: {"torrent": WISH}} if wish else None), lifetime=lifetime
-        )
+        held = {PLAN.identity: {"torrent": WISH}} if wish else None
+        self.world = World(initial(spec, PLAN, START, held, switchable=switchable), lifetime=lifetime)
         self.spent: list[Order] = []
         self.world.take(Tick())
         if seconds:

@@ -231,6 +231,7 @@ NOTICES = [
     ),
     (Disagrees("blocks all ports"), {"event": "disagrees", "how": "blocks all ports"}),
     (Disagrees(""), {"event": "agrees", "how": ""}),
+    (
         OpeningUnused("22/tcp", 0.0, 604800.0, closed=True),
         {"event": "unused", "what": "22/tcp", "since": "2027-01-15T08:00:00.000Z", "after": 604800.0, "closed": True},
     ),

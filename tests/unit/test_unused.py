@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from tests.unit.engine_world import FORWARD, PLAN, START, World
 from vpnpf.core.state import initial, view
+from vpnpf.core.switch import normal
 from vpnpf.core.unused import EVERY, Watch, blind, closable, in_words, known, looked, of_forward, reopened
 from vpnpf.events import ApplyFirewall, OpeningUnused, PolicyWanted, ReadFirewall, SaveUses, StartTunnel
 from vpnpf.model import (
@@ -91,6 +92,21 @@ def test_an_opening_without_a_visitor_is_reported_once_and_closed():
     assert [entry.text for entry in world.machine.timeline if entry.kind == "unused"][1].startswith(
         "22/tcp: nobody came in for 2 hours; closed"
     )
+
+
+def test_the_provider_is_told_to_close_it_too():
+    world = world_of(forwards=(FORWARD, GAME))
+    world.machine = replace(world.machine, switchable=True)
+    world.ready()
+    world.packets = {"torrent": 0, "game": 0}
+    assert {str(each) for each in normal(world.switch.ports)} == {
+        "22/tcp",
+        "443/tcp",
+        "40000-40001/tcp",
+        "40000-40001/udp",
+    }
+    world.wait(WEEK + 4 * HOUR)
+    assert {str(each) for each in world.switch.ports} == {"40000/tcp", "40000/udp"}
 
 
 def test_without_close_unused_it_is_only_said():

@@ -20,7 +20,12 @@ def policy_for(machine: Machine) -> FirewallPolicy:
         stage = FirewallStage.LOCKED
     else:
         stage = FirewallStage.BLOCKED if machine.tunnel_number else FirewallStage.CONNECTING
-    return FirewallPolicy(stage, machine.plan, machine.inbound or spec.policy, rules, spec.lock)
+    return FirewallPolicy(stage, machine.plan, inbound(machine), rules, spec.lock)
+
+
+def inbound(machine: Machine) -> PortPolicy:
+    """The port policy without the openings that were closed because nobody used them."""
+    return machine.inbound or machine.spec.policy
 
 
 def rules_for(forward: ForwardState, *, shut: bool = False) -> tuple[ForwardRule, ...]:

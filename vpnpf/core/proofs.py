@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from vpnpf.core.policy import admits, policy_for, stands, why_shut
+from vpnpf.core.policy import admits, inbound, policy_for, stands, why_shut
 from vpnpf.core.schedule import HANDSHAKE_DEAD
 from vpnpf.core.state import ForwardState, Machine
 from vpnpf.core.switch import blocked
@@ -109,7 +109,7 @@ def _firewall(machine: Machine, forward: ForwardState, now: float) -> Finding:
 
 def _closed(machine: Machine, forward: ForwardState) -> str:
     """Why the policy lets nobody in on the port; empty: it lets them in."""
-    policy, port = machine.spec.policy, forward.listen_port or 0
+    policy, port = inbound(machine), forward.listen_port or 0
     why = why_shut(machine, forward)
     if why and policy.mode is not PolicyMode.OPEN_ALL:
         return why

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from msgspec.structs import replace
 
-from vpnpf.core.policy import admits
+from vpnpf.core.policy import admits, inbound, why_shut
 from vpnpf.core.state import ForwardState, Machine, SwitchState, heard
 from vpnpf.events import Disagrees, Notice, SwitchSeen
 from vpnpf.model import Opening, PolicyMode, Protocol, ProviderPolicy
@@ -23,7 +23,7 @@ SHOWN = 5
 
 def switch_for(machine: Machine, now: float) -> ProviderPolicy | None:
     """What the provider's switch should say; None: it has none, or which ports there are is not known yet."""
-    policy = machine.spec.policy
+    policy = inbound(machine)
     if not machine.switchable or machine.tunnel is None or machine.stopping:
         return None
     if policy.mode is not PolicyMode.ALLOW_LIST:
@@ -49,12 +49,12 @@ def _awaited(machine: Machine, forward: ForwardState) -> bool:
 def _forwarded(machine: Machine) -> Iterator[Opening]:
     """External ports of the leases that the policy lets in; of one that is not held now, the port held last."""
     for forward in machine.forwards:
-        if forward.spec.shut:
+        if why_shut(machine, forward):
             continue
         for lease in filter(None, (forward.lease or forward.wish, forward.replaced)):
             port = lease.external_port
             for protocol in forward.spec.protocols:
-                if admits(machine.spec.policy, forward.spec.internal_port or port, protocol):
+                if admits(inbound(machine), forward.spec.internal_port or port, protocol):
                     yield Opening(port, port, protocol)
 
 
@@ -164,7 +164,7 @@ def blocked(machine: Machine, forward: ForwardState) -> str:
     shut = [
         Opening(port, port, protocol)
         for protocol in forward.spec.protocols
-        if admits(machine.spec.policy, local, protocol) and not lets_in(switch.seen, port, protocol)
+        if admits(inbound(machine), local, protocol) and not lets_in(switch.seen, port, protocol)
     ]
     return f"the provider says that it blocks {named(tuple(shut))}" if shut else ""
 

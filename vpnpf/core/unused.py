@@ -73,8 +73,10 @@ def looked(
         return (replace(watch, uses=uses, counts={**watch.counts, **counts}) if risen else watch), ()
     passed = 0.0 if watch.at is None else min(now - watch.at, step + gap)
     for what, packets in counts.items():
-        use = uses.get(what) or Use(what, now, last=now if packets else None)
-        if what in watch.counts:
+        use = uses.get(what)
+        if use is None:
+            use = Use(what, now, last=now if packets > watch.counts.get(what, 0) else None)
+        elif what in watch.counts:
             still = passed if use.last is None else min(passed, now - use.last)
             use = replace(use, idle=use.idle + still)
         if policy.report_unused is not None and use.idle >= policy.report_unused and not use.reported:
