@@ -86,6 +86,17 @@ async def test_another_policy_is_in_force_when_the_answer_comes(run):
     assert said["took"] == 0.0
 
 
+async def test_a_mode_alone_leaves_the_entries_as_they_are(run):
+    await run.set(WITH_SSH)
+    await run.verbs.set({"mode": "block-all"})
+    assert run.in_force == replace(WITH_SSH, mode=PolicyMode.BLOCK_ALL)
+    with pytest.raises(UsageError, match='no mode "open"'):
+        await run.verbs.set({"mode": "open"})
+    await run.verbs.set({"mode": "allow-list"})
+    assert run.in_force == WITH_SSH
+    assert run.kept.by_hand.policy == WITH_SSH
+
+
 async def test_a_policy_that_is_in_force_already_is_answered_at_once(run):
     await run.set(CONFIGURED)
     assert run.in_force == CONFIGURED

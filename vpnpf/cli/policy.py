@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from vpnpf.cli.owner import as_the_owner
 from vpnpf.cli.policy_arguments import Times, flow, policy_closed, policy_opened, policy_set
@@ -191,7 +192,10 @@ def _change(change: Change, profile: str, words: Sequence[str], config: Path | N
         click.echo("nothing changes: it is so already", err=True)
         return
     _agree(settings, now, after, times, yes=yes)
-    wanted = {"policy": policy_json(after, times.offset), "before": now.seen.digest}
+    # A mode alone is not to wait for thousands of entries that stay as they are.
+    alone = replace(after, mode=now.policy.mode) == without_ended(now.policy, times.boot)
+    what = {"mode": str(after.mode)} if alone else {"policy": policy_json(after, times.offset)}
+    wanted = {**what, "before": now.seen.digest}
     _done(told(ask(name, "policy-set", wanted), times, running=True))
 
 

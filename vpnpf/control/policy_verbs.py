@@ -2,6 +2,7 @@
 
     policy         {}                                    what is in force and where it comes from
     policy-set     {"policy": {...}, "before": DIGEST}   another one; refused if DIGEST names not the one in force
+    policy-set     {"mode": "block-all"}                 another mode, with the entries that there are
     policy-reset   {}                                    the configuration's own again
     policy-explain {"protocol", "port", "source"}        which part decides about a new flow from the internet
 
@@ -26,7 +27,7 @@ from vpnpf.errors import Transient, Unavailable, UsageError
 from vpnpf.events import Event, PolicyWanted
 from vpnpf.hub import Hub
 from vpnpf.interfaces import Clock
-from vpnpf.model import BOTH, PortPolicy, Protocol, State, Use
+from vpnpf.model import BOTH, PolicyMode, PortPolicy, Protocol, State, Use
 from vpnpf.policy_store import PolicyStore
 
 SOON = 12.0
@@ -68,13 +69,14 @@ class PolicyVerbs:
         """`policy-set`."""
         began, offset = self._clock.now(), self._offset()
         # In a thread: thousands of entries take a quarter of a second, and the engine shall not wait for them.
-        wanted = await asyncio.to_thread(_wanted, arguments.get("policy"), offset)
+        given = "policy" in arguments or "mode" not in arguments
+        wanted = await asyncio.to_thread(_wanted, arguments.get("policy"), offset) if given else PortPolicy()
         async with self._turn:
             before = self._state().policy
             expected = arguments.get("before")
             if expected is not None and expected != digest(before):
                 raise Transient(_SETTING, "it was changed by somebody else meanwhile", "look at it, and try again")
-            wanted = _steady(before, wanted, began)
+            wanted = _steady(before, wanted, began) if given else _in_mode(before, arguments["mode"], began)
             await self._put_in_force(before, wanted)
             took = self._clock.now() - began
             unsaved = await self._save(lambda: self._kept.keep(wanted, self._clock.wall(), offset))
@@ -204,6 +206,14 @@ def _wanted(value: object, offset: float) -> PortPolicy:
     for _, what, hint in check_list(wanted.openings):
         raise UsageError(_SETTING, what, hint)
     return wanted
+
+
+def _in_mode(before: PortPolicy, mode: object, now: float) -> PortPolicy:
+    """The policy with another mode, and the entries it has: nothing of them is looked at again, however many there are."""
+    try:
+        return replace(without_ended(before, now), mode=PolicyMode(str(mode)))
+    except ValueError:
+        raise UsageError(_SETTING, f'there is no mode "{str(mode)[:40]}"', "nothing was changed") from None
 
 
 def _steady(before: PortPolicy, wanted: PortPolicy, now: float) -> PortPolicy:
