@@ -105,7 +105,8 @@ def leak(
         if packet.protocol == socket.IPPROTO_UDP:
             return packet.ethertype == ETH_P_IP and (packet.source_port, packet.destination_port) == (68, 67)
         if packet.protocol == socket.IPPROTO_ICMPV6:
-            return packet.destination_port in ICMPV6_HOUSEKEEPING
+            # An error to a neighbour's link-local address stays on the link too (RFC 4291 section 2.5.6).
+            return packet.destination_port in ICMPV6_HOUSEKEEPING or packet.destination.startswith("fe80:")
         # Listener reports travel behind a hop-by-hop header.
         return packet.ethertype == ETH_P_IPV6 and packet.protocol == 0 and packet.destination == "ff02::16"
 

@@ -154,10 +154,12 @@ class Life:
     async def _left(self, point: Point) -> None:
         """What the end left: the rules of the old state or the new, whole; or, after a stop, nothing at all."""
         self._judge(point, "store", self._store())
-        held = {rule.external_port for rule in self._world.provider.gateway.mappings}
-        self._port = self._port if self._port in held else 0
         text = await self._table()
         await self._judge_leaks(point)
+        # A release that was on its way when it was killed has been obeyed when an answer comes after it.
+        await self._world.lab.client.run(("ping", "-c", "1", "-W", "1", self._world.provider.gateway.address))
+        held = {rule.external_port for rule in self._world.provider.gateway.mappings}
+        self._port = self._port if self._port in held else 0
         if not text and point.part == "down":
             after = await traces(self._world.lab.client)
             differs = sorted(key for key in after if after[key] != self._world.before[key])

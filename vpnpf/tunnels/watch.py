@@ -32,7 +32,9 @@ TIMES = 3
 SLEPT = 10.0
 """Seconds between two looks, after which nothing is known of the time between them: the machine was suspended."""
 AGAIN = 30.0
-"""Seconds until somebody who does not answer is asked again whether he ever does."""
+"""Seconds until somebody who never answered is asked again whether he ever does."""
+FIRST_GAP, LONGEST_GAP = 5.0, 300.0
+"""Seconds between two silences that are said, while nobody answered in between: each time twice as long."""
 COUNTERS = Path("/proc/net/dev")
 _PROTOCOL = 5
 """Place of rtm_protocol in struct rtmsg."""
@@ -77,6 +79,8 @@ class Watch:
         """Whether somebody in this tunnel answers questions, as far as is known."""
         self._asked = -math.inf
         """When that was looked at last."""
+        self._said, self._gap = -math.inf, 0.0
+        """When a silence was said last, and how long the next has to wait."""
         self._clock = BootClock()
 
     async def stirring(self, tunnel: Tunnel) -> Stirring:
@@ -99,21 +103,26 @@ class Watch:
             if not self._answers:
                 await self._learn(tunnel)
             elif not await self._any_answer(tunnel):
-                silent = self._quiet.look(await self._counted() or counted, self._clock.now())
-                if silent >= QUIET:
-                    # If the server lives and only they do not answer, the next silence says nothing.
-                    self._answers, self._asked = False, -math.inf
+                now = self._clock.now()
+                silent = self._quiet.look(await self._counted() or counted, now)
+                if silent >= QUIET and now - self._said >= self._gap:
+                    # The server may live although they do not answer: the next silence says less.
+                    self._said, self._gap = now, min(LONGEST_GAP, max(FIRST_GAP, 2 * self._gap))
                     return Stirring(f"the server has not answered for {silent:.0f} s", silent)
 
     async def _learn(self, tunnel: Tunnel) -> None:
-        """See whether anybody answers, unless that is known or was looked at just now."""
-        if self._asks and not self._answers and self._clock.now() - self._asked >= AGAIN:
-            self._asked = self._clock.now()
-            self._answers = await questions.ask(tunnel, ASKING)
+        """See whether anybody answers: if that is not known, or nobody did when a silence was said."""
+        now = self._clock.now()
+        unknown = not self._answers and now - self._asked >= AGAIN
+        if self._asks and (unknown or self._gap):
+            self._asked = now
+            if await questions.ask(tunnel, ASKING):
+                self._answers, self._gap = True, 0.0
 
     async def _any_answer(self, tunnel: Tunnel) -> bool:
         for _ in range(TIMES):
             if await questions.ask(tunnel, ASKING):
+                self._gap = 0.0
                 return True
         return False
 
