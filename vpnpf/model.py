@@ -523,6 +523,12 @@ class State(Struct, frozen=True):
     lock: LockMode = LockMode.ON
     exit_seen: str | None = None
     """The address that the internet was seen to see, if somebody was asked."""
+    policy_stands: bool = False
+    """Whether the kernel had a rule set with this port policy when it was last looked at."""
+    reading: FirewallReading | None = None
+    """What was read back from the kernel last."""
+    unapplied: str = ""
+    """Why the rule set that is wanted is not there, if the kernel was asked and refused."""
     provider_policy: ProviderPolicy | None = None
     """What the provider's own switch said last through this tunnel; None: it has none, or was not heard yet."""
     provider_policy_at: float | None = None

@@ -13,9 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from msgspec.structs import replace
+
 from vpnpf import plugins
 from vpnpf.config import load
+from vpnpf.control.policy_verbs import Ruling
 from vpnpf.core.state import initial
+from vpnpf.errors import VpnpfError
+from vpnpf.firewall.explain import explain
 from vpnpf.firewall.lock import Lock
 from vpnpf.hub import Hub
 from vpnpf.interfaces import ClientOptions, Clock, Outside, TorrentClient, TunnelBackend, TunnelOptions
@@ -28,8 +33,9 @@ from vpnpf.io.relay import Relay
 from vpnpf.io.sockets import KernelSockets
 from vpnpf.io.udp import TunnelIO
 from vpnpf.leases import from_store
-from vpnpf.model import LockMode
+from vpnpf.model import LockMode, Protocol
 from vpnpf.plugins import Group
+from vpnpf.policy_store import PolicyStore
 from vpnpf.secrets import reader
 from vpnpf.settings import ClientSettings, ProfileSettings
 from vpnpf.store import FileStore, InstanceLock, make_private, runtime_directory, state_directory
@@ -54,6 +60,8 @@ class Run:
     """Leaves the tunnel's own network namespace, if it has one; says why that could not be removed, if so."""
     relays: tuple[Relay, ...]
     """Into that namespace; whoever runs the engine serves them."""
+    policies: PolicyStore
+    """The port policy it began with, and where that was from."""
 
     def __enter__(self) -> Self:
         return self
@@ -69,7 +77,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
 
     Raises ConfigError, UsageError, Unavailable, PermissionDenied or Failure.
     """
-    settings = load(config).profile(profile)
+    settings = load(config, ended=True).profile(profile)
     name = settings.spec.name
     namespace = ProfileNamespace(name) if settings.tunnel.namespace else None
     with contextlib.ExitStack() as stack:
@@ -94,6 +102,8 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             relays = tuple(stack.enter_context(Relay(place, outside.enter)) for place in settings.tunnel.publish)
         plan = await backend.plan()
         clock, hub, store = BootClock(), Hub(), FileStore(state_directory())
+        policies = PolicyStore(store, name, settings.spec.policy, settings.timed)
+        spec = replace(settings.spec, policy=policies.load(clock.now(), clock.wall() - clock.now()))
         leases, uses = f"leases-{name}", f"uses-{name}"
         workers = Workers(
             backend=backend,
@@ -109,7 +119,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             exit_check=HttpExitCheck(settings.exit_check) if settings.exit_check else NOBODY,
         )
         machine = initial(
-            settings.spec,
+            spec,
             plan,
             clock.now(),
             from_store(store.load(leases)),
@@ -120,7 +130,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             switchable=provider.manifest.port_switch,
             uses=uses_from_store(store.load(uses), clock.wall() - clock.now()),
         )
-        return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all(), leave, relays)
+        return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all(), leave, relays, policies)
 
 
 def backend_of(settings: ProfileSettings, outside: Outside | None = None) -> TunnelBackend:
@@ -181,6 +191,23 @@ def alone() -> InstanceLock:
 def make_lock(namespace: str = "") -> Lock:
     """The packet filter and the routes of the network namespace that we are in; one with a name is not the machine's."""
     return Lock(state_directory() / (f"{LOCKDOWN}-{namespace}" if namespace else LOCKDOWN))
+
+
+def ruling(run: Run) -> Ruling:
+    """What the rule set that was put up says of a new flow from the internet; nothing where that cannot be said."""
+
+    def said(protocol: Protocol, port: int, source: str) -> dict[str, object]:
+        applied = run.supervisor.machine.applied
+        try:
+            found = explain(applied, protocol, port, source, run.clock.now()) if applied is not None else None
+        except (ValueError, VpnpfError):
+            return {}
+        if found is None or not found.label:
+            return {}
+        to = f", to {found.to}" if found.to else ""
+        return {"admitted": found.verdict == "accept", "kernel": f"{found.chain}: {found.rule} ({found.label}){to}"}
+
+    return said
 
 
 def _nothing() -> str:

@@ -20,6 +20,8 @@ from msgspec import Struct
 
 from vpnpf.cli.exec import namespace_of
 from vpnpf.cli.exposure_words import as_json, finding_lines, words
+from vpnpf.cli.policy_arguments import Times
+from vpnpf.cli.policy_standing import policy_now
 from vpnpf.cli.status_reading import Seen, find
 from vpnpf.config import load
 from vpnpf.core.exposure import Finding, Severity, WebInterface, findings, must_ask, warnings_for
@@ -63,11 +65,11 @@ def exposure(context: click.Context, profile: str | None, config: Path | None, *
     Exit status: 0 when there is nothing to warn of, 1 when there is.
     """
     settings = load(config).profile(profile)
-    policy = settings.spec.policy
+    now, wall = time.clock_gettime(time.CLOCK_BOOTTIME), time.time()
+    policy = policy_now(settings, Times(now, wall))
     seen = look(settings, (policy,))
     spans = exposed(policy, seen.forwards, seen.listening.listeners, seen.place)
     found = findings(spans, seen.listening.listeners, seen.place, seen.web)
-    now, wall = time.clock_gettime(time.CLOCK_BOOTTIME), time.time()
     if json_wanted:
         said = as_json(settings.spec.name, policy, spans, found, seen.listening, seen.place, seen.notes, wall - now)
         click.echo(json.dumps(said, indent=2, ensure_ascii=False))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vpnpf.cli.status_words import clean, span
+from vpnpf.cli.status_words import clean
 from vpnpf.core.exposure import Finding
+from vpnpf.core.policy_words import span
 from vpnpf.core.reach import Exposed, Listener, Place, answers_beside
 from vpnpf.core.serialise import Json, time_of
 from vpnpf.io.listeners import Listening

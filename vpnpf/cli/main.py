@@ -22,6 +22,7 @@ COMMANDS = {
     "lock": ("vpnpf.cli.lock", "lock", "Let nothing leave this machine, from now on and from boot on."),
     "unlock": ("vpnpf.cli.lock", "unlock", "Give this machine its network back."),
     "exec": ("vpnpf.cli.exec", "execute", "Run a program in the tunnel's own network namespace."),
+    "policy": ("vpnpf.cli.policy", "policy", "Say what the internet may reach, and change it."),
     "status": ("vpnpf.cli.status", "status", "Say how a profile that runs stands."),
     "exposure": ("vpnpf.cli.exposure", "exposure", "Say what the internet can reach through the tunnel."),
     "report": ("vpnpf.cli.report", "report", "Write what helps others to help you, without secrets."),

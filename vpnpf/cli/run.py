@@ -11,6 +11,9 @@ from pathlib import Path
 
 import click
 
+from vpnpf.control.policy_verbs import PolicyVerbs
+from vpnpf.control.server import ControlServer
+from vpnpf.core.policy_words import moment
 from vpnpf.errors import EX_OK, EX_SOFTWARE
 from vpnpf.events import StopRequested
 from vpnpf.io.lines import LineWriter
@@ -18,7 +21,7 @@ from vpnpf.observers.log import write_events, write_talk
 from vpnpf.observers.status_file import keep_status
 from vpnpf.observers.systemd import tell_systemd
 from vpnpf.store import runtime_directory
-from vpnpf.wiring import Run, prepare
+from vpnpf.wiring import Run, prepare, ruling
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
@@ -59,12 +62,15 @@ async def _run(profile: str | None, config: Path | None, *, events: bool, verbos
             observers.append(_observe("word to systemd", tell_systemd(prepared.hub), talk))
             if data is not None:
                 observers.append(_observe("events", write_events(prepared.hub, prepared.clock, data.put), talk))
-            relays = [_observe(f"relay of {each.place}", each.serve(), talk) for each in prepared.relays]
+            beside = [_observe(f"relay of {each.place}", each.serve(), talk) for each in prepared.relays]
+            beside.append(_observe("control socket", _control(prepared, talk).serve(), talk))
             # Tasks start in the order they were made: the observers hear the engine's first word.
             await asyncio.create_task(prepared.supervisor.run(), name="supervisor")
             await asyncio.gather(*observers)
-            for relay in relays:
-                relay.cancel()
+            for task in beside:
+                task.cancel()
+            # The control socket goes with it, and so before the next run can make its own.
+            await asyncio.gather(*beside, return_exceptions=True)
             if said := prepared.leave():
                 talk.put(said)
     finally:
@@ -72,6 +78,18 @@ async def _run(profile: str | None, config: Path | None, *, events: bool, verbos
             if writer is not None:
                 writer.close()
     return EX_SOFTWARE if prepared.supervisor.left_behind else EX_OK
+
+
+def _control(prepared: Run, talk: LineWriter) -> ControlServer:
+    policies, supervisor = prepared.policies, prepared.supervisor
+    if policies.trouble:
+        talk.put(f"problem: {policies.trouble}")
+    elif policies.by_hand is not None:
+        talk.put(
+            f"the port policy is the one set by hand on {moment(policies.by_hand.set_at)}: see `vpnpf policy show`"
+        )
+    verbs = PolicyVerbs(prepared.hub, prepared.clock, supervisor.post, policies, ruling(prepared))
+    return ControlServer(runtime_directory(), supervisor.machine.spec.name, verbs.table(), talk.put)
 
 
 def _listen_to_signals(prepared: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from vpnpf.cli.status_reading import Seen, SeenForward, SeenProblem, SeenProof, SeenSwitch, SeenUnused, Status
+from vpnpf.core.policy_words import span
 from vpnpf.model import PROOF_NAMES, Endpoint
 
 _PHASES = {
@@ -18,7 +19,6 @@ _PHASES = {
     "stopped": "stopped",
 }
 _ANSWERS = {True: "yes", False: "NO", None: "-"}
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def words(status: Status, now: float) -> list[str]:
@@ -62,18 +62,6 @@ def stale(status: Status) -> str:
 def clean(line: str) -> str:
     """A line that cannot command the terminal."""
     return "".join(character if character.isprintable() else "?" for character in line)
-
-
-def span(seconds: float) -> str:
-    """How long, with one unit or two."""
-    whole = max(0, round(seconds))
-    if whole < 2 * _MINUTE:
-        return f"{whole} s"
-    if whole < 2 * _HOUR:
-        return f"{whole // _MINUTE} min"
-    if whole < 2 * _DAY:
-        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
-    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
 
 
 def size(octets: int) -> str:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from vpnpf.core.schedule import EXIT_AGAIN, Timing
 from vpnpf.core.unused import Watch, known, left_open
-from vpnpf.events import Work
+from vpnpf.events import ApplyFirewall, Work
 from vpnpf.model import (
     Entry,
     FailureKind,
@@ -301,6 +301,9 @@ def view(machine: Machine) -> State:
         servers=machine.servers,
         lock=machine.spec.lock,
         exit_seen=machine.exit_seen,
+        policy_stands=_policy_stands(machine),
+        reading=machine.reading,
+        unapplied=_unapplied(machine),
         provider_policy=switch.seen if known else None,
         provider_policy_at=switch.seen_at if known else None,
         disagree=f"the provider {'still ' if switch.told else ''}{switch.differs}" if known and switch.differs else "",
@@ -311,6 +314,21 @@ def view(machine: Machine) -> State:
 def heard(machine: Machine) -> bool:
     """Whether the provider's switch was read through the tunnel that stands."""
     return machine.tunnel is not None and machine.switch.seen_for == machine.tunnel_number
+
+
+def _policy_stands(machine: Machine) -> bool:
+    applied, reading = machine.applied, machine.reading
+    if applied is None or reading is None or machine.job("firewall").failed == "ApplyFirewall":
+        return False
+    return applied.inbound == (machine.inbound or machine.spec.policy) and reading.intact
+
+
+def _unapplied(machine: Machine) -> str:
+    """Why the kernel has not this very policy; what failed for another one is over."""
+    job = machine.job("firewall")
+    if job.problem is None or not isinstance(job.last, ApplyFirewall) or job.failed != "ApplyFirewall":
+        return ""
+    return job.problem.message if job.last.policy.inbound == (machine.inbound or machine.spec.policy) else ""
 
 
 def exit_problem(machine: Machine) -> Problem | None:

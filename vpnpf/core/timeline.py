@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
+from vpnpf.core.policy_words import changed
 from vpnpf.core.switch import words
 from vpnpf.core.unused import unused_words
 from vpnpf.events import (
@@ -78,7 +79,7 @@ def entry_of(notice: Notice, at: float) -> Entry | None:  # noqa: C901, PLR0911 
         case RemedyTaken(remedy=remedy, cause=cause, forward=name):
             return _entry(at, "remedy", _REMEDIES[remedy], cause, name)
         case PolicyChanged(before=old, after=new):
-            return _entry(at, "policy", f"the port policy is {new.mode} now, it was {old.mode}")
+            return _entry(at, "policy", changed(old, new))
         case SwitchSeen(after=said):
             return _entry(at, "switch", f"the provider {words(said)}")
         case Disagrees(how=how):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from vpnpf.core.policy_words import changed
 from vpnpf.core.serialise import notice_json, state_json, time_of
 from vpnpf.core.switch import words
 from vpnpf.core.unused import unused_words
@@ -111,7 +112,7 @@ def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: C901, 
         case RemedyTaken(remedy=remedy, cause=cause, forward=name):
             return [f"{name + ': ' if name else ''}{_REMEDIES[remedy]} ({cause})"]
         case PolicyChanged(before=old, after=new):
-            return [f"the port policy is {new.mode} now, it was {old.mode}"]
+            return [changed(old, new)]
         case SwitchSeen(after=said):
             return [f"the provider says that it {words(said)}"] if verbose else []
         case Disagrees(how=how):

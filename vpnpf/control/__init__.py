@@ -1,0 +1,1 @@
+"""The control socket of a profile that runs: one question, one answer."""
