@@ -81,11 +81,12 @@ async def test_open_here_and_blocked_there_disagree_until_the_provider_follows(p
         Echo(provider.lab.internet, INTERNET, 80) as web,
         run("open-all") as product,
     ):
-        state = await product.until(lambda state: ready(state) and state["disagree"])
+        # "still": it was told to let them in, and has not followed yet.
+        still = "the provider still blocks all ports"
+        state = await product.until(lambda state: ready(state) and state["disagree"] == still)
         port = product.forward("game")["external_port"]
         assert state["policy"]["mode"] == "open-all"
         assert state["provider_policy"]["mode"] == "block-all"
-        assert state["disagree"] == "the provider still blocks all ports"
         assert await knock(provider.peer, port) == KEPT_OUT
         await product.until(lambda _: "the provider says that it blocks" in reachable(product)["evidence"])
         assert reachable(product)["ok"] is None
