@@ -31,7 +31,7 @@ def test_a_package_in_the_working_directory_is_not_run(hostile, monkeypatch):
     done = subprocess.run(argv, cwd=hostile, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("vpnpf ")
     # The control: as python does it by default.
-    argv.remove("-I")
+    argv.remove("-P")
     done = subprocess.run(argv, cwd=hostile, capture_output=True, text=True, check=True)
     assert done.stdout == "somebody else\n"
 

@@ -45,7 +45,7 @@ def _argv(user: int, group: int) -> tuple[str, ...]:
         "--no-new-privs",
         sys.executable,
         # Else a package of our name in the working directory would be run.
-        "-I",
+        "-P",
         "-m",
         "vpnpf",
         *sys.argv[1:],
