@@ -15,7 +15,7 @@ from mock_provider.provider import MockProvider
 from mock_provider.topology import EXIT
 from tests.system.namespace_world import Inside, Machine, clean_up, left, program, ready, within
 from tests.system.openvpn_world import openvpn
-from vpnpf.tunnels.wireguard import interface_name
+from vpnpf.tunnels.names import interface_name
 
 pytestmark = pytest.mark.system
 

@@ -19,7 +19,7 @@ from mock_provider.provider import MockProvider
 from mock_provider.topology import EXIT, INTERNET
 from tests.system.openvpn_world import openvpn
 from tests.system.test_privileges import NET_ADMIN, TUN, USER, as_user, held, lend, mounted
-from vpnpf.tunnels.wireguard import interface_name
+from vpnpf.tunnels.names import interface_name
 
 pytestmark = pytest.mark.system
 

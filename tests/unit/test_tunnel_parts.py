@@ -20,9 +20,10 @@ from vpnpf.model import LanPrefix
 from vpnpf.tunnels import config_file, endpoints, prerequisites, routing, wireguard
 from vpnpf.tunnels.config_file import read_text
 from vpnpf.tunnels.endpoints import Endpoints
+from vpnpf.tunnels.names import interface_name
 from vpnpf.tunnels.rp_filter import ReversePathFilter
 from vpnpf.tunnels.whole import all_of, in_thread, to_the_end
-from vpnpf.tunnels.wireguard import WireGuard, interface_name
+from vpnpf.tunnels.wireguard import WireGuard
 
 # -- work that is not left half done ---------------------------------------------------------------
 
@@ -126,8 +127,8 @@ async def test_a_part_of_down_that_fails_keeps_no_other_from_being_undone(tmp_pa
     backend = WireGuard(TunnelOptions("home", (str(tmp_path / "none.conf"),), str(tmp_path)))
     monkeypatch.setattr(routing, "clear", part(0, waits=True))
     monkeypatch.setattr(backend._device, "remove", part(1, waits=True))
-    monkeypatch.setattr(backend._rp_filter, "restore", part(2, waits=False))
-    monkeypatch.setattr(backend._resolver, "give_back", part(3, waits=False))
+    monkeypatch.setattr(backend._around.rp_filter, "restore", part(2, waits=False))
+    monkeypatch.setattr(backend._around.resolver, "give_back", part(3, waits=False))
     with pytest.raises(Unavailable, match=f"undoing {broken}: why"):
         await backend.down()
     assert undone == [number for number in range(4) if number != broken]

@@ -22,35 +22,29 @@ from vpnpf.api import (
     LeaseLost,
     Manifest,
     Misconfigured,
-    Offline,
     Transient,
     Tunnel,
     TunnelHealth,
     TunnelOptions,
     TunnelPlan,
-    Unavailable,
     Unsupported,
 )
 from vpnpf.errors import ConfigError, Mistake, VpnpfError
 from vpnpf.io import process
 from vpnpf.io.clock import BootClock
 from vpnpf.io.lan import KernelLinks
-from vpnpf.io.resolver import SystemResolver
 from vpnpf.model import Stirring
 from vpnpf.protocol.openvpn_config import OpenVpnConfig, Remote, parse, render
 from vpnpf.protocol.openvpn_push import Pushed
 from vpnpf.tunnels import outside, prerequisites, routing, uplink
-from vpnpf.tunnels.arp import ArpReplies
 from vpnpf.tunnels.config_file import read_bytes
-from vpnpf.tunnels.endpoints import Endpoints
-from vpnpf.tunnels.namespace import ProfileNamespace
+from vpnpf.tunnels.names import interface_name, mark_of
 from vpnpf.tunnels.openvpn_plan import MTU, completed
 from vpnpf.tunnels.openvpn_process import PROGRAM, Launcher
 from vpnpf.tunnels.openvpn_session import Login, Session
-from vpnpf.tunnels.rp_filter import ReversePathFilter
+from vpnpf.tunnels.surroundings import Surroundings
 from vpnpf.tunnels.watch import Watch
 from vpnpf.tunnels.whole import all_of, in_thread, to_the_end
-from vpnpf.tunnels.wireguard import interface_name
 
 PATIENCE = 15.0
 """Seconds for the first connection; TLS repeats what was lost after 2 and 4 s."""
@@ -77,16 +71,10 @@ class OpenVpnTunnel:
 
     def __init__(self, options: TunnelOptions) -> None:
         self._options = options
-        self._runtime = Path(options.runtime)
-        self._table = 7000 + crc32(options.profile.encode()) % 1000
+        self._around = Surroundings(options)
         self._interface = interface_name(options.profile)
         self._outside = options.outside
-        keep = Path(options.state or options.runtime) / "endpoints.json"
-        self._endpoints = Endpoints(keep, self._outside.enter) if self._outside else Endpoints(keep)
-        self._rp_filter = ReversePathFilter(self._runtime / "rp_filter")
-        self._arp = ArpReplies(self._runtime / "arp_ignore")
-        self._resolver = ProfileNamespace(options.profile).files if self._outside else SystemResolver()
-        self._launcher = Launcher(self._runtime, self._outside)
+        self._launcher = Launcher(Path(options.runtime), self._outside)
         self._clock = BootClock()
         self._chosen: dict[int, tuple[OpenVpnConfig, Remote]] = {}
         """By server: the file and the remote of it, as they were at the last plan."""
@@ -130,15 +118,15 @@ class OpenVpnTunnel:
         # The same one at each start, or the ports held there would be lost.
         first = crc32(self._options.profile.encode()) if config.remote_random else 0
         remote = remotes[(first + number) % len(remotes)]
-        addresses = await self._endpoints.addresses(remote.host, remote.port)
+        addresses = await self._around.endpoints.addresses(remote.host, remote.port)
         address = addresses[number // len(remotes) % len(addresses)]
         self._chosen[server] = config, remote
         return TunnelPlan(
             interface=self._interface,
             endpoint=Endpoint(address, remote.port, remote.protocol),
             addresses=(),
-            mark=0x7670_0000 | self._table,
-            table=self._table,
+            mark=mark_of(self._around.table),
+            table=self._around.table,
             mtu=config.mtu or MTU,
             lan=await KernelLinks().prefixes(self._interface) if self._options.lan else (),
             notes=config.notes,
@@ -157,11 +145,7 @@ class OpenVpnTunnel:
         await self.down()
         try:
             await self._make_device()
-            await in_thread(self._rp_filter.loosen)
-            with contextlib.suppress(
-                Unavailable
-            ):  # where /proc/sys is not ours to write, a tunnel is still worth having
-                await in_thread(self._arp.narrow)
+            await self._around.prepare()
             # Everything but the marked packets and the LAN leads into it from now on, and is lost there for the moment.
             placeholder = replace(plan, addresses=(_NOBODY,))
             if self._outside is None:
@@ -177,8 +161,7 @@ class OpenVpnTunnel:
             await routing.heal(whole)
             away = ("ip", "addr", "del", _NOBODY, "dev", self._interface)
             await process.must(away, doing="setting the tunnel's addresses")
-            if whole.dns:
-                await in_thread(self._resolver.take, whole.dns)
+            await self._around.ask(whole.dns)
         except BaseException:
             # What went wrong first is told; what cannot be undone is tried again by the next `up` or `down`, and told then.
             with contextlib.suppress(VpnpfError):
@@ -193,13 +176,7 @@ class OpenVpnTunnel:
         session = self._running(tunnel)
         health = await session.health()
         await routing.heal(tunnel.plan)
-        with contextlib.suppress(Unavailable):
-            await in_thread(self._rp_filter.loosen)
-        with contextlib.suppress(Unavailable):
-            await in_thread(self._arp.narrow)
-        if tunnel.plan.dns:
-            with contextlib.suppress(Unavailable):
-                await in_thread(self._resolver.take, tunnel.plan.dns)
+        await self._around.heal(tunnel.plan.dns)
         return health
 
     async def rekey(self, tunnel: Tunnel) -> TunnelHealth:
@@ -211,7 +188,7 @@ class OpenVpnTunnel:
         try:
             pushed = await session.connect_anew(REKEY_PATIENCE)
         except Transient as error:
-            raise await self._offline(error, tunnel.plan) or error from None
+            raise await uplink.offline(error.doing, tunnel.plan, self._outside) or error from None
         except Misconfigured as error:
             # openvpn has ended; whether trying again can help is told by the next start.
             raise LeaseLost(doing, error.cause) from error
@@ -251,18 +228,11 @@ class OpenVpnTunnel:
             all_of(
                 self._end,
                 self._launcher.end_leftover,
-                self._let_go,
+                self._around.let_go,
                 lambda: outside.delete(self._outside, self._interface),
-                lambda: in_thread(self._rp_filter.restore),
-                lambda: in_thread(self._arp.restore),
-                lambda: in_thread(self._resolver.give_back),
+                *self._around.undo(),
             )
         )
-
-    async def _let_go(self) -> None:
-        """The routes through the device go with it; what the lock holds is not ours to take away."""
-        if not self._options.held:
-            await routing.clear(self._table)
 
     async def _end(self) -> None:
         session, self._session = self._session, None
@@ -279,18 +249,12 @@ class OpenVpnTunnel:
         try:
             return await session.connected(PATIENCE)
         except Transient as error:
-            raise await self._offline(error, plan) or error from None
+            raise await uplink.offline(error.doing, plan, self._outside) or error from None
         except Misconfigured as error:
             if plan.server not in self._welcome:
                 raise
             hint = "the login was good before: is the account in use elsewhere, or over the number of its sessions?"
             raise Transient(error.doing, error.cause, hint, LOGIN_AGAIN) from error
-
-    async def _offline(self, error: Transient, plan: TunnelPlan) -> Offline | None:
-        """Why there can be no answer at all, if that is so."""
-        why = await uplink.is_down(plan.endpoint.address, plan.mark, self._outside)
-        hint = "plug the cable in, or join the network; it goes on by itself then"
-        return Offline(error.doing, why, hint) if why else None
 
     async def _login(self) -> Login:
         """Read when asked for. Raises Misconfigured."""

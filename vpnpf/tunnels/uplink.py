@@ -5,9 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from vpnpf.errors import Offline
 from vpnpf.interfaces import Outside
 from vpnpf.io import process
+from vpnpf.model import TunnelPlan
 from vpnpf.tunnels.outside import at
+
+
+async def offline(doing: str, plan: TunnelPlan, outside: Outside | None = None) -> Offline | None:
+    """Why nothing can come back from a tunnel's server, if this machine has no way out. Raises Unavailable, Transient."""
+    why = await is_down(plan.endpoint.address, plan.mark, outside)
+    return Offline(doing, why, "plug the cable in, or join the network; it goes on by itself then") if why else None
 
 
 async def is_down(address: str, mark: int, outside: Outside | None = None) -> str:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import time
 from collections import defaultdict
 from hashlib import blake2s
-from pathlib import Path
 from typing import ClassVar
-from zlib import crc32
 
 from msgspec.structs import replace
 
@@ -29,23 +26,19 @@ from vpnpf.api import (
     TunnelHealth,
     TunnelOptions,
     TunnelPlan,
-    Unavailable,
     Unsupported,
 )
 from vpnpf.errors import ConfigError, Mistake, VpnpfError
 from vpnpf.io import process
 from vpnpf.io.clock import BootClock
 from vpnpf.io.lan import KernelLinks
-from vpnpf.io.resolver import SystemResolver
 from vpnpf.model import Stirring
 from vpnpf.protocol.wireguard_config import MTU, WireGuardConfig, parse
 from vpnpf.tunnels import mtu, prerequisites, routing, uplink, watch
 from vpnpf.tunnels.addresses import beside, gateway_of
-from vpnpf.tunnels.arp import ArpReplies
 from vpnpf.tunnels.config_file import read_text
-from vpnpf.tunnels.endpoints import Endpoints
-from vpnpf.tunnels.namespace import ProfileNamespace
-from vpnpf.tunnels.rp_filter import ReversePathFilter
+from vpnpf.tunnels.names import interface_name, mark_of
+from vpnpf.tunnels.surroundings import Surroundings
 from vpnpf.tunnels.whole import all_of, in_thread, to_the_end, together
 from vpnpf.tunnels.wireguard_device import SOCKETS, Device
 from vpnpf.tunnels.wireguard_health import Watch
@@ -56,7 +49,6 @@ REKEY_PATIENCE = 6.0
 """Seconds for a new one in place: the second try is 5 s after the first (REKEY_TIMEOUT of the protocol)."""
 KNOCK = 1.5
 """Seconds after which a handshake that got no answer is begun anew; by itself WireGuard does so after 5 s."""
-_LONGEST_NAME = 15
 
 
 class WireGuard:
@@ -72,15 +64,8 @@ class WireGuard:
 
     def __init__(self, options: TunnelOptions) -> None:
         self._options = options
-        self._runtime = Path(options.runtime)
-        self._table = 7000 + crc32(options.profile.encode()) % 1000
-        outside = options.outside
-        self._device = Device(interface_name(options.profile), outside)
-        keep = Path(options.state or options.runtime) / "endpoints.json"
-        self._endpoints = Endpoints(keep, outside.enter) if outside else Endpoints(keep)
-        self._rp_filter = ReversePathFilter(self._runtime / "rp_filter")
-        self._arp = ArpReplies(self._runtime / "arp_ignore")
-        self._resolver = ProfileNamespace(options.profile).files if outside else SystemResolver()
+        self._around = Surroundings(options)
+        self._device = Device(interface_name(options.profile), options.outside)
         self._clock = BootClock()
         self._configs: dict[int, WireGuardConfig] = {}
         """By server, as they were at the last plan."""
@@ -117,7 +102,7 @@ class WireGuard:
     async def plan(self, server: int = 0) -> TunnelPlan:
         """Read a server's file and look it up. Raises ConfigError, Transient, Misconfigured."""
         config = await self._read(server)
-        addresses = await self._endpoints.addresses(config.host, config.port)
+        addresses = await self._around.endpoints.addresses(config.host, config.port)
         # After a failure the next address has its turn.
         address = addresses[self._failures[server] % len(addresses)]
         gateway = gateway_of(config.addresses[0], config.dns)
@@ -127,8 +112,8 @@ class WireGuard:
             endpoint=Endpoint(address, config.port),
             addresses=config.addresses,
             dns=config.dns,
-            mark=0x7670_0000 | self._table,
-            table=self._table,
+            mark=mark_of(self._around.table),
+            table=self._around.table,
             mtu=config.mtu,
             gateway=gateway,
             lan=beside((*config.addresses, *config.dns, gateway), lan),
@@ -148,14 +133,9 @@ class WireGuard:
         try:
             backend = await self._device.create()
             await self._device.configure(config.setconf(plan.endpoint, plan.mark))
-            await in_thread(self._rp_filter.loosen)
-            with contextlib.suppress(
-                Unavailable
-            ):  # where /proc/sys is not ours to write, a tunnel is still worth having
-                await in_thread(self._arp.narrow)
+            await self._around.prepare()
             await routing.set_up(plan)
-            if plan.dns:
-                await in_thread(self._resolver.take, plan.dns)
+            await self._around.ask(plan.dns)
             if not await self._hands_shaken(PATIENCE):
                 raise await self._no_answer(plan, PATIENCE)
         except BaseException as error:
@@ -174,15 +154,7 @@ class WireGuard:
         handshake, transfer, _ = await together(
             self._device.handshake(), self._device.transfer(), routing.heal(self._fitted(tunnel.plan))
         )
-        # None is worth a tunnel that works: the packet filter lets no DNS out beside it, and a filter that drops
-        # the server's answers is seen by the age of the handshake.
-        with contextlib.suppress(Unavailable):
-            await in_thread(self._rp_filter.loosen)
-        with contextlib.suppress(Unavailable):
-            await in_thread(self._arp.narrow)
-        if tunnel.plan.dns:
-            with contextlib.suppress(Unavailable):
-                await in_thread(self._resolver.take, tunnel.plan.dns)
+        await self._around.heal(tunnel.plan.dns)
         return self._health.look(self._clock.now(), self._clock.wall(), handshake, transfer)
 
     async def rekey(self, tunnel: Tunnel) -> TunnelHealth:
@@ -219,20 +191,7 @@ class WireGuard:
         if self._watch is not None:
             self._watch.close()
             self._watch = None
-        await to_the_end(
-            all_of(
-                self._let_go,
-                self._device.remove,
-                lambda: in_thread(self._rp_filter.restore),
-                lambda: in_thread(self._arp.restore),
-                lambda: in_thread(self._resolver.give_back),
-            )
-        )
-
-    async def _let_go(self) -> None:
-        """The routes through the device go with it; what the lock holds is not ours to take away."""
-        if not self._options.held:
-            await routing.clear(self._table)
+        await to_the_end(all_of(self._around.let_go, self._device.remove, *self._around.undo()))
 
     async def _put_back(self, plan: TunnelPlan) -> None:
         if self._running is None:
@@ -256,11 +215,9 @@ class WireGuard:
 
     async def _no_answer(self, plan: TunnelPlan, patience: float) -> NoAnswer:
         doing = f"shaking hands with {plan.endpoint}"
-        why = ""
         with contextlib.suppress(VpnpfError):  # that nobody answered is known all the same
-            why = await uplink.is_down(plan.endpoint.address, plan.mark, self._options.outside)
-        if why:
-            return Offline(doing, why, "plug the cable in, or join the network; it goes on by itself then")
+            if offline := await uplink.offline(doing, plan, self._options.outside):
+                return offline
         return NoAnswer(
             doing,
             f"no answer in {patience:g} s",
@@ -278,11 +235,3 @@ def _identity(config: WireGuardConfig) -> str:
     server = blake2s(config.public_key.encode(), digest_size=6).hexdigest()
     key = blake2s(config.private_key.encode(), digest_size=6).hexdigest()
     return f"wireguard {server} {key}"
-
-
-def interface_name(profile: str) -> str:
-    """A device name of at most 15 characters that only this profile has."""
-    name = f"vpf-{profile}"
-    if len(name) <= _LONGEST_NAME and re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        return name
-    return f"vpf-{crc32(profile.encode()):08x}"
