@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from vpnpf.cli.options import CONFIG
 from vpnpf.config import load
 from vpnpf.config_schema import json_schema
 from vpnpf.core.overlaps import said
@@ -17,7 +18,7 @@ from vpnpf.wiring import backend_of
 
 
 @click.command("check-config")
-@click.option("--config", type=click.Path(path_type=Path), help="Configuration file; otherwise the usual places.")
+@CONFIG
 def check_config(config: Path | None) -> None:
     """Say what a configuration means, or all that is wrong with it. Changes nothing and asks nobody."""
     loaded = load(config)

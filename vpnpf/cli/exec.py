@@ -18,6 +18,7 @@ from pathlib import Path
 
 import click
 
+from vpnpf.cli.options import CONFIG
 from vpnpf.config import load
 from vpnpf.errors import PermissionDenied, Unavailable, UsageError, VpnpfError
 from vpnpf.io import privileges
@@ -46,7 +47,7 @@ class NotStarted(VpnpfError):
 @click.command(
     "exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}, no_args_is_help=True
 )
-@click.option("--config", type=click.Path(path_type=Path), help="Configuration file; otherwise the usual places.")
+@CONFIG
 @click.option("--user", help="Run it as this user; otherwise as the one who called sudo.")
 @click.argument("profile")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)

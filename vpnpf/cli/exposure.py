@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from vpnpf.cli.exec import namespace_of
 from vpnpf.cli.exposure_words import as_json, finding_lines, words
+from vpnpf.cli.options import CONFIG
 from vpnpf.cli.policy_arguments import Times
 from vpnpf.cli.policy_standing import policy_now
 from vpnpf.cli.status_reading import Seen, find
@@ -53,7 +54,7 @@ class Look(Struct, frozen=True):
 
 @click.command()
 @click.argument("profile", required=False)
-@click.option("--config", type=click.Path(path_type=Path), help="Configuration file; otherwise the usual places.")
+@CONFIG
 @click.option("--json", "json_wanted", is_flag=True, help="As JSON, for scripts.")
 @click.pass_context
 def exposure(context: click.Context, profile: str | None, config: Path | None, *, json_wanted: bool) -> None:

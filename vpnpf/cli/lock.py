@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from vpnpf.cli.options import CONFIG
 from vpnpf.cli.owner import as_the_owner
 from vpnpf.config import load
 from vpnpf.errors import ConfigError, UsageError, VpnpfError
@@ -15,10 +16,6 @@ from vpnpf.io.resolver import SystemResolver
 from vpnpf.model import FirewallPolicy, FirewallStage, LockMode
 from vpnpf.settings import ProfileSettings
 from vpnpf.wiring import alone, backend_of, make_lock, only
-
-CONFIG = click.option(
-    "--config", type=click.Path(path_type=Path), help="Configuration file; otherwise the usual places."
-)
 
 
 @click.command()

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
+from vpnpf.cli.options import CONFIG
 from vpnpf.cli.owner import as_the_owner
 from vpnpf.cli.policy_arguments import Times, flow, policy_closed, policy_opened, policy_set
 from vpnpf.cli.policy_question import agreed
@@ -31,9 +32,6 @@ REFUSED = 1
 
 Change = Callable[[PortPolicy, Sequence[str], Times], PortPolicy]
 
-CONFIG = click.option(
-    "--config", type=click.Path(path_type=Path), help="Configuration file; otherwise the usual places."
-)
 YES = click.option("--yes", "-y", is_flag=True, help="Do not ask before ports are opened.")
 PROFILE = click.argument("profile")
 ENTRIES = click.argument("entries", nargs=-1, required=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from vpnpf.cli.options import CONFIG
 from vpnpf.cli.report_text import gather
 from vpnpf.errors import EX_OK, Unavailable, UsageError
 
@@ -17,7 +18,7 @@ _NOT_WRITTEN = 1
 
 @click.command()
 @click.argument("profile", required=False)
-@click.option("--config", type=click.Path(path_type=Path), help="Configuration file; otherwise the usual places.")
+@CONFIG
 @click.option("--output", type=click.Path(path_type=Path), help="Write it to this new file, after you have seen it.")
 @click.option("--yes", is_flag=True, help="Write it without asking.")
 @click.pass_context

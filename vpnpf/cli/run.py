@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from vpnpf.cli.options import CONFIG
 from vpnpf.control.policy_verbs import PolicyVerbs
 from vpnpf.control.server import ControlServer
 from vpnpf.core.policy_words import moment
@@ -28,7 +29,7 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 
 @click.command()
 @click.argument("profile", required=False)
-@click.option("--config", type=click.Path(path_type=Path), help="Configuration file; otherwise the usual places.")
+@CONFIG
 @click.option("--events", is_flag=True, help="One JSON object per event on standard output.")
 @click.option("--verbose", "-v", is_flag=True, help="Say every renewal too.")
 def run(profile: str | None, config: Path | None, *, events: bool, verbose: bool) -> None:

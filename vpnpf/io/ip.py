@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vpnpf.core.routes import FAMILIES
 from vpnpf.io import process
 
 PROC = Path("/proc")
-V4, V6 = "-4", "-6"
+V4, V6 = FAMILIES
 
 
 async def force(family: str, lines: list[str]) -> process.Completed:
