@@ -87,6 +87,7 @@ class Checker:
             tunnel=tunnel,
             options=table.options,
             clients={forward: client for forward, client in used.items() if client},
+            account=self._account((*at, "account"), table),
             exit_check=table.exit_check,
             timed=timed,
         )
@@ -131,8 +132,9 @@ class Checker:
         given = {key for key, value in values.items() if key != "type" and value not in (None, False, [])}
         for key in sorted(given - set(manifest.keys)):
             self._wrong((*at, key), f'a tunnel of type "{manifest.id}" has no "{key}"', "remove the line")
+        supplied = self._supplied(at, table, manifest)
         for key in manifest.required:
-            if key not in given:
+            if key not in given and not (supplied and key == "config"):
                 self._wrong((*at, key), f'the key "{key}" is missing', _NEEDED.get(key, ""))
         gateway = table.tunnel.gateway
         if gateway is not None:
@@ -149,6 +151,34 @@ class Checker:
         elif table.tunnel.namespace and table.lock.mode not in (None, "on"):
             what = "a tunnel with a network namespace of its own has its lock in there, always"
             self._wrong(lock, what, "leave it out")
+
+    def _supplied(self, at: Key, table: ProfileTable, tunnel: Manifest) -> bool:
+        """Whether the provider makes the tunnel's configuration; then nothing of it is written here."""
+        try:
+            provider = plugins.manifest(Group.PROVIDERS, table.provider)
+        except Unavailable:  # said already
+            return False
+        if not provider.supplies:
+            return False
+        if tunnel.id not in provider.supplies:
+            kinds = " or ".join(f'"{kind}"' for kind in provider.supplies)
+            self._wrong((*at, "type"), f"{provider.name} makes no tunnel of this type", f"write type = {kinds}")
+            return False
+        for key in ("config", "username", "password"):
+            if getattr(table.tunnel, key) is not None:
+                what = f"{provider.name} makes the tunnel's configuration itself"
+                self._wrong((*at, key), what, f"remove the line; `vpnpf login {provider.id}` asks for the account")
+        return True
+
+    def _account(self, at: Key, table: ProfileTable) -> Source | None:
+        """Where the account's user name and password are."""
+        try:
+            wanted = plugins.manifest(Group.PROVIDERS, table.provider).account
+        except Unavailable:  # said already
+            wanted = True
+        if table.account is not None and not wanted:
+            self._wrong(at, f'"{table.provider}" has no login', "remove it")
+        return self._secret(at, table.account)
 
     def _published(self, at: Key, table: ProfileTable) -> Iterator[Endpoint]:
         """Ports of this machine that lead into the namespace: for itself or the LAN, never for the internet."""
@@ -208,6 +238,9 @@ class Checker:
         except Unavailable as error:
             self._wrong((*at, "provider"), error.cause, error.hint)
             return LAST_PORT
+        if manifest.ended:
+            hint = "`vpnpf providers` lists those that have"
+            self._wrong((*at, "provider"), manifest.ended.rstrip("."), hint)
         options = {option.name: option for option in manifest.options}
         for key, value in table.options.items():
             option = options.get(key)

@@ -127,6 +127,10 @@ class ProfileTable(Table, frozen=True, kw_only=True):
 
     provider: Annotated[Text, said("Id of a provider plug-in; `vpnpf providers` lists them.")]
     options: Annotated[dict[str, Any], said("The provider's own settings.")] = {}
+    account: Annotated[
+        SecretTable | None,
+        said("Where user name and password of the account are, on two lines; otherwise as `vpnpf login` kept them."),
+    ] = None
     tunnel: Annotated[TunnelTable, said("Type and configuration file of the tunnel.")]
     policy: Annotated[PolicyTable, said("What may come in.")] = PolicyTable()
     lock: Annotated[LockTable, said("What may go past the tunnel.")] = LockTable()

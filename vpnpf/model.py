@@ -221,6 +221,12 @@ class TunnelPlan(Struct, frozen=True):
     """Which of the profile's servers it leads to, from 0."""
     identity: str = ""
     """Names server and key, without telling the key: what is held through one is unknown through another."""
+    server_name: str = ""
+    """The name in the server's certificates, if the provider told it."""
+    place: str = ""
+    """Where the server is, for people, if the provider told it."""
+    services: tuple[Endpoint, ...] = ()
+    """TCP ports of the provider's that vpnpf itself, by the mark, reaches beside the tunnel."""
     direct: bool = False
     """Whether there is no tunnel: the interface is the machine's own link, and the gateway the router on it."""
 

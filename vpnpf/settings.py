@@ -51,6 +51,8 @@ class ProfileSettings(Struct, frozen=True):
     """The provider's own."""
     clients: Mapping[str, ClientSettings] = field(default_factory=dict)
     """By forward."""
+    account: Source | None = None
+    """Where user name and password of the account at the provider are, on two lines; None: where `vpnpf login` put them."""
     exit_check: str | None = None
     """URL that answers with the address it sees, or None."""
     timed: tuple[Timed, ...] = ()

@@ -32,6 +32,11 @@ def runtime_directory() -> Path:
     return _directory("RUNTIME_DIRECTORY", "/run/vpnpf", "XDG_RUNTIME_DIR", ".cache")
 
 
+def secrets_directory() -> Path:
+    """Where what is secret is kept over a restart, and nothing else: leases with their tokens, and what providers store."""
+    return state_directory() / "secrets"
+
+
 def _directory(systemd: str, roots: str, xdg: str, otherwise: str) -> Path:
     given = os.environ.get(systemd, "").partition(":")[0]
     if given:

@@ -16,6 +16,7 @@ from typing import Self
 from msgspec.structs import replace
 
 from vpnpf import plugins
+from vpnpf.accounts import StoredAccount
 from vpnpf.config import load
 from vpnpf.control.policy_verbs import Ruling
 from vpnpf.core.state import initial
@@ -36,9 +37,16 @@ from vpnpf.leases import from_store
 from vpnpf.model import LockMode, Protocol
 from vpnpf.plugins import Group
 from vpnpf.policy_store import PolicyStore
-from vpnpf.secrets import reader
+from vpnpf.secrets import Source, reader
 from vpnpf.settings import ClientSettings, ProfileSettings
-from vpnpf.store import FileStore, InstanceLock, make_private, runtime_directory, state_directory
+from vpnpf.store import (
+    FileStore,
+    InstanceLock,
+    make_private,
+    runtime_directory,
+    secrets_directory,
+    state_directory,
+)
 from vpnpf.supervisor import Supervisor
 from vpnpf.tunnels.namespace import ProfileNamespace
 from vpnpf.uses import from_store as uses_from_store
@@ -101,7 +109,8 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             await namespace.move_in(outside)
             relays = tuple(stack.enter_context(Relay(place, outside.enter)) for place in settings.tunnel.publish)
         plan = await backend.plan()
-        clock, hub, store = BootClock(), Hub(), FileStore(state_directory())
+        clock, hub, store, secrets = BootClock(), Hub(), FileStore(state_directory()), FileStore(secrets_directory())
+        account = account_of(settings, secrets)
         policies = PolicyStore(store, name, settings.spec.policy, settings.timed)
         spec = replace(settings.spec, policy=policies.load(clock.now(), clock.wall() - clock.now()))
         leases, uses = f"leases-{name}", f"uses-{name}"
@@ -109,7 +118,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             backend=backend,
             firewall=make_lock(namespace.name if namespace else ""),
             provider=provider,
-            provider_io=lambda tunnel: TunnelIO(tunnel, clock),
+            provider_io=lambda tunnel: TunnelIO(tunnel, clock, account),
             clients=clients,
             sockets=KernelSockets(),
             store=store,
@@ -154,6 +163,12 @@ def backend_of(settings: ProfileSettings, outside: Outside | None = None) -> Tun
         outside=outside,
     )
     return plugins.tunnel(tunnel.type)(options)
+
+
+def account_of(settings: ProfileSettings, secrets: FileStore) -> StoredAccount:
+    """The account at the provider of a profile; nothing is read yet."""
+    provider = settings.spec.provider
+    return StoredAccount(provider, secrets, reader(settings.account or Source("keyring", f"account-{provider}")))
 
 
 def _suffixed(username: str, suffix: str) -> str:

@@ -15,6 +15,7 @@ from vpnpf.io.udp import TunnelIO
 from vpnpf.model import Endpoint, Protocol, Tunnel, TunnelPlan
 from vpnpf.protocol import natpmp
 from vpnpf.protocol.exchange import Exchange, Schedule
+from vpnpf.testing import FakeAccount
 
 PORT = 25565
 REQUEST = natpmp.mapping_request(Protocol.TCP, PORT, 0, 60)
@@ -31,7 +32,9 @@ async def bound(device, own, gateway, port):
     plan = TunnelPlan(device, Endpoint("198.51.100.10", 51820), (f"{own}/32",))
     exchange = Exchange(REQUEST, parse, "asking for a port", Schedule(WAITS))
     with contextlib.suppress(Failure):
-        return (await TunnelIO(Tunnel(plan, "", gateway), BootClock()).exchange(exchange, gateway, port)).external_port
+        return (
+            await TunnelIO(Tunnel(plan, "", gateway), BootClock(), FakeAccount()).exchange(exchange, gateway, port)
+        ).external_port
     return 0
 
 

@@ -22,7 +22,7 @@ from vpnpf.io.clock import BootClock
 from vpnpf.io.udp import TunnelIO
 from vpnpf.model import Endpoint, ForwardSpec, MappingRequest, ProfileSpec, Tunnel, TunnelHealth, TunnelPlan
 from vpnpf.supervisor import Supervisor
-from vpnpf.testing import FakeFirewall
+from vpnpf.testing import FakeAccount, FakeFirewall
 from vpnpf.workers import Workers
 from vpnpf_providers.protonvpn import ProtonVpn
 
@@ -105,7 +105,7 @@ def supervisor(number: int, block: int, clock: BootClock, figures: Figures) -> S
         backend=Backend(),
         firewall=Last(),
         provider=provider,
-        provider_io=lambda tunnel: TunnelIO(tunnel, clock),
+        provider_io=lambda tunnel: TunnelIO(tunnel, clock, FakeAccount()),
         clients={},
         sockets=None,
         store=Memory(),
@@ -156,7 +156,7 @@ async def keep(count: int, seconds: float, block: int, lifetime: float) -> dict[
 async def exchanges(one: Supervisor, clock: BootClock) -> float:
     """Milliseconds of an exchange: renewals one after the other, two exchanges each."""
     tunnel, lease = one.machine.tunnel, one.machine.forwards[0].lease
-    provider, io = ProtonVpn({}), TunnelIO(tunnel, clock)
+    provider, io = ProtonVpn({}), TunnelIO(tunnel, clock, FakeAccount())
     begun = time.perf_counter()
     for _ in range(EXCHANGES // 2):
         await provider.acquire(io, tunnel, MappingRequest(FORWARD, lease, renewal=True))

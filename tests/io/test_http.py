@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpnpf.errors import Failure, Misconfigured, NoAnswer, Refused, Transient
-from vpnpf.io.http import DEADLINE, LIMIT, HttpClient
+from vpnpf.interfaces import ANSWER_LIMIT as LIMIT
+from vpnpf.io.http import DEADLINE, HttpClient
 
 PASSWORD = "hunter2-and-more"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"

@@ -17,6 +17,7 @@ from vpnpf.io.clock import BootClock
 from vpnpf.io.udp import TunnelIO
 from vpnpf.model import Endpoint, Protocol, Tunnel, TunnelPlan
 from vpnpf.protocol.ssdp import TARGETS
+from vpnpf.testing import FakeAccount
 
 OWN = "127.0.0.1"
 TCP, UDP = Protocol.TCP, Protocol.UDP
@@ -30,7 +31,7 @@ async def gateway():
 
 def io(device="lo", address=OWN):
     plan = TunnelPlan(device, Endpoint("192.0.2.1", 51820), (f"{address}/8",))
-    return TunnelIO(Tunnel(plan, "test", "10.2.0.1"), BootClock())
+    return TunnelIO(Tunnel(plan, "test", "10.2.0.1"), BootClock(), FakeAccount())
 
 
 async def find(gateway):

@@ -33,7 +33,7 @@ from vpnpf.model import (
     TunnelPlan,
 )
 from vpnpf.protocol.announcement import Announcement
-from vpnpf.testing import a_tunnel
+from vpnpf.testing import FakeAccount, a_tunnel
 from vpnpf.tunnels.none import NoTunnel
 from vpnpf_providers.gateway import Gateway
 from vpnpf_providers.router import Router
@@ -234,13 +234,13 @@ async def test_upnp_of_miniupnpd(lab, tmp_path):
     spec = ForwardSpec("torrent")
 
     async def work():
-        io, provider = TunnelIO(LAN, BootClock()), Router({})
+        io, provider = TunnelIO(LAN, BootClock(), FakeAccount()), Router({})
         lease = await provider.acquire(io, LAN, MappingRequest(spec))
         renewed = await Router({}).acquire(io, LAN, MappingRequest(spec, lease, renewal=True))
         return lease, renewed
 
     async def end():
-        await Router({}).release(TunnelIO(LAN, BootClock()), LAN, renewed)
+        await Router({}).release(TunnelIO(LAN, BootClock(), FakeAccount()), LAN, renewed)
 
     async with daemon(lab.router, tmp_path, inside="br0", outside="wan-internet", prefix="192.168.77.0/24"):
         lease, renewed = await at(lab.client, work)
@@ -261,7 +261,7 @@ async def heard(host, provider, tunnel, says):
 
     async def work():
         async with asyncio.timeout(3):
-            return await provider.listen(TunnelIO(tunnel, BootClock()), tunnel)
+            return await provider.listen(TunnelIO(tunnel, BootClock(), FakeAccount()), tunnel)
 
     listening = asyncio.create_task(at(host, work))
     speaking = asyncio.create_task(_again_and_again(says))

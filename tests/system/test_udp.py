@@ -24,7 +24,7 @@ from vpnpf.model import Protocol, Tunnel
 from vpnpf.protocol import natpmp
 from vpnpf.protocol.exchange import Exchange, Schedule
 from vpnpf.protocol.natpmp_gateway import NatPmpGateway
-from vpnpf.testing import a_tunnel
+from vpnpf.testing import FakeAccount, a_tunnel
 
 pytestmark = pytest.mark.system
 
@@ -390,7 +390,7 @@ async def test_over_ipv6_too(tmp_path):
 
 
 def test_random_ports_are_dynamic_ones():
-    io = TunnelIO(a_tunnel(), BootClock())
+    io = TunnelIO(a_tunnel(), BootClock(), FakeAccount())
     ports = {io.random_port() for _ in range(200)}
     assert len(ports) > 150
     assert all(49152 <= port <= 65535 for port in ports)

@@ -10,7 +10,7 @@ import pytest
 from vpnpf import testing
 from vpnpf.errors import NoAnswer, Refused, Transient, Unsupported
 from vpnpf.interfaces import HttpResponse
-from vpnpf.model import FirewallPolicy, FirewallStage, ForwardRule, Hits, PortPolicy, Protocol
+from vpnpf.model import FirewallPolicy, FirewallReading, FirewallStage, ForwardRule, Hits, PortPolicy, Protocol
 from vpnpf.protocol.exchange import Exchange
 from vpnpf.testing import FakeClock, FakeFirewall, FakeHttp, FakeIO, Fate, Network, a_tunnel, scripted
 
@@ -157,7 +157,7 @@ async def test_a_firewall_remembers_counts_and_notices_tampering():
     assert reading.intact
     assert reading.hits == (("torrent", Protocol.TCP, Hits(1, 60)), ("torrent", Protocol.UDP, Hits()))
     firewall.tamper("a rule is gone")
-    assert await firewall.read() == testing.FirewallReading(intact=False, evidence="a rule is gone")
+    assert await firewall.read() == FirewallReading(intact=False, evidence="a rule is gone")
     assert (await firewall.apply(policy, 0.0)).intact
     firewall.flush()
     assert not (await firewall.read()).intact

@@ -1,6 +1,6 @@
 """HTTP/1.1 for plug-ins: httpx with everything off that a hostile or broken server could use.
 
-One connection a request, a total deadline, at most 64 KiB read off the wire (headers and all), no redirects,
+One connection a request, a total deadline, a limit to what is read off the wire (headers and all), no redirects,
 no proxies, no cookie jar, no compression. Passwords go unencrypted to this machine alone. Certificates have to be
 trusted, except on loopback: nobody can stand in between there who could not read plain http as well, and a Web UI's
 certificate is seldom one for 127.0.0.1. httpx is loaded at the first request, because it costs more than the
@@ -20,15 +20,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from vpnpf.errors import Misconfigured, NoAnswer, Refused, Transient
-from vpnpf.interfaces import HttpResponse
+from vpnpf.interfaces import ANSWER_LIMIT, HttpResponse
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from vpnpf.io.http_transport import Transport
 
-LIMIT = 64 * 1024
-"""Bytes of one answer, headers included."""
 DEADLINE = 10.0
 """Seconds for one request as a whole."""
 _PORTS = {"http": 80, "https": 443}
@@ -45,6 +43,7 @@ class HttpClient:
         device: str = "",
         plain_secrets: bool = False,
         inside: str = "",
+        mark: int = 0,
     ) -> None:
         self._deadline = deadline
         """Seconds for one request as a whole."""
@@ -56,6 +55,8 @@ class HttpClient:
         """Whether passwords and cookies may go unencrypted to another machine."""
         self._inside = inside
         """Address at the other end of an encrypted tunnel whose device is bound to: they may go there; empty: none."""
+        self._mark = mark
+        """Firewall mark on its packets (SO_MARK); 0: none."""
         self._transports: dict[str, Transport] = {}
 
     async def request(
@@ -66,10 +67,13 @@ class HttpClient:
         form: Mapping[str, str] | None = None,
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        connect_to: str = "",
+        ca: str = "",
+        limit: int = ANSWER_LIMIT,
     ) -> HttpResponse:
         """One request and its whole answer; an HTTP error status is an answer, not an exception.
 
-        What is sent is a form, or `content` as it stands.
+        What is sent is a form, or `content` as it stands. For the rest see `interfaces.Http`.
 
         Raises Refused if nothing listens there, NoAnswer if it is not done in time, Transient for a broken
         connection, a name that is not found or an answer that is too large or not HTTP, Misconfigured for a URL that
@@ -83,10 +87,12 @@ class HttpClient:
             raise Misconfigured(
                 doing, "the password would travel unencrypted", "use https, or a client on this machine"
             )
-        transport = await self._transport(scheme, loopback=_is_loopback(host))
+        transport = await self._transport(doing, scheme, ca, loopback=_is_loopback(host))
         try:
             async with asyncio.timeout(self._deadline):
-                response = await transport.fetch(method, url, form, headers, content)
+                response = await transport.fetch(
+                    method, url, form, headers, content, connect_to=connect_to, limit=limit
+                )
         except TimeoutError:
             raise NoAnswer(doing, f"no whole answer within {self._deadline:g} s") from None
         except ConnectionRefusedError:
@@ -108,16 +114,16 @@ class HttpClient:
             raise Transient(doing, f"broken answer: {_printable(str(error)) or type(error).__name__}") from None
         return response
 
-    async def _transport(self, scheme: str, *, loopback: bool) -> Transport:
-        kind = f"{scheme} loopback" if loopback else scheme
+    async def _transport(self, doing: str, scheme: str, ca: str, *, loopback: bool) -> Transport:
+        kind = f"{scheme} {ca or ('loopback' if loopback else '')}"
         if kind not in self._transports:
             # In a thread: loading takes longer than anything else here, and the loop keeps ports meanwhile.
             library = await asyncio.to_thread(_library)
             made = library.Transport(
-                tls=_nobody() if scheme == "http" else _anybody() if loopback else _trust(),
-                limit=LIMIT,
+                tls=_tls(doing, scheme, ca, loopback=loopback),
                 local_address=self._local_address,
                 device=self._device,
+                mark=self._mark,
             )
             self._transports[kind] = made
         return self._transports[kind]
@@ -137,6 +143,19 @@ def _library() -> ModuleType:
         return import_module("vpnpf.io.http_transport")
     finally:
         sys.modules.pop("httpx._main", None)
+
+
+def _tls(doing: str, scheme: str, ca: str, *, loopback: bool) -> ssl.SSLContext:
+    """Whom to trust. Raises Misconfigured for certificates that cannot be read."""
+    if scheme == "http":
+        return _nobody()
+    if not ca:
+        return _anybody() if loopback else _trust()
+    try:
+        return ssl.create_default_context(cadata=ca)
+    except (ssl.SSLError, ValueError):
+        hint = "give it as PEM, from BEGIN CERTIFICATE to END CERTIFICATE"
+        raise Misconfigured(doing, "the certificate authority is not a certificate", hint) from None
 
 
 def _trust() -> ssl.SSLContext:

@@ -19,8 +19,8 @@ import httpx
 from vpnpf.interfaces import HttpResponse
 
 _CHUNK = 16 * 1024
-_SO_BINDTODEVICE = 25
-"""socket(7); Python 3.11 does not name it."""
+_SO_BINDTODEVICE, _SO_MARK = 25, 36
+"""socket(7); Python 3.11 does not name them."""
 
 
 class TooLarge(Exception):
@@ -47,11 +47,11 @@ class Transport:
     )
     """What is raised for an answer that is none; OSError for a connection that cannot be."""
 
-    def __init__(self, *, tls: ssl.SSLContext, limit: int, local_address: str | None, device: str) -> None:
+    def __init__(self, *, tls: ssl.SSLContext, local_address: str | None, device: str, mark: int = 0) -> None:
         self._tls = tls
-        self._limit = limit
         self._local_address = local_address
         self._device = device
+        self._mark = mark
 
     async def fetch(
         self,
@@ -60,12 +60,15 @@ class Transport:
         form: Mapping[str, str] | None,
         headers: Mapping[str, str] | None,
         content: bytes | None = None,
+        *,
+        connect_to: str = "",
+        limit: int,
     ) -> HttpResponse:
-        """The whole answer. Raises OSError, or one of `broken`; the caller keeps the time."""
+        """The whole answer, of at most `limit` bytes; `connect_to` as in `interfaces.Http`. Raises OSError, or one of `broken`; the caller keeps the time."""
         ours = {"accept": "*/*", "accept-encoding": "identity", "connection": "close", "user-agent": "vpnpf"}
         # Without httpx's client, since it would look at redirects, cookies and the environment.
         request = httpx.Request(method, url, data=form, content=content, headers={**ours, **(headers or {})})
-        backend = _Backend(self._limit, self._local_address, self._device)
+        backend = _Backend(limit, self._local_address, self._device, self._mark, connect_to)
         async with httpcore.AsyncConnectionPool(ssl_context=self._tls, network_backend=backend) as pool:
             answer = await pool.handle_async_request(
                 httpcore.Request(
@@ -111,10 +114,12 @@ def _cookies(lines: list[str]) -> Iterator[tuple[str, str]]:
 class _Backend(httpcore.AsyncNetworkBackend):
     """Connects as it was told, and hands out streams that count."""
 
-    def __init__(self, limit: int, local_address: str | None, device: str) -> None:
+    def __init__(self, limit: int, local_address: str | None, device: str, mark: int, connect_to: str) -> None:
         self._limit = limit
         self._local_address = local_address
         self._device = device
+        self._mark = mark
+        self._connect_to = connect_to
 
     async def connect_tcp(
         self,
@@ -127,13 +132,15 @@ class _Backend(httpcore.AsyncNetworkBackend):
         """The first of the host's addresses that takes a connection. Raises OSError of the last."""
         loop = asyncio.get_running_loop()
         problem: OSError | None = None
-        for family, *_, address in await _resolve(host, port):
+        for family, *_, address in await _resolve(self._connect_to or host, port):
             sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
             try:
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if self._device:
                     sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, self._device.encode() + b"\0")
+                if self._mark:
+                    sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self._mark)
                 if self._local_address:
                     sock.bind((self._local_address, 0))
                 await loop.sock_connect(sock, address)
@@ -164,13 +171,13 @@ class _Stream(httpcore.AsyncNetworkStream):
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int) -> None:
         self._reader = reader
         self._writer = writer
-        self._left = left
+        self._limit = self._left = left
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         data = await self._reader.read(min(max_bytes, _CHUNK))
         self._left -= len(data)
         if self._left < 0:
-            raise TooLarge("it is larger than 64 KiB")
+            raise TooLarge(f"it is larger than {self._limit // 1024} KiB")
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:

@@ -15,7 +15,7 @@ import socket
 from typing import TypeVar
 
 from vpnpf.errors import NoAnswer, Refused, Transient, Unsupported
-from vpnpf.interfaces import Clock, Http, Igd
+from vpnpf.interfaces import Account, Clock, Credentials, Http, Igd, Store
 from vpnpf.io import upnp
 from vpnpf.io.http import HttpClient
 from vpnpf.model import Tunnel
@@ -33,8 +33,9 @@ _DYNAMIC_PORTS = range(49152, 65536)
 class TunnelIO:
     """What a provider may do to the world (`interfaces.ProviderIO`), through one tunnel."""
 
-    def __init__(self, tunnel: Tunnel, clock: Clock) -> None:
+    def __init__(self, tunnel: Tunnel, clock: Clock, account: Account) -> None:
         self._tunnel = tunnel
+        self._account = account
         self._clock = clock
         self._random = random.SystemRandom()
 
@@ -44,9 +45,26 @@ class TunnelIO:
         direct = self._tunnel.plan.direct
         return HttpClient(device=self._tunnel.interface, inside="" if direct else self._tunnel.gateway)
 
+    @property
+    def store(self) -> Store:
+        """The provider's own values."""
+        return self._account.store
+
+    async def credentials(self) -> Credentials:
+        """As `interfaces.Account.credentials`. Raises Misconfigured."""
+        return await self._account.credentials()
+
+    async def refused(self, credentials: Credentials, cause: str, until: float | None = None) -> None:
+        """As `interfaces.Account.refused`."""
+        await self._account.refused(credentials, cause, until)
+
     def now(self) -> float:
         """Seconds on CLOCK_BOOTTIME."""
         return self._clock.now()
+
+    def wall(self) -> float:
+        """Seconds since 1970 in UTC."""
+        return self._clock.wall()
 
     def random_port(self) -> int:
         """A port from the dynamic range, 49152 to 65535 (RFC 6335 section 6)."""

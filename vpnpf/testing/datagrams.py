@@ -1,19 +1,4 @@
-r"""Doubles of what vpnpf hands to its plug-ins, for the tests of those who write plug-ins, and for ours.
-
-Time is virtual: it stands still until something waits, and then jumps to what is waited for. So a gateway that
-is silent for four seconds costs a test nothing, and every run goes alike.
-
-    clock = FakeClock()
-    io = FakeIO(lambda sent: b"..." if sent.port == 5351 else Fate.SILENT, clock=clock)
-    lease = await MyProvider({}).acquire(io, a_tunnel(), MappingRequest(ForwardSpec("torrent")))
-    assert [sent.data for sent in io.sent] == [...]
-    clock.advance(30)
-    io.refuse_next(4)
-    with pytest.raises(Refused): ...
-
-The function is the far side: it gets every datagram that arrives there, and returns the answer or its `Fate`.
-Answers that are known beforehand are written down instead: `FakeIO(scripted({("10.2.0.1", 5351, b"\0\0"): b"..."}))`.
-"""
+"""A tunnel, and what comes of the datagrams that are sent through it."""
 
 from __future__ import annotations
 
@@ -23,48 +8,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from vpnpf.errors import Failure, NoAnswer, Refused, Transient, Unsupported
-from vpnpf.interfaces import Clock, Firewall, Http, HttpResponse, Igd, ProviderIO
-from vpnpf.model import Endpoint, FirewallPolicy, FirewallReading, Hits, Protocol, Tunnel, TunnelPlan
+from vpnpf.errors import NoAnswer, Refused, Transient, Unsupported
+from vpnpf.interfaces import Http, Igd
+from vpnpf.model import Endpoint, Tunnel, TunnelPlan
 from vpnpf.protocol.announcement import Announcement
 from vpnpf.protocol.exchange import Exchange, Transmission
+from vpnpf.testing.account import FakeAccount
+from vpnpf.testing.clock import FakeClock
+from vpnpf.testing.http import FakeHttp
 
 T = TypeVar("T")
 
 FIRST_DYNAMIC_PORT, LAST_DYNAMIC_PORT = 49152, 65535
-
-
-class FakeClock:
-    """A clock that goes when it is told to (`interfaces.Clock`)."""
-
-    def __init__(self, now: float = 1000.0, wall: float = 1_700_000_000.0) -> None:
-        self._now = now
-        self._wall = wall
-
-    def now(self) -> float:
-        """Seconds as on CLOCK_BOOTTIME."""
-        return self._now
-
-    def wall(self) -> float:
-        """Seconds since 1970 in UTC; they go on with `now`."""
-        return self._wall
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass. Raises ValueError for less than 0."""
-        if not seconds >= 0:
-            raise ValueError(f"time does not go back: {seconds} s")
-        self._now += seconds
-        self._wall += seconds
-
-    def advance_to(self, moment: float) -> None:
-        """Let time pass until `moment`; nothing happens if it is over already."""
-        self.advance(max(0.0, moment - self._now))
-        self._now = max(self._now, moment)  # not a rounding error short of it
 
 
 class Fate(Enum):
@@ -142,11 +101,19 @@ class Network:
         return Fate.SILENT if self.drop else None
 
 
-class FakeIO(Network):
+class FakeIO(Network, FakeAccount):
     """All that a provider can do to the world (`interfaces.ProviderIO`), without a world."""
 
-    def __init__(self, far_side: FarSide, *, clock: FakeClock | None = None, address: str = "10.2.0.2") -> None:
-        super().__init__()
+    def __init__(
+        self,
+        far_side: FarSide,
+        *,
+        clock: FakeClock | None = None,
+        address: str = "10.2.0.2",
+        account: FakeAccount | None = None,
+    ) -> None:
+        Network.__init__(self)
+        FakeAccount.__init__(self, account)
         self.address = address
         """The tunnel's own address."""
         self.far_side = far_side
@@ -167,6 +134,10 @@ class FakeIO(Network):
     def now(self) -> float:
         """Seconds as on CLOCK_BOOTTIME."""
         return self.clock.now()
+
+    def wall(self) -> float:
+        """Seconds since 1970 in UTC; they go on with `now`."""
+        return self.clock.wall()
 
     def random_port(self) -> int:
         """49152, then 49153, and so on."""
@@ -256,126 +227,3 @@ def a_tunnel(
     endpoint = Endpoint("198.51.100.10", 51820)
     plan = TunnelPlan(interface, endpoint, (address,), dns=(gateway,), gateway=gateway, notes=notes)
     return Tunnel(plan, "fake", gateway)
-
-
-class FakeFirewall:
-    """A packet filter that remembers (`interfaces.Firewall`).
-
-    `tamper` is somebody who edits the rules: they are not intact until they are applied again. `knock` is
-    a packet from outside.
-    """
-
-    def __init__(self) -> None:
-        self.policies: list[FirewallPolicy] = []
-        """Every policy that was applied, in order."""
-        self.current: FirewallPolicy | None = None
-        """The one in force; None: our table is not there."""
-        self.failure: Failure | None = None
-        """Raised by `apply` and `read` as long as it is set."""
-        self._tampered = ""
-        self._stirred = asyncio.Event()
-        self._hits: dict[tuple[str, Protocol], Hits] = {}
-
-    async def apply(self, policy: FirewallPolicy, now: float) -> FirewallReading:
-        """Put a policy in force. Raises `failure`; then the old one stands."""
-        del now
-        self._check()
-        self.policies.append(policy)
-        self.current = policy
-        self._tampered = ""
-        return self._reading()
-
-    async def read(self) -> FirewallReading:
-        """What is in force, and whether it is what was applied last. Raises `failure`."""
-        self._check()
-        return self._reading()
-
-    async def remove(self) -> None:
-        """Take the policy away."""
-        self.current = None
-        self._hits.clear()
-
-    async def watch(self) -> None:
-        """Wait until somebody tampers; what happened since the last wait counts."""
-        await self._stirred.wait()
-        self._stirred.clear()
-
-    def tamper(self, evidence: str = "somebody took a rule out") -> None:
-        """Change the rules behind vpnpf's back."""
-        self._tampered = evidence
-        self._stirred.set()
-
-    def flush(self) -> None:
-        """Take the whole table away behind vpnpf's back."""
-        self.current = None
-        self.tamper("the table is gone")
-
-    def knock(self, forward: str, protocol: Protocol, packets: int = 1, octets: int = 60) -> None:
-        """Count packets from outside on a forward's port."""
-        so_far = self._hits.get((forward, protocol), Hits())
-        self._hits[forward, protocol] = Hits(so_far.packets + packets, so_far.octets + octets)
-
-    def _check(self) -> None:
-        if self.failure is not None:
-            raise self.failure
-
-    def _reading(self) -> FirewallReading:
-        if self._tampered or self.current is None:
-            return FirewallReading(intact=False, evidence=self._tampered or "nothing was applied")
-        hits = tuple(
-            (rule.name, protocol, self._hits.get((rule.name, protocol), Hits()))
-            for rule in self.current.forwards
-            for protocol in rule.protocols
-        )
-        return FirewallReading(
-            intact=True, evidence=f"{self.current.stage} as applied", hits=tuple(dict.fromkeys(hits))
-        )
-
-
-class Asked(Struct, frozen=True):
-    """An HTTP request that was made."""
-
-    method: str
-    url: str
-    form: Mapping[str, str] | None
-    headers: Mapping[str, str]
-    content: bytes | None = None
-
-
-HttpReply = HttpResponse | Failure
-
-
-class FakeHttp:
-    """HTTP with answers from a function (`interfaces.Http`): it gets the request, and returns an answer or a Failure."""
-
-    def __init__(self, answer: Callable[[Asked], HttpReply]) -> None:
-        self.answer = answer
-        self.asked: list[Asked] = []
-        """Every request, in order."""
-
-    async def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        form: Mapping[str, str] | None = None,
-        content: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> HttpResponse:
-        """Ask the function. Raises the Failure that it returns; header names of its answer are put in lower case."""
-        asked = Asked(method, url, form, headers or {}, content)
-        self.asked.append(asked)
-        await asyncio.sleep(0)
-        reply = self.answer(asked)
-        if isinstance(reply, Failure):
-            raise reply
-        return replace(reply, headers={name.lower(): value for name, value in reply.headers.items()})
-
-
-if TYPE_CHECKING:
-    _conform: tuple[Clock, ProviderIO, Firewall, Http] = (
-        FakeClock(),
-        FakeIO(scripted({})),
-        FakeFirewall(),
-        FakeHttp(lambda _: HttpResponse(200, {}, b"")),
-    )
