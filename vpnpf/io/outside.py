@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 
 from vpnpf.interfaces import Account, Clock, Credentials, Http, Store
 from vpnpf.io.http import HttpClient
+from vpnpf.io.reaching import reached
 from vpnpf.model import Endpoint
 
 
@@ -51,3 +53,7 @@ class BesideTunnel:
     async def reach(self, endpoint: Endpoint) -> float:
         """Seconds until a TCP connection stands. Raises Refused, NoAnswer, Transient."""
         raise NotImplementedError
+
+    async def reach_all(self, endpoints: Sequence[Endpoint], within: float) -> Mapping[Endpoint, float]:
+        """As `reach` for many; who does not answer in time is left out."""
+        return await reached(self.reach, endpoints, within)
