@@ -27,9 +27,7 @@ from vpnpf.api import (
     Manifest,
     MappingRequest,
     Misconfigured,
-    NoAnswer,
     Offer,
-    Offline,
     Option,
     OutsideIO,
     Protocol,
@@ -44,7 +42,7 @@ from vpnpf.api import (
 )
 from vpnpf_providers.pia_answer import address, server_name
 from vpnpf_providers.pia_authority import AUTHORITY, LIST_KEY
-from vpnpf_providers.pia_lease import Gateway, NotBound, Signed, read_token
+from vpnpf_providers.pia_lease import Gateway, NotBound, Signed, Unheard, read_token
 from vpnpf_providers.pia_list import META, OPENVPN_TCP, OPENVPN_UDP, WIREGUARD, Listed, Listing, Server, ServerList
 from vpnpf_providers.pia_regions import AUTO, as_region, chosen, hint_for, instead, kept_distances
 from vpnpf_providers.pia_token import METAS, Tokens
@@ -224,6 +222,8 @@ class PrivateInternetAccess:
             lease = await self._keep(io, await self._gateway(io, tunnel), request, held)
         except NotBound as error:
             raise LeaseLost(error.doing, error.cause, error.hint) from None
+        except Unheard as error:
+            raise self._waiting(tunnel, error.failure) from None
         except (Misconfigured, Unsupported) as error:
             # It was bound before, so it can be: what is said now may pass while the port is still ours.
             raise Transient(error.doing, error.cause, error.hint) from None
@@ -238,10 +238,8 @@ class PrivateInternetAccess:
         gateway = await self._gateway(io, tunnel)
         try:
             lease = await self._keep(io, gateway, request, held)
-        except Offline:
-            raise
-        except (Refused, NoAnswer) as error:
-            raise self._silent(io, tunnel, gateway, error) from None
+        except Unheard as error:
+            raise await self._silent(io, tunnel, gateway, error.failure) from None
         except Failure:
             self._unheard = None
             raise
@@ -249,11 +247,11 @@ class PrivateInternetAccess:
         return lease
 
     async def _keep(self, io: ProviderIO, gateway: Gateway, request: MappingRequest, held: Signed | None) -> Lease:
-        """Bind what is held, else a new port; that, too, if what is held ends soon. Raises NotBound, Failure."""
+        """Bind what is held, else a new port; that, too, if what is held ends soon. Raises NotBound, Unheard, Failure."""
         if held is not None and held.ending(io.wall()):
             try:
                 return await self._bind(io, gateway, request, await self._sign(io, gateway))
-            except Failure:
+            except (Failure, Unheard):
                 pass  # it does not have to be now
         try:
             return await self._bind(io, gateway, request, held or await self._sign(io, gateway))
@@ -296,8 +294,10 @@ class PrivateInternetAccess:
         listing = self._list.kept(io)
         return listing.place_of(tunnel.plan.endpoint.address) if listing else None
 
-    def _silent(self, io: ProviderIO, tunnel: Tunnel, gateway: Gateway, error: Transient) -> Failure:
+    async def _silent(self, io: ProviderIO, tunnel: Tunnel, gateway: Gateway, error: Transient) -> Failure:
         """What it means that nobody answers at a gateway, by how long that has been so."""
+        if isinstance(error, Refused):
+            await self._list.refresh(io)
         listing, place = self._list.kept(io), self._place(io, tunnel)
         doing = f"asking {gateway.name} for a port"
         if listing is not None and place is not None and not place[0].forwards:
@@ -312,5 +312,8 @@ class PrivateInternetAccess:
             cause = f"it has not answered for {since:.0f} s, so there is no port forwarding here"
             hint = "choose another region with port forwarding: `vpnpf servers pia --port-forwarding` lists them"
             return Unsupported(doing, cause, hint, RETRY)
-        hint = f"is the tunnel's handshake recent? Asked: {gateway.address} through {tunnel.interface}"
+        return self._waiting(tunnel, error)
+
+    def _waiting(self, tunnel: Tunnel, error: Transient) -> Transient:
+        hint = f"is the tunnel's handshake recent? Asked: {tunnel.gateway} through {tunnel.interface}"
         return type(error)(error.doing, error.cause, hint)

@@ -17,6 +17,7 @@ SERVER_NAME = re.compile(r"[a-z0-9-]{1,63}", re.ASCII)
 """The name in a server's certificate: "oslo417"."""
 _LAST_PORT = 65535
 _LONGEST_QUOTE = 80
+_LONG = re.compile(r"[^\s\"',:;<>(){}\[\]]{24,}")
 _TAGS = re.compile(r"<[^<>]{0,200}>")
 
 
@@ -55,7 +56,9 @@ def shown(text: str, *secrets: str) -> str:
     for secret in filter(None, secrets):
         for spelling in (secret, quote(secret), quote(secret, safe="")):
             text = text.replace(spelling, "...")
-    words = " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    # What is long and in one piece is a key or a token, whoever's.
+    text = _LONG.sub("...", "".join(each if each.isprintable() else " " for each in text))
+    words = " ".join(text.split())
     return words if len(words) <= _LONGEST_QUOTE else words[: _LONGEST_QUOTE - 3] + "..."
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from urllib.parse import quote
 
-from vpnpf.api import AccountIO, HttpResponse, Transient
+from vpnpf.api import AccountIO, HttpResponse, NoAnswer, Offline, Refused, Transient
 from vpnpf_providers.pia_answer import UNAUTHORIZED, fields_of, is_good, message_of, number, port, said, unexpected
 from vpnpf_providers.pia_token import TokenRefused
 
@@ -61,6 +61,14 @@ class Signed(NamedTuple):
 
 class NotBound(Transient):
     """A server does not take this signature; another one may do."""
+
+
+class Unheard(Exception):
+    """Nobody answers where ports are forwarded; what that means is known further up."""
+
+    def __init__(self, failure: Refused | NoAnswer) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
 
 
 def read_token(token: str) -> Signed | None:
@@ -113,7 +121,7 @@ class Gateway(NamedTuple):
     authority: str
 
     async def sign(self, io: AccountIO, token: str) -> Signed:
-        """A new port, not bound yet. Raises TokenRefused, Transient, and Failure of the request."""
+        """A new port, not bound yet. Raises TokenRefused, Unheard, Transient, and Failure of the request."""
         doing = f"asking {self.name} for a port"
         response = await self._get(io, "getSignature", token=token)
         if response.status == UNAUTHORIZED:
@@ -131,7 +139,7 @@ class Gateway(NamedTuple):
         return found
 
     async def bind(self, io: AccountIO, what: Signed) -> None:
-        """Have packets to the port sent here, for a quarter of an hour. Raises NotBound, Transient, and Failure of the request."""
+        """Have packets to the port sent here, for a quarter of an hour. Raises NotBound, Unheard, Transient, Failure."""
         doing = f"binding port {what.port} at {self.name}"
         response = await self._get(io, "bindPort", payload=what.payload, signature=what.signature)
         if is_good(response):
@@ -150,4 +158,9 @@ class Gateway(NamedTuple):
     async def _get(self, io: AccountIO, what: str, **query: str) -> HttpResponse:
         pairs = "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
         url = f"https://{self.name}:{PORT}/{what}?{pairs}"
-        return await io.http.request("GET", url, connect_to=self.address, ca=self.authority)
+        try:
+            return await io.http.request("GET", url, connect_to=self.address, ca=self.authority)
+        except Offline:
+            raise
+        except (Refused, NoAnswer) as failure:
+            raise Unheard(failure) from None

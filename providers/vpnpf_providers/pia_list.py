@@ -19,8 +19,9 @@ from vpnpf_providers.pia_answer import OK, address, number, port, said, server_n
 URL = "https://serverlist.piaservers.net/vpninfo/servers/v6"
 LIMIT = 1 << 20
 """Bytes of the list, headers included."""
-FRESH, OLD = 86400.0, 7 * 86400.0
-"""Seconds: a list younger than that is used without asking; one older than that is used only if there is no other."""
+FRESH = 86400.0
+"""Seconds; a list younger than that is used without asking. An older one is used if there is no other, however old: while all
+is blocked there is none, and who is at its addresses has to have PIA's certificate all the same."""
 APART = 3600.0
 """Seconds between two tries to get a fresher one."""
 META, WIREGUARD, OPENVPN_UDP, OPENVPN_TCP = "meta", "wg", "ovpnudp", "ovpntcp"
@@ -128,16 +129,15 @@ class ServerList:
     async def refresh(self, io: AccountIO) -> None:
         """Get a fresher list if it is time for that; what there is stays if none can be had."""
         with contextlib.suppress(Failure):
-            await self.current(io)
+            self.kept(io)
+            if self._due(io):
+                await self._fetch(io)
 
     def _due(self, io: AccountIO) -> bool:
-        assert self._have is not None
-        age = io.wall() - self._have[1]
-        if 0 <= age < FRESH:
-            return False
+        """Whether what there is, if anything, is too old, and that was not tried to be mended just now."""
         # A clock that went back says nothing of the age.
-        rests = self._tried_at is not None and io.now() - self._tried_at < APART
-        return not rests
+        fresh = self._have is not None and 0 <= io.wall() - self._have[1] < FRESH
+        return not fresh and (self._tried_at is None or io.now() - self._tried_at >= APART)
 
     def _load(self, io: AccountIO) -> tuple[Listing, float] | None:
         kept = io.store.load(_KEPT) or {}

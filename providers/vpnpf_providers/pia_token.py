@@ -15,7 +15,17 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from hashlib import blake2s
 from typing import NamedTuple, TypeVar
 
-from vpnpf.api import AccountIO, Credentials, Failure, HttpResponse, Misconfigured, Offline, Transient, Unavailable
+from vpnpf.api import (
+    AccountIO,
+    Credentials,
+    Failure,
+    HttpResponse,
+    Misconfigured,
+    NoAnswer,
+    Offline,
+    Transient,
+    Unavailable,
+)
 from vpnpf_providers.pia_answer import OK, UNAUTHORIZED, fields_of, message_of, number, said
 from vpnpf_providers.pia_list import Server
 
@@ -139,6 +149,7 @@ class Tokens:
     ) -> str:
         """Get a new token, and keep it. Raises Misconfigured if it is refused, Transient if nobody gives one now."""
         began, why = io.now(), "nobody was asked"
+        kind: type[Transient] = NoAnswer
         for desk in self._in_order(io, metas, names_first=names_first):
             if io.now() - began >= PATIENCE:
                 break
@@ -148,7 +159,7 @@ class Tokens:
                 raise
             except (Transient, Misconfigured) as error:
                 self._silent[desk.url] = io.now()
-                why = error.cause
+                why, kind = error.cause, kind if isinstance(error, NoAnswer) else Transient
                 continue
             token = _token_of(response, credentials)
             if token:
@@ -156,9 +167,10 @@ class Tokens:
                 self._keep(io, {"token": token, "given": io.wall(), "account": _digest(credentials)})
                 return token
             self._silent[desk.url] = io.now()
+            kind = Transient
             why = f"PIA answered {said(response, credentials.password, credentials.username)}"
-        hint = "is this machine online, and is PIA? The servers of its list are asked next; it is tried again"
-        raise Transient(_DOING, f"none of its services gives a token: {why}", hint)
+        hint = "is this machine online, and is the tunnel up, if there is one? It is tried again, with PIA's other services first"
+        raise kind(_DOING, f"none of its services gives a token: {why}", hint)
 
     async def log_out(self, io: AccountIO) -> None:
         """End the kept token; whether PIA hears of it or not."""
