@@ -256,7 +256,7 @@ def _seconds(text: str) -> float:
 
 def _in_words(seconds: float) -> str:
     if seconds < 120:  # noqa: PLR2004 - two minutes
-        return f"{seconds:.0f} seconds"
+        return f"{seconds:.0f} second" + "s" * (seconds > 1)
     return f"{seconds / 60:.0f} minutes"
 
 
