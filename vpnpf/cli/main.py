@@ -27,7 +27,7 @@ COMMANDS = {
     "exposure": ("vpnpf.cli.exposure", "exposure", "Say what the internet can reach through the tunnel."),
     "report": ("vpnpf.cli.report", "report", "Write what helps others to help you, without secrets."),
     "providers": ("vpnpf.cli.lists", "providers", "List the port-forwarding providers."),
-    "servers": ("vpnpf.cli.servers", "servers", "List a provider's servers, the nearest first."),
+    "servers": ("vpnpf.cli.servers", "servers", "List a provider's regions, the nearest first."),
     "clients": ("vpnpf.cli.lists", "clients", "List the torrent clients."),
     "schema": ("vpnpf.cli.check", "schema", "Print the configuration's JSON Schema."),
 }
