@@ -26,6 +26,8 @@ APART = 3600.0
 """Seconds between two tries to get a fresher one."""
 META, WIREGUARD, OPENVPN_UDP, OPENVPN_TCP = "meta", "wg", "ovpnudp", "ovpntcp"
 """Services, as the list calls them."""
+METAS = 2
+"""Servers that are asked for a token by their address."""
 _PORTS = {META: 443, WIREGUARD: 1337, OPENVPN_UDP: 8080, OPENVPN_TCP: 8443}
 """Where they are if the list does not say."""
 _DOING = "reading PIA's server list"
@@ -113,6 +115,12 @@ class ServerList:
         if self._have is None:
             self._have = self._load(io)
         return self._have[0] if self._have else None
+
+    def metas(self, io: AccountIO, addresses: tuple[str, ...] = ()) -> tuple[Server, ...]:
+        """Servers that give tokens and can be asked by their address: those at these, else the first two of the list."""
+        listing = self.kept(io)
+        found = [each for region in listing.regions for each in region.servers[META]] if listing else []
+        return tuple(dict.fromkeys(each for each in found if not addresses or each.address in addresses))[:METAS]
 
     async def current(self, io: AccountIO) -> Listing:
         """A list of today if it can be had, else the last one. Raises Failure if there is none at all."""

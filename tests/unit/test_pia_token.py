@@ -363,3 +363,15 @@ def test_whatever_is_answered_is_a_token_or_a_failure(body, status, retry_after)
         assert failure.retry_after is None or 1 <= failure.retry_after <= 6 * 3600
         assert failure.cause.isprintable()
     assert not token or (status == 200 and token.isascii() and " " not in token and 8 <= len(token) <= 1024)
+
+
+async def test_a_certificate_of_somebody_else_is_the_cause_that_is_told(io):
+    def answered(asked):
+        if asked.connect_to:
+            return Misconfigured("GET https://x", "certificate not trusted: Hostname mismatch", "use another")
+        return Transient("POST https://x", "Temporary failure in name resolution")
+
+    io.http.answer = answered
+    for names_first in (True, False):
+        with pytest.raises(Transient, match="certificate not trusted"):
+            await get(io, names_first=names_first)
