@@ -38,6 +38,7 @@ from vpnpf.api import (
 from vpnpf_providers.pia_answer import server_name
 from vpnpf_providers.pia_authority import AUTHORITY, LIST_KEY
 from vpnpf_providers.pia_list import (
+    FRESH,
     META,
     METAS,
     OPENVPN_TCP,
@@ -142,7 +143,7 @@ class PrivateInternetAccess:
 
     async def regions(self, io: OutsideIO) -> tuple[Region, ...]:
         """All regions of the list. Raises Failure."""
-        listing = await self._list.current(io)
+        listing = await self._list.current(io, FRESH)
         return tuple(as_region(listing, each) for each in listing.regions)
 
     async def offers(self, io: OutsideIO, tunnel_type: str) -> tuple[Offer, ...]:

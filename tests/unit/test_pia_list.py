@@ -158,7 +158,7 @@ async def test_a_changed_list_is_refused_in_a_sentence_of_its_own(service, io):
 
 async def test_the_last_good_list_is_used_in_place_of_a_changed_one(service, io):
     await ServerList(list_key()).current(io)
-    service.clock.advance(2 * DAY)
+    service.clock.advance(8 * DAY)
     service.tampered = True
     listing = await ServerList(list_key()).current(io)
     assert asked(io) == 2
@@ -212,9 +212,9 @@ async def test_the_newline_before_the_signature_is_not_signed(io):
 # -- when it is asked for -----------------------------------------------------------------------------
 
 
-async def test_a_list_of_today_is_used_without_asking_also_after_a_restart(service, io):
+async def test_a_list_is_used_for_a_week_without_asking_also_after_a_restart(service, io):
     await ServerList(list_key()).current(io)
-    service.clock.advance(DAY - 1)
+    service.clock.advance(7 * DAY - 1)
     await ServerList(list_key()).current(io)
     assert asked(io) == 1
     service.clock.advance(1)
@@ -222,7 +222,25 @@ async def test_a_list_of_today_is_used_without_asking_also_after_a_restart(servi
     assert asked(io) == 2
 
 
-@pytest.mark.parametrize("days", [2, 6, 400])
+async def test_a_list_is_refreshed_after_a_day_where_that_costs_no_time(service, io):
+    servers = ServerList(list_key())
+    await servers.current(io)
+    service.clock.advance(DAY - 1)
+    await servers.refresh(io)
+    assert asked(io) == 1
+    service.clock.advance(1)
+    await servers.refresh(io)
+    await servers.refresh(io)
+    assert asked(io) == 2
+    service.down.add("serverlist")
+    service.clock.advance(DAY)
+    for _ in range(5):
+        await servers.refresh(io)
+        service.clock.advance(1200)
+    assert asked(io) == 4
+
+
+@pytest.mark.parametrize("days", [8, 400])
 async def test_an_old_list_is_used_while_none_can_be_had(service, io, days):
     servers = ServerList(list_key())
     await servers.current(io)

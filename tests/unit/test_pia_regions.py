@@ -187,6 +187,22 @@ async def test_while_nothing_can_be_reached_what_was_measured_last_is_used(servi
     assert first_words(await places(io))[0] == "DE Berlin"
 
 
+async def test_while_nothing_can_be_reached_that_is_not_tried_at_each_start(service, io):
+    await places(io)
+    service.clock.advance(2 * DAY)
+    asked, reach_all = [], io.reach_all
+
+    async def counted(endpoints, within):
+        asked.append(within)
+        return await reach_all(endpoints, within)
+
+    io.reach_all, io.distances = counted, {}
+    for _ in range(10):
+        assert first_words(await places(io))[0] == "DE Berlin"
+        service.clock.advance(600)
+    assert asked == [1.5, 1.5]
+
+
 async def test_without_any_measure_the_order_is_that_of_the_list(io):
     io.distances = {}
     assert first_words(await places(io)) == ["Netherlands", "DE Berlin", "CA Toronto"]
