@@ -28,6 +28,7 @@ from vpnpf.interfaces import (
     Igd,
     IgdMapping,
     Manifest,
+    Objection,
     Offer,
     Option,
     Outside,
@@ -42,6 +43,7 @@ from vpnpf.interfaces import (
     TorrentClient,
     TunnelBackend,
     TunnelOptions,
+    Verified,
 )
 from vpnpf.model import (
     BOTH,
@@ -94,6 +96,7 @@ __all__ = [
     "Misconfigured",
     "NatPmpGateway",
     "NoAnswer",
+    "Objection",
     "Offer",
     "Offline",
     "Opening",
@@ -125,6 +128,7 @@ __all__ = [
     "TunnelPlan",
     "Unavailable",
     "Unsupported",
+    "Verified",
     "WishRefused",
     "natpmp_lost",
     "pcp_lost",

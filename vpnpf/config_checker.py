@@ -19,8 +19,8 @@ from vpnpf.config_schema import ClientTable, ForwardTable, Key, LockTable, Polic
 from vpnpf.core.networks import is_private
 from vpnpf.core.services import LAST_PORT
 from vpnpf.errors import Misconfigured, Mistake, Unavailable
-from vpnpf.interfaces import Clock, Manifest, Option
-from vpnpf.model import Endpoint, LockMode, ProfileSpec, Protocol
+from vpnpf.interfaces import Clock, Manifest, Objection, Option
+from vpnpf.model import Endpoint, ForwardSpec, LockMode, ProfileSpec, Protocol
 from vpnpf.plugins import Group
 from vpnpf.secrets import Source, reader
 from vpnpf.settings import ClientSettings, Config, ProfileSettings, TunnelSettings
@@ -68,7 +68,7 @@ class Checker:
 
     def _profile(self, name: str, table: ProfileTable, clients: Mapping[str, ClientSettings]) -> ProfileSettings:
         at: Key = ("profiles", name)
-        most = self._provider(at, table)
+        most, provider = self._provider(at, table)
         tunnel = self._tunnel((*at, "tunnel"), table)
         self._directness(at, table)
         if table.exit_check is not None and (wrong := _wrong_url(table.exit_check)):
@@ -80,6 +80,9 @@ class Checker:
         local = {client: is_local(settings.url) for client, settings in clients.items()}
         checker = ForwardChecker(self._wrong, self._policies, local)
         forwards = tuple(checker.forwards((*at, "forwards"), table.forwards, namespace=table.tunnel.namespace))
+        if provider is not None:
+            for objection in _objections(provider, table.options, forwards):
+                self._wrong((*at, *objection.key), objection.what, objection.hint)
         policy, timed = self._policies.policy((*at, "policy"), table.policy)
         used = {forward.name: clients.get(forward.client) for forward in forwards if forward.client}
         return ProfileSettings(
@@ -226,32 +229,43 @@ class Checker:
                         what = "without a tunnel no packet is judged or rewritten here, so it means nothing"
                         self._wrong((*at, "forwards", name, key), what, _ROUTER[key])
 
-    def _provider(self, at: Key, table: ProfileTable) -> int:
-        """Check the provider and its options; returns how many forwards it can have."""
+    def _provider(self, at: Key, table: ProfileTable) -> tuple[int, Manifest | None]:
+        """Check the provider and its options; returns how many forwards it can have, and it, if each option is right."""
         known = plugins.names(Group.PROVIDERS)
         if table.provider not in known:
             hint = plugins.nearest(table.provider, known)
             self._wrong((*at, "provider"), f'there is no provider "{table.provider}"', hint)
-            return LAST_PORT
+            return LAST_PORT, None
         try:
             manifest = plugins.manifest(Group.PROVIDERS, table.provider)
         except Unavailable as error:
             self._wrong((*at, "provider"), error.cause, error.hint)
-            return LAST_PORT
+            return LAST_PORT, None
         if manifest.ended:
             hint = "`vpnpf providers` lists those that have"
             self._wrong((*at, "provider"), manifest.ended.rstrip("."), hint)
+            return LAST_PORT, None
+        good = self._options((*at, "options"), table.options, manifest)
+        return manifest.max_forwards, manifest if good else None
+
+    def _options(self, at: Key, given: Mapping[str, object], manifest: Manifest) -> bool:
+        """Check each option by itself; whether all are right."""
+        before = len(self._mistakes)
         options = {option.name: option for option in manifest.options}
-        for key, value in table.options.items():
+        for key, value in given.items():
             option = options.get(key)
             if option is None:
-                hint = plugins.nearest(key, tuple(options)) if options else f"{table.provider} has no options"
-                self._wrong((*at, "options", key), f'unknown option "{key}"', hint)
+                hint = plugins.nearest(key, tuple(options)) if options else f"{manifest.id} has no options"
+                self._wrong((*at, key), f'unknown option "{key}"', hint)
             elif type(value) is not option.type:
-                self._wrong((*at, "options", key), f"not of the type {option.type.__name__}", option.help)
+                self._wrong((*at, key), f"not of the type {option.type.__name__}", option.help)
             elif wrong := _checked(option, value):
-                self._wrong((*at, "options", key), wrong, option.help)
-        return manifest.max_forwards
+                self._wrong((*at, key), wrong, option.help)
+        for option in manifest.options:
+            if option.required and option.name not in given:
+                hint = f"{option.help}. {manifest.help}".rstrip(". ")
+                self._wrong((*at, option.name), f'the option "{option.name}" is missing', hint)
+        return len(self._mistakes) == before and at not in self._broken
 
     def _client(self, name: str, table: ClientTable) -> ClientSettings:
         at: Key = ("clients", name)
@@ -324,6 +338,15 @@ def _checked(option: Option, value: object) -> str:
         return option.check(value)
     except Exception as error:  # noqa: BLE001 - a plug-in's own code, given whatever somebody wrote
         return f"its plug-in could not check it ({type(error).__name__})"
+
+
+def _objections(
+    manifest: Manifest, options: Mapping[str, object], forwards: tuple[ForwardSpec, ...]
+) -> tuple[Objection, ...]:
+    try:
+        return manifest.check(options, forwards)
+    except Exception as error:  # noqa: BLE001 - likewise
+        return (Objection(("options",), f"its plug-in could not check them ({type(error).__name__})"),)
 
 
 def _wrong_url(url: str) -> str:
