@@ -82,7 +82,8 @@ def test_scripts_get_all_of_it(run, command, group):
 def test_what_a_provider_needs_and_how_far_it_was_proven():
     table = "\n".join(overview(Group.PROVIDERS, [OLD, SUPPLYING], 80))
     assert re.search(r"^acme +Acme VPN +the real service$", table, re.MULTILINE)
-    assert "needs a login; makes the tunnel (wireguard or openvpn); options: region, key" in table
+    needs = "needs a login; makes the tunnel (wireguard or openvpn); options: region, key"
+    assert needs in re.sub(r"\s+", " ", table)
     assert table.index("acme") < table.index("without ports to give") < table.index("Old ended it on 2020-01-01")
     one = re.sub(r"\s+", " ", "\n".join(details(Group.PROVIDERS, SUPPLYING, 80)))
     assert 'Acme VPN: provider = "acme"' in one
