@@ -259,6 +259,10 @@ class Checker:
                 self._wrong((*at, key), f'unknown option "{key}"', hint)
             elif type(value) is not option.type:
                 self._wrong((*at, key), f"not of the type {option.type.__name__}", option.help)
+            elif isinstance(value, list):
+                for place, item in enumerate(value):
+                    if wrong := _checked(option, item):
+                        self._wrong((*at, key, place), wrong, option.help)
             elif wrong := _checked(option, value):
                 self._wrong((*at, key), wrong, option.help)
         for option in manifest.options:

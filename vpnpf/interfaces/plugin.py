@@ -27,7 +27,7 @@ class Option(Struct, frozen=True):
 
     name: str
     type: type[str | int | bool | list[Any]]
-    """Of a list, `check` looks at the items."""
+    """Of a list, `check` is asked about each item."""
     help: str
     check: Callable[[object], str] = _anything
     """Says in a few words what is wrong with a value of the right type; empty: nothing."""
