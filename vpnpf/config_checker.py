@@ -13,14 +13,15 @@ from msgspec import structs
 
 from vpnpf import plugins
 from vpnpf.config_forwards import NAME, NO_NAME, ForwardChecker
+from vpnpf.config_options import check_options
 from vpnpf.config_policy import PolicyChecker
 from vpnpf.config_positions import Positions
 from vpnpf.config_schema import ClientTable, ForwardTable, Key, LockTable, PolicyTable, ProfileTable, SecretTable
 from vpnpf.core.networks import is_private
 from vpnpf.core.services import LAST_PORT
 from vpnpf.errors import Misconfigured, Mistake, Unavailable
-from vpnpf.interfaces import Clock, Manifest, Objection, Option
-from vpnpf.model import Endpoint, ForwardSpec, LockMode, ProfileSpec, Protocol
+from vpnpf.interfaces import Clock, Manifest
+from vpnpf.model import Endpoint, LockMode, ProfileSpec, Protocol
 from vpnpf.plugins import Group
 from vpnpf.secrets import Source, reader
 from vpnpf.settings import ClientSettings, Config, ProfileSettings, TunnelSettings
@@ -81,8 +82,7 @@ class Checker:
         checker = ForwardChecker(self._wrong, self._policies, local)
         forwards = tuple(checker.forwards((*at, "forwards"), table.forwards, namespace=table.tunnel.namespace))
         if provider is not None:
-            for objection in _objections(provider, table.options, forwards):
-                self._wrong((*at, *objection.key), objection.what, objection.hint)
+            check_options(self._wrong, at, provider, table.options, forwards)
         policy, timed = self._policies.policy((*at, "policy"), table.policy)
         used = {forward.name: clients.get(forward.client) for forward in forwards if forward.client}
         return ProfileSettings(
@@ -230,7 +230,7 @@ class Checker:
                         self._wrong((*at, "forwards", name, key), what, _ROUTER[key])
 
     def _provider(self, at: Key, table: ProfileTable) -> tuple[int, Manifest | None]:
-        """Check the provider and its options; returns how many forwards it can have, and it, if each option is right."""
+        """Check the provider and its options; returns how many forwards it can have, and it, if it can be had."""
         known = plugins.names(Group.PROVIDERS)
         if table.provider not in known:
             hint = plugins.nearest(table.provider, known)
@@ -245,31 +245,7 @@ class Checker:
             hint = "`vpnpf providers` lists those that have"
             self._wrong((*at, "provider"), manifest.ended.rstrip("."), hint)
             return LAST_PORT, None
-        good = self._options((*at, "options"), table.options, manifest)
-        return manifest.max_forwards, manifest if good else None
-
-    def _options(self, at: Key, given: Mapping[str, object], manifest: Manifest) -> bool:
-        """Check each option by itself; whether all are right."""
-        before = len(self._mistakes)
-        options = {option.name: option for option in manifest.options}
-        for key, value in given.items():
-            option = options.get(key)
-            if option is None:
-                hint = plugins.nearest(key, tuple(options)) if options else f"{manifest.id} has no options"
-                self._wrong((*at, key), f'unknown option "{key}"', hint)
-            elif type(value) is not option.type:
-                self._wrong((*at, key), f"not of the type {option.type.__name__}", option.help)
-            elif isinstance(value, list):
-                for place, item in enumerate(value):
-                    if wrong := _checked(option, item):
-                        self._wrong((*at, key, place), wrong, option.help)
-            elif wrong := _checked(option, value):
-                self._wrong((*at, key), wrong, option.help)
-        for option in manifest.options:
-            if option.required and option.name not in given:
-                hint = f"{option.help}. {manifest.help}".rstrip(". ")
-                self._wrong((*at, option.name), f'the option "{option.name}" is missing', hint)
-        return len(self._mistakes) == before and at not in self._broken
+        return manifest.max_forwards, manifest
 
     def _client(self, name: str, table: ClientTable) -> ClientSettings:
         at: Key = ("clients", name)
@@ -335,22 +311,6 @@ def _lock(table: ProfileTable) -> LockMode:
     except Unavailable:
         return LockMode.ON
     return LockMode.OFF if manifest.adopts or manifest.direct else LockMode.ON
-
-
-def _checked(option: Option, value: object) -> str:
-    try:
-        return option.check(value)
-    except Exception as error:  # noqa: BLE001 - a plug-in's own code, given whatever somebody wrote
-        return f"its plug-in could not check it ({type(error).__name__})"
-
-
-def _objections(
-    manifest: Manifest, options: Mapping[str, object], forwards: tuple[ForwardSpec, ...]
-) -> tuple[Objection, ...]:
-    try:
-        return manifest.check(options, forwards)
-    except Exception as error:  # noqa: BLE001 - likewise
-        return (Objection(("options",), f"its plug-in could not check them ({type(error).__name__})"),)
 
 
 def _wrong_url(url: str) -> str:

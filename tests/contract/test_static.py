@@ -168,6 +168,11 @@ def test_all_mistakes_of_the_list_come_at_once(tmp_path):
     assert [key for key, _, _ in found] == ["options.ports.0", "options.ports.2", "options.ports.3"]
 
 
+def test_a_wrong_end_does_not_hide_what_is_wrong_in_the_list(tmp_path):
+    found = mistakes(tmp_path, "static", 'options = { ports = [0], ends = "soon" }')
+    assert sorted(key for key, _, _ in found) == ["options.ends", "options.ports.0"]
+
+
 def test_a_list_with_nothing_in_it(tmp_path):
     ((key, what, _),) = mistakes(tmp_path, "static", "options.ports = []")
     assert (key, what) == ("options.ports", "there is no port in it")

@@ -565,9 +565,13 @@ def test_what_is_wrong_with_options_and_forwards_together(path, monkeypatch):
         ("forwards.torrent", "too many for so far", ""),
     ]
     assert asked == [({"city": "x"}, ["torrent"])]
-    # It sees right options alone.
+    # It sees right options alone, and nothing without those that are needed.
+    assert len(mistakes(with_options('city = "x", more = 1'), path)) == 3
+    assert len(mistakes(with_options("city = 3"), path)) == 3
+    assert [options for options, _ in asked] == [{"city": "x"}, {"city": "x"}, {}]
+    with_manifest(monkeypatch, options=(Option("city", str, "where to", required=True),), check=check)
     assert len(mistakes(with_options("city = 3"), path)) == 1
-    assert len(asked) == 1
+    assert len(asked) == 3
 
 
 def test_a_check_that_fails_is_a_mistake_and_no_crash(path, monkeypatch):

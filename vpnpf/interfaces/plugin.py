@@ -60,7 +60,8 @@ class Manifest(Struct, frozen=True):
     """With what, in a few words: "qBittorrent 4.5.2"."""
     options: tuple[Option, ...] = ()
     check: Callable[[Mapping[str, object], tuple[ForwardSpec, ...]], tuple[Objection, ...]] = _no_objection
-    """What is wrong with the options, each right by itself, and the forwards together; asks nobody (providers only)."""
+    """What is wrong with options and forwards together; asks nobody (providers only). It is given the options that are right
+    by themselves, and not called while one that is `required` is missing or wrong."""
     max_forwards: int = 1
     """How many forwards a profile may have with it (providers only)."""
     account: bool = False
