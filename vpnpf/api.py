@@ -28,6 +28,7 @@ from vpnpf.interfaces import (
     Igd,
     IgdMapping,
     Manifest,
+    Objection,
     Offer,
     Option,
     Outside,
@@ -42,6 +43,7 @@ from vpnpf.interfaces import (
     TorrentClient,
     TunnelBackend,
     TunnelOptions,
+    Verified,
 )
 from vpnpf.model import (
     BOTH,
@@ -97,6 +99,7 @@ __all__ = [
     "Misconfigured",
     "NatPmpGateway",
     "NoAnswer",
+    "Objection",
     "Offer",
     "Offline",
     "Opening",
@@ -128,6 +131,7 @@ __all__ = [
     "TunnelPlan",
     "Unavailable",
     "Unsupported",
+    "Verified",
     "WishRefused",
     "key_pair",
     "natpmp_lost",

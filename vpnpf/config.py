@@ -1,6 +1,6 @@
 """The configuration file: TOML in, frozen values out (settings.py), and every mistake at once.
 
-config_schema.py looks at types and unknown keys; config_checker.py, config_policy.py and config_forwards.py at what
+config_schema.py looks at types and unknown keys; config_checker.py, config_options.py, config_policy.py and config_forwards.py at what
 the values mean together.
 """
 

@@ -13,13 +13,14 @@ from msgspec import structs
 
 from vpnpf import plugins
 from vpnpf.config_forwards import NAME, NO_NAME, ForwardChecker
+from vpnpf.config_options import check_options
 from vpnpf.config_policy import PolicyChecker
 from vpnpf.config_positions import Positions
 from vpnpf.config_schema import ClientTable, ForwardTable, Key, LockTable, PolicyTable, ProfileTable, SecretTable
 from vpnpf.core.networks import is_private
 from vpnpf.core.services import LAST_PORT
 from vpnpf.errors import Misconfigured, Mistake, Unavailable
-from vpnpf.interfaces import Clock, Manifest, Option
+from vpnpf.interfaces import Clock, Manifest
 from vpnpf.model import Endpoint, LockMode, ProfileSpec, Protocol
 from vpnpf.plugins import Group
 from vpnpf.secrets import Source, reader
@@ -68,7 +69,7 @@ class Checker:
 
     def _profile(self, name: str, table: ProfileTable, clients: Mapping[str, ClientSettings]) -> ProfileSettings:
         at: Key = ("profiles", name)
-        most = self._provider(at, table)
+        most, provider = self._provider(at, table)
         tunnel = self._tunnel((*at, "tunnel"), table)
         self._directness(at, table)
         if table.exit_check is not None and (wrong := _wrong_url(table.exit_check)):
@@ -80,6 +81,8 @@ class Checker:
         local = {client: is_local(settings.url) for client, settings in clients.items()}
         checker = ForwardChecker(self._wrong, self._policies, local)
         forwards = tuple(checker.forwards((*at, "forwards"), table.forwards, namespace=table.tunnel.namespace))
+        if provider is not None:
+            check_options(self._wrong, at, provider, table.options, forwards)
         policy, timed = self._policies.policy((*at, "policy"), table.policy)
         used = {forward.name: clients.get(forward.client) for forward in forwards if forward.client}
         return ProfileSettings(
@@ -226,32 +229,23 @@ class Checker:
                         what = "without a tunnel no packet is judged or rewritten here, so it means nothing"
                         self._wrong((*at, "forwards", name, key), what, _ROUTER[key])
 
-    def _provider(self, at: Key, table: ProfileTable) -> int:
-        """Check the provider and its options; returns how many forwards it can have."""
+    def _provider(self, at: Key, table: ProfileTable) -> tuple[int, Manifest | None]:
+        """Check the provider and its options; returns how many forwards it can have, and it, if it can be had."""
         known = plugins.names(Group.PROVIDERS)
         if table.provider not in known:
             hint = plugins.nearest(table.provider, known)
             self._wrong((*at, "provider"), f'there is no provider "{table.provider}"', hint)
-            return LAST_PORT
+            return LAST_PORT, None
         try:
             manifest = plugins.manifest(Group.PROVIDERS, table.provider)
         except Unavailable as error:
             self._wrong((*at, "provider"), error.cause, error.hint)
-            return LAST_PORT
+            return LAST_PORT, None
         if manifest.ended:
             hint = "`vpnpf providers` lists those that have"
             self._wrong((*at, "provider"), manifest.ended.rstrip("."), hint)
-        options = {option.name: option for option in manifest.options}
-        for key, value in table.options.items():
-            option = options.get(key)
-            if option is None:
-                hint = plugins.nearest(key, tuple(options)) if options else f"{table.provider} has no options"
-                self._wrong((*at, "options", key), f'unknown option "{key}"', hint)
-            elif type(value) is not option.type:
-                self._wrong((*at, "options", key), f"not of the type {option.type.__name__}", option.help)
-            elif wrong := _checked(option, value):
-                self._wrong((*at, "options", key), wrong, option.help)
-        return manifest.max_forwards
+            return LAST_PORT, None
+        return manifest.max_forwards, manifest
 
     def _client(self, name: str, table: ClientTable) -> ClientSettings:
         at: Key = ("clients", name)
@@ -317,13 +311,6 @@ def _lock(table: ProfileTable) -> LockMode:
     except Unavailable:
         return LockMode.ON
     return LockMode.OFF if manifest.adopts or manifest.direct else LockMode.ON
-
-
-def _checked(option: Option, value: object) -> str:
-    try:
-        return option.check(value)
-    except Exception as error:  # noqa: BLE001 - a plug-in's own code, given whatever somebody wrote
-        return f"its plug-in could not check it ({type(error).__name__})"
 
 
 def _wrong_url(url: str) -> str:

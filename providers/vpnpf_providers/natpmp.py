@@ -44,7 +44,8 @@ class NatPmp:
         id="natpmp",
         name="NAT-PMP gateway",
         summary="any VPN server whose gateway speaks NAT-PMP",
-        verified="real daemon (miniupnpd), mock",
+        verified="real daemon",
+        verified_with="miniupnpd",
         options=(
             gateway_option("address of the gateway inside the tunnel; otherwise the tunnel says"),
             LIFETIME,

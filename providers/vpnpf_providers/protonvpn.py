@@ -72,6 +72,9 @@ class ProtonVpn:
         verified="mock",
         max_forwards=SLOTS,
         username_suffix="+pmp",
+        help="With a paid plan, make a WireGuard configuration at account.proton.me with NAT-PMP (Port Forwarding) switched on, "
+        "for a server that allows P2P, and name the file as tunnel.config. With OpenVPN, take the file of such a server and "
+        "the OpenVPN user name of the account; +pmp is added to it.",
     )
 
     def __init__(self, options: Mapping[str, object]) -> None:

@@ -15,11 +15,13 @@ class Router(Gateway):
         id="router",
         name="home router",
         summary="the router at home, by PCP, NAT-PMP or UPnP, without a VPN",
-        verified="real daemon (miniupnpd), mock",
+        verified="real daemon",
+        verified_with="miniupnpd",
         options=OPTIONS,
         max_forwards=16,
         announces=True,
         direct=True,
+        help='Switch UPnP, NAT-PMP or PCP on in the settings of your router, and write tunnel = { type = "none" }.',
     )
     hint_refused: ClassVar[str] = "switch UPnP, NAT-PMP or PCP on in the router's settings, or forward the port there"
     hint_silent: ClassVar[str] = (

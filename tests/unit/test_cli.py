@@ -1,7 +1,6 @@
 """The command line: what it says, on which stream, with which status, and what it loads for that."""
 
 import ast
-import json
 import os
 import re
 import subprocess
@@ -171,22 +170,6 @@ def test_the_schema_is_json_and_as_the_docs_have_it(run):
 
 
 # -- lists ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("command", "group"), [("providers", plugins.Group.PROVIDERS), ("clients", plugins.Group.CLIENTS)]
-)
-def test_lists_for_people_and_for_scripts(run, command, group):
-    status, out, err = run(command)
-    assert (status, err) == (0, "")
-    names = plugins.names(group)
-    for name in names:
-        assert re.search(rf"^{name} ", out, re.MULTILINE)
-        assert plugins.manifest(group, name).verified in out
-    status, out, err = run(command, "--json")
-    listed = json.loads(out)
-    assert [each["id"] for each in listed] == list(names)
-    assert all({"id", "name", "summary", "verified", "max_forwards", "options"} <= set(each) for each in listed)
 
 
 def test_a_broken_plugin_does_not_hide_the_others(run, monkeypatch):

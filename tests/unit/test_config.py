@@ -14,7 +14,7 @@ from vpnpf import config, config_checker, plugins
 from vpnpf.config import load, parse, places
 from vpnpf.config_schema import json_schema
 from vpnpf.errors import ConfigError, UsageError
-from vpnpf.interfaces import Manifest, Option
+from vpnpf.interfaces import Manifest, Objection, Option
 from vpnpf.model import Opening, PolicyMode, PortPolicy, Protocol
 from vpnpf.openings import Timed
 from vpnpf.secrets import Source
@@ -512,6 +512,73 @@ def test_options_of_a_plugin(path, monkeypatch):
     assert "RuntimeError" in odd.what
     text = text.replace('ciy = "x", fast = 1, odd = 3', 'city = "x", fast = true')
     assert parse(text, path).profile("home").options == {"city": "x", "fast": True}
+
+
+def with_manifest(monkeypatch, **fields):
+    manifest = Manifest("protonvpn", "P", "", "mock", **fields)
+    monkeypatch.setattr(config_checker.plugins, "manifest", lambda *arguments: manifest)
+
+
+def with_options(text):
+    return EXAMPLE.replace("[profiles.home.tunnel]", f"options = {{ {text} }}\n[profiles.home.tunnel]")
+
+
+def said_of(found):
+    """Key, what and hint of mistakes."""
+    return [(m.where.rpartition("profiles.home.")[2], m.what, m.hint) for m in found]
+
+
+def test_each_item_of_a_list_is_checked(path, monkeypatch):
+    with_manifest(
+        monkeypatch, options=(Option("cities", list, "where to", lambda item: "no city" if item == 3 else ""),)
+    )
+    assert said_of(mistakes(with_options('cities = ["x", 3, "y", 3]'), path)) == [
+        ("options.cities.1", "no city", "where to"),
+        ("options.cities.3", "no city", "where to"),
+    ]
+    assert parse(with_options('cities = ["x"]'), path)
+
+
+def test_an_option_that_is_needed(path, monkeypatch):
+    with_manifest(
+        monkeypatch, options=(Option("city", str, "where to", required=True),), help="Choose one on the site."
+    )
+    missing = ("options.city", 'the option "city" is missing', "where to. Choose one on the site")
+    assert said_of(mistakes(EXAMPLE, path)) == [missing]
+    assert said_of(mistakes(with_options('other = "x"'), path))[1:] == [missing]
+    assert parse(with_options('city = "x"'), path)
+
+
+def test_what_is_wrong_with_options_and_forwards_together(path, monkeypatch):
+    asked = []
+
+    def check(options, forwards):
+        asked.append((options, [forward.name for forward in forwards]))
+        return (
+            Objection(("options", "city"), "too far for so many", "take another"),
+            Objection(("forwards", "torrent"), "too many for so far"),
+        )
+
+    with_manifest(monkeypatch, options=(Option("city", str, "where to"),), check=check)
+    assert said_of(mistakes(with_options('city = "x"'), path)) == [
+        ("options.city", "too far for so many", "take another"),
+        ("forwards.torrent", "too many for so far", ""),
+    ]
+    assert asked == [({"city": "x"}, ["torrent"])]
+    # It sees right options alone, and nothing without those that are needed.
+    assert len(mistakes(with_options('city = "x", more = 1'), path)) == 3
+    assert len(mistakes(with_options("city = 3"), path)) == 3
+    assert [options for options, _ in asked] == [{"city": "x"}, {"city": "x"}, {}]
+    with_manifest(monkeypatch, options=(Option("city", str, "where to", required=True),), check=check)
+    assert len(mistakes(with_options("city = 3"), path)) == 1
+    assert len(asked) == 3
+
+
+def test_a_check_that_fails_is_a_mistake_and_no_crash(path, monkeypatch):
+    with_manifest(monkeypatch, check=lambda options, forwards: options[SECRET])
+    ((key, what, _),) = said_of(mistakes(EXAMPLE, path))
+    assert key == "options"
+    assert "KeyError" in what
 
 
 def test_a_broken_plugin_is_a_mistake_and_no_crash(path, monkeypatch):

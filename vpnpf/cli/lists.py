@@ -3,55 +3,66 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import click
 
 from vpnpf import plugins
-from vpnpf.errors import Unavailable
+from vpnpf.cli.lists_words import as_json, details, overview
+from vpnpf.cli.status_words import clean
+from vpnpf.errors import Unavailable, UsageError
 from vpnpf.interfaces import Manifest
 from vpnpf.plugins import Group
 
-
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for scripts.")
-def providers(*, as_json: bool) -> None:
-    """List the port-forwarding providers."""
-    _show(Group.PROVIDERS, as_json=as_json)
+_WIDEST = 100
+"""Columns; longer lines are hard to read, however wide the terminal."""
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for scripts.")
-def clients(*, as_json: bool) -> None:
-    """List the torrent clients."""
-    _show(Group.CLIENTS, as_json=as_json)
+@click.argument("name", required=False)
+@click.option("--json", "json_wanted", is_flag=True, help="As JSON, for scripts.")
+def providers(name: str | None, *, json_wanted: bool) -> None:
+    """List the port-forwarding providers; with NAME, what is to be done for one, and its options."""
+    _show(Group.PROVIDERS, name, json_wanted=json_wanted)
 
 
-def _show(group: Group, *, as_json: bool) -> None:
+@click.command()
+@click.argument("name", required=False)
+@click.option("--json", "json_wanted", is_flag=True, help="As JSON, for scripts.")
+def clients(name: str | None, *, json_wanted: bool) -> None:
+    """List the torrent clients; with NAME, what is to be done for one, and its options."""
+    _show(Group.CLIENTS, name, json_wanted=json_wanted)
+
+
+def _show(group: Group, name: str | None, *, json_wanted: bool) -> None:
+    width = min(_WIDEST, shutil.get_terminal_size().columns)
+    if name is not None:
+        manifest = _one(group, name)
+        lines = [_dump(as_json(manifest))] if json_wanted else [*map(clean, details(group, manifest, width))]
+        click.echo("\n".join(lines))
+        return
     found: list[Manifest] = []
     broken: list[str] = []
-    for name in plugins.names(group):
+    for known in plugins.names(group):
         try:
-            found.append(plugins.manifest(group, name))
+            found.append(plugins.manifest(group, known))
         except Unavailable as error:
-            broken.append(f"{name}: {error}")
-    if as_json:
-        click.echo(json.dumps([_json(manifest) for manifest in found], indent=2))
+            broken.append(clean(f"broken: {known}: {error}"))
+    if json_wanted:
+        click.echo(_dump([as_json(manifest) for manifest in found]))
     else:
-        for manifest in found:
-            click.echo(f"{manifest.id:<14} {manifest.name}: {manifest.summary}")
-            click.echo(f"{'':<14} proven against: {manifest.verified}")
-            for option in manifest.options:
-                click.echo(f"{'':<14} options.{option.name} ({option.type.__name__}): {option.help}")
+        click.echo("\n".join(map(clean, overview(group, found, width))))
     for line in broken:
-        click.echo(f"broken: {line}", err=True)
+        click.echo(line, err=True)
 
 
-def _json(manifest: Manifest) -> dict[str, object]:
-    return {
-        "id": manifest.id,
-        "name": manifest.name,
-        "summary": manifest.summary,
-        "verified": manifest.verified,
-        "max_forwards": manifest.max_forwards,
-        "options": [{"name": o.name, "type": o.type.__name__, "help": o.help} for o in manifest.options],
-    }
+def _one(group: Group, name: str) -> Manifest:
+    known = plugins.names(group)
+    if name not in known:
+        what = group.removeprefix("vpnpf.").removesuffix("s")
+        raise UsageError(f"looking for the {what}", f'there is no {what} "{name}"', plugins.nearest(name, known))
+    return plugins.manifest(group, name)
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)

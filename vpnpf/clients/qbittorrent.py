@@ -51,7 +51,10 @@ class QBittorrent:
         id="qbittorrent",
         name="qBittorrent",
         summary="by its Web API, 4.2 or later; with a password, or an API key and no user name",
-        verified="real daemon (4.5.2)",
+        verified="real daemon",
+        verified_with="qBittorrent 4.5.2",
+        help="Switch the Web User Interface on in its settings, and write its address, user name and password in "
+        "[clients.NAME]. It has to run in the network namespace that the tunnel is in.",
     )
 
     def __init__(self, http: Http, options: ClientOptions) -> None:

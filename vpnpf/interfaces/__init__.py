@@ -8,7 +8,7 @@ from vpnpf.interfaces.account import Account, AccountIO, Configuration, Credenti
 from vpnpf.interfaces.client import ClientOptions, PortTesting, TorrentClient
 from vpnpf.interfaces.engine import Clock, ExitCheck, Firewall, Lan, Sockets, Store
 from vpnpf.interfaces.http import ANSWER_LIMIT, Http, HttpResponse
-from vpnpf.interfaces.plugin import Manifest, Option
+from vpnpf.interfaces.plugin import Manifest, Objection, Option, Verified
 from vpnpf.interfaces.provider import Announcing, Igd, IgdMapping, Provider, ProviderIO, Supplying, Switching
 from vpnpf.interfaces.tunnel import Outside, TunnelBackend, TunnelOptions, TunnelSupply
 
@@ -29,6 +29,7 @@ __all__ = [
     "IgdMapping",
     "Lan",
     "Manifest",
+    "Objection",
     "Offer",
     "Option",
     "Outside",
@@ -45,4 +46,5 @@ __all__ = [
     "TunnelBackend",
     "TunnelOptions",
     "TunnelSupply",
+    "Verified",
 ]

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 from msgspec import Struct
+
+from vpnpf.model import ForwardSpec
+
+Verified = Literal["none", "mock", "real daemon", "real service", "not needed"]
+"""How far a plug-in was proven: against nothing yet, a mock of the far side, the program that is the far side, or the
+service itself; or there is nothing to prove, since it asks nobody."""
 
 
 def _anything(_value: object) -> str:
     return ""
+
+
+def _no_objection(_options: Mapping[str, object], _forwards: tuple[ForwardSpec, ...]) -> tuple[Objection, ...]:
+    return ()
 
 
 class Option(Struct, frozen=True):
@@ -17,10 +27,23 @@ class Option(Struct, frozen=True):
 
     name: str
     type: type[str | int | bool | list[Any]]
-    """Of a list, `check` looks at the items."""
+    """Of a list, `check` is asked about each item."""
     help: str
     check: Callable[[object], str] = _anything
     """Says in a few words what is wrong with a value of the right type; empty: nothing."""
+    required: bool = False
+    """Whether it cannot be left out."""
+
+
+class Objection(Struct, frozen=True):
+    """What is wrong with a profile as a plug-in sees it."""
+
+    key: tuple[str | int, ...]
+    """Where, below [profiles.NAME]: ("options", "ports", 0), ("forwards", "torrent", "external_port")."""
+    what: str
+    """In a few words."""
+    hint: str = ""
+    """The next step."""
 
 
 class Manifest(Struct, frozen=True):
@@ -31,9 +54,14 @@ class Manifest(Struct, frozen=True):
     """As people write it: "ProtonVPN"."""
     summary: str
     """One line, no full stop."""
-    verified: str
-    """How far it was proven: "mock", "real daemon", "real service"."""
+    verified: Verified
+    """How far it was proven."""
+    verified_with: str = ""
+    """With what, in a few words: "qBittorrent 4.5.2"."""
     options: tuple[Option, ...] = ()
+    check: Callable[[Mapping[str, object], tuple[ForwardSpec, ...]], tuple[Objection, ...]] = _no_objection
+    """What is wrong with options and forwards together; asks nobody (providers only). It is given the options that are right
+    by themselves, and not called while one that is `required` is missing or wrong."""
     max_forwards: int = 1
     """How many forwards a profile may have with it (providers only)."""
     account: bool = False
@@ -41,7 +69,7 @@ class Manifest(Struct, frozen=True):
     supplies: tuple[str, ...] = ()
     """Types of tunnels whose configuration it makes itself, so that there is no file (providers only): `Supplying`."""
     help: str = ""
-    """What the person has to do on the provider's site, in a few sentences (providers only)."""
+    """What the person has to do on the provider's site, or in the torrent client, in a few sentences."""
     ended: str = ""
     """Why it has no ports to give, with the date, as a sentence; then it cannot be configured (providers only)."""
     announces: bool = False

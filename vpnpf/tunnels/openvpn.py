@@ -65,7 +65,8 @@ class OpenVpnTunnel:
         id="openvpn",
         name="OpenVPN",
         summary="the provider's OpenVPN file over UDP or TCP, by openvpn 2.5 or newer",
-        verified="real (openvpn 2.6)",
+        verified="real daemon",
+        verified_with="openvpn 2.6",
         keys=("config", "username", "password", "namespace", "publish"),
     )
 

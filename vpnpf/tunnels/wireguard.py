@@ -58,7 +58,8 @@ class WireGuard:
         id="wireguard",
         name="WireGuard",
         summary="the provider's WireGuard file, by the kernel or wireguard-go",
-        verified="real (wireguard-go)",
+        verified="real daemon",
+        verified_with="wireguard-go",
         keys=("config", "namespace", "publish"),
     )
 
