@@ -41,7 +41,7 @@ class HostIO(TunnelIO):
     """A TunnelIO whose sockets are of a lab's host."""
 
     def __init__(self, host: Host, tunnel: Tunnel) -> None:
-        super().__init__(tunnel, BootClock())
+        super().__init__(tunnel, BootClock(), FakeAccount())
         self.host = host
 
     def _open(self, *arguments) -> socket.socket:
