@@ -76,9 +76,9 @@ class Transmission(TorrentDaemon):
         return ("--foreground", "--config-dir", str(self.profile))
 
     async def answers(self) -> bool:
-        """Whether its RPC does; 409 asks for a session id, 401 for a login."""
-        status, _, _ = await self.exchange("POST", "/transmission/rpc")
-        return status in {401, 409}
+        """Whether its RPC does: without a login it says no, in one way or another."""
+        status, _, _ = await self.exchange("OPTIONS", "/transmission/rpc")
+        return status > 0
 
     async def settings(self) -> dict[str, Any]:
         """The settings in force, as its RPC has them."""

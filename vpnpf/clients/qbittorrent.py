@@ -18,6 +18,7 @@ No Referer is sent: it compares one, if there is one, with Host, and behind a pr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from typing import Any, ClassVar
 
 from vpnpf.api import (
     ClientOptions,
+    Failure,
     Http,
     HttpResponse,
     ListenSettings,
@@ -91,7 +93,7 @@ class QBittorrent:
         """Change the settings, and make it bind anew even if they are the same. Raises Failure.
 
         It keeps the sockets it has while port and device stay, also when the device was made anew and they are
-        dead; so it is sent to another device and back.
+        dead; so it is sent to another device and back. Then it is made to tell the trackers, which it does not by itself.
         """
         now = await self.get_listen()
         if (now.port, now.interface) == (wanted.port, wanted.interface):
@@ -107,6 +109,10 @@ class QBittorrent:
                 "upnp": wanted.port_mapping,
             }
         )
+        # Else the trackers tell the old port for as long as their interval, of half an hour and more. It is no reason to
+        # set all of it again if that fails.
+        with contextlib.suppress(Failure):
+            await self._call("POST", "torrents/reannounce", {"hashes": "all"})
 
     async def _set(self, values: Mapping[str, object]) -> None:
         await self._call("POST", "app/setPreferences", {"json": json.dumps(values)})

@@ -8,7 +8,7 @@ source says.
 What a status means (rpc-server.c of 3.00, rpc-server.cc of 4.0 and 4.1):
 
     409    the session id is missing or old; the right one comes with it
-    401    a wrong user name or password, or none; each counts as a failed login, also one without a password
+    401    a wrong user name or password, or none; each counts as a failed login, but for OPTIONS, which is not looked at
     403    too many failed logins (3.00: after 100; later: if it is set so), or an address that is not on its whitelist
     421    a host name that is not on its whitelist; only asked for where it wants no login
     301    a path outside of its own
@@ -187,19 +187,21 @@ class Transmission:
             headers["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
         if self._session:
             headers[SESSION] = self._session
-        try:
-            return await self._http.request("POST", self._url, content=self._body(method, arguments), headers=headers)
-        except Refused:
-            # It is down, and counts failures from none when it is back: the password may be tried again.
-            self._refused = None
-            raise
+        return await self._http.request("POST", self._url, content=self._body(method, arguments), headers=headers)
 
     async def _secret(self) -> str:
         """The password; read once, and again after it was refused. Raises Misconfigured for the one that was."""
         if self._password is None:
             # In a thread: a keyring may ask a person first.
             self._password = await asyncio.to_thread(self._options.password)
-        if self._password and self._password == self._refused:
+        if self._password == self._refused:
+            try:
+                # Looks at no login, and counts none as failed.
+                await self._http.request("OPTIONS", self._url)
+            except Refused:
+                # It is down, and counts failures from none when it is back: the password may be tried again.
+                self._refused = None
+                raise
             raise self._refuse()
         return self._password
 
