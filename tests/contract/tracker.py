@@ -46,8 +46,8 @@ class Tracker:
             _ip(f"route add {FAR}/32 dev {DEVICE} src {NEAR}")
             for words in (f"addr add {FAR}/24 dev far", "link set far up"):
                 _ip(f"-n {self._host.name} {words}")
-            while not self._client.running(DEVICE):
-                await asyncio.sleep(0.01)  # noqa: ASYNC110 - the kernel says it when asked
+            while not self._client.running(DEVICE):  # noqa: ASYNC110 - the kernel says it when asked
+                await asyncio.sleep(0.01)
             listener = self._host.socket()
             listener.bind((FAR, PORT))
             self._server = await asyncio.start_server(self._serve, sock=listener)
