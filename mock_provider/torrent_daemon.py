@@ -32,6 +32,8 @@ class TorrentDaemon(ABC):
         self.password = password
         self.web_port = web_port
         self.url = f"http://127.0.0.1:{web_port}"
+        self.env: dict[str, str] = {}
+        """What it finds in its environment beside HOME and LC_ALL."""
         self._process: Process | None = None
 
     @property
@@ -85,7 +87,7 @@ class TorrentDaemon(ABC):
                 (self.program, *self.arguments()),
                 stdout=output,
                 stderr=output,
-                env={"HOME": str(self.profile), "LC_ALL": "C.UTF-8"},
+                env={"HOME": str(self.profile), "LC_ALL": "C.UTF-8", **self.env},
             )
         until = time.monotonic() + deadline
         while not await self._answers():

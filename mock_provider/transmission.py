@@ -39,8 +39,12 @@ class Transmission(TorrentDaemon):
         web_port: int = 9091,
         listen_port: int = 51413,
         settings: Mapping[str, object] | None = None,
+        authority: Path | None = None,
     ) -> None:
         super().__init__(host, profile, username, password, web_port)
+        if authority is not None:
+            # Whose certificates its own requests trust; else the machine's.
+            self.env["CURL_CA_BUNDLE"] = str(authority)
         self.listen_port = listen_port
         """The port that the first start begins with."""
         self._settings = dict(settings or {})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mock_provider.port_check import PortCheck
 from mock_provider.product import Product, unique_profile, write_config
 from mock_provider.qbittorrent import QBittorrent
 from mock_provider.topology import EXIT
@@ -90,3 +91,29 @@ async def test_the_client_is_on_a_new_port_at_once_and_outlives_the_device(provi
     rows = [Figure(f"gateway's answer to sockets, {number + 1}", each, "s", SOON) for number, each in enumerate(took)]
     rows.append(Figure("device deleted to a visitor let in again", back, "s"))
     assert show(client.kind, rows) == 0, took
+
+
+async def test_a_knock_that_the_client_asked_for_is_counted_like_anybodys(provider, tmp_path):
+    lab, gateway, profile = provider.lab, provider.gateway, unique_profile()
+    gateway.lifetime = 4
+    async with (
+        PortCheck(lab.internet, tmp_path, provider.peer) as check,
+        Transmission(lab.client, tmp_path / "daemon", authority=check.certificate) as client,
+        Product(lab.client, tmp_path, write_config(tmp_path, provider, client, profile), profile) as product,
+    ):
+        await product.until(lambda state: state["phase"] == "ready")
+        first = product.forward()["external_port"]
+        assert product.forward()["proofs"]["reachable"]["ok"] is None
+        await product.until(lambda _: product.forward()["proofs"]["reachable"]["ok"] is True, deadline=20)
+        assert check.asked == [(EXIT, first)]
+
+        check.knocks = False
+        gateway.rotate()
+        await product.until(
+            lambda _: "says closed" in product.forward()["proofs"]["reachable"]["evidence"], deadline=20
+        )
+        assert check.asked[1:] == [(EXIT, product.forward()["external_port"])]
+        assert product.forward()["proofs"]["reachable"]["ok"] is None
+        assert product.state["phase"] == "ready"
+        assert not product.notices("problem")
+        assert await product.stop() == 0
