@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from tests.unit.engine_world import BLOCKING, FORWARD, PLAN, SPEC, START, World
 from vpnpf.core.proofs import wanted_settings
 from vpnpf.core.state import initial
-from vpnpf.events import CheckPort, PortTested
+from vpnpf.events import CheckPort, PortTested, SetClient
 from vpnpf.model import FailureKind, ListeningSocket, ListenSettings, Phase, PolicyMode, PortPolicy, Protocol
 
 CLIENT = replace(FORWARD, client_device=False, client_tests=True)
@@ -53,6 +53,19 @@ def test_its_sockets_are_right_on_any_address_and_on_the_tunnels(address, ok):
     world._sockets = lambda *_: sockets
     world.wait(20)
     assert world.forward.proofs.listening.ok is ok
+
+
+def test_sockets_on_an_address_that_the_tunnel_had_are_noticed_and_bound_anew():
+    """A client of that kind may be bound to an address; another server may have given another one."""
+    world = made(lifetime=None).ready()
+    told = len(world.ordered(SetClient))
+    dead = tuple(ListeningSocket(protocol, "10.9.9.9", 40000) for protocol in Protocol)
+    alive = tuple(ListeningSocket(protocol, "0.0.0.0", 40000) for protocol in Protocol)
+    world._sockets = lambda *_: alive if len(world.ordered(SetClient)) > told else dead
+    world.until(lambda: world.forward.proofs.listening.ok is False, 16)
+    assert "only on 10.9.9.9" in world.forward.proofs.listening.evidence
+    assert world.until(lambda: bool(world.forward.proofs.listening.ok), 20) == pytest.approx(5, abs=1)
+    assert len(world.ordered(SetClient)) == told + 1
 
 
 def test_it_is_asked_after_a_while_and_ever_less_often():

@@ -169,7 +169,9 @@ class Transmission:
             raise _forbidden(answer.body, self._logging_in)
         if answer.status == MISDIRECTED:
             cause = f"it does not answer to {self._options.url}"
-            raise Misconfigured(doing, cause, "add the host name to rpc-host-whitelist in its settings.json")
+            raise Misconfigured(
+                doing, cause, "give it a login, or add the host name to rpc-host-whitelist in its settings.json"
+            )
         if answer.status == NOT_FOUND:
             raise Unsupported(doing, "there is no such thing at this address", _HINT_URL)
         if answer.status in REDIRECTS:
