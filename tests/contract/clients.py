@@ -18,7 +18,7 @@ A driver's tests are a subclass of each suite, which says how its daemon is star
 
         ...  # and what else raises NotImplementedError below
 
-    class TestQBittorrentStranger(StrangerSuite):
+    class TestStranger(StrangerSuite):  # of strangers.py
         driver = QBittorrent
 
 The daemon is a `mock_provider.torrent_daemon.TorrentDaemon`. It lives in a network namespace of its own, with a loopback and
@@ -31,80 +31,39 @@ import itertools
 import os
 import re
 import socket
-import subprocess
 import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import pytest
-from msgspec import Struct
 
 from mock_provider.host import Host
+from tests.contract.client_world import (
+    ADDRESS,
+    ANY,
+    DEVICE,
+    OTHER_PORT,
+    PORT,
+    SECRET,
+    Cut,
+    Recorder,
+    add_device,
+    inodes,
+    ip,
+    listening,
+    nothing_on,
+    text_of,
+    true,
+    until,
+)
 from tests.contract.tracker import Tracker, torrent
-from vpnpf.api import ClientOptions, Failure, ListenSettings, Misconfigured, TorrentClient, Transient
+from vpnpf.api import ClientOptions, ListenSettings, Misconfigured, Protocol, TorrentClient, Transient
 from vpnpf.io.http import HttpClient
 from vpnpf.io.sockets import KernelSockets
-from vpnpf.model import Protocol
 
-DEVICE, ADDRESS = "vpn0", "10.2.0.2"
-PORT, OTHER_PORT = 41001, 41005
-ANY = ("0.0.0.0", "::")
 ANNOUNCED = 5.0
 """Seconds within which the trackers are told of another port."""
-SECRET = "s3cret-that-nobody-sees"
 
 _count = itertools.count(1)
-
-
-class Call(Struct, frozen=True):
-    """A request that was made."""
-
-    path: str
-    status: int
-    password: bool
-    """Whether it carried one."""
-
-
-class Recorder:
-    """The real HTTP, and what was asked."""
-
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self._http = HttpClient()
-
-    async def request(self, method, url, **more):
-        answer = await self._http.request(method, url, **more)
-        secret = "password" in (more.get("form") or {}) or "authorization" in (more.get("headers") or {})
-        self.calls.append(Call(urlsplit(url).path, answer.status, secret))
-        return answer
-
-    def count(self, part: str) -> int:
-        return sum(part in call.path for call in self.calls)
-
-
-class Cut:
-    """The real HTTP, that stops for ever before or after the n-th request."""
-
-    def __init__(self, number: int, *, after: bool) -> None:
-        self.reached = asyncio.Event()
-        self._left = number
-        self._after = after
-        self._http = HttpClient()
-
-    async def request(self, method, url, **more):
-        self._left -= 1
-        if self._left == 0 and not self._after:
-            await self._stop()
-        answer = await self._http.request(method, url, **more)
-        if self._left == 0 and self._after:
-            await self._stop()
-        return answer
-
-    async def _stop(self):
-        self.reached.set()
-        await asyncio.Event().wait()
 
 
 class ClientSuite:
@@ -152,14 +111,14 @@ class ClientSuite:
     @pytest.fixture
     def host(self):
         made = Host("client", f"vpnpf-{os.getpid()}c{next(_count)}")
-        _ip(f"netns add {made.name}")
+        ip(f"netns add {made.name}")
         try:
             with made.inside():
-                _ip("link set lo up")
+                ip("link set lo up")
                 add_device()
                 yield made
         finally:
-            _ip(f"netns del {made.name}")
+            ip(f"netns del {made.name}")
 
     def make(self, daemon: Any, password: str | None = None) -> tuple[TorrentClient, Recorder]:
         http = Recorder()
@@ -201,14 +160,14 @@ class ClientSuite:
         await until(listening(PORT, Protocol.TCP, Protocol.UDP))
         before = inodes(PORT)
         await client.set_listen(self.wanted)
-        await until(lambda: _true(len(inodes(PORT)) == len(before) and inodes(PORT).isdisjoint(before)))
+        await until(lambda: true(len(inodes(PORT)) == len(before) and inodes(PORT).isdisjoint(before)))
         assert await self.said(daemon) == self.wanted
 
     async def test_it_listens_again_on_a_device_that_was_made_anew(self, daemon):
         client, _ = self.make(daemon)
         await client.set_listen(self.wanted)
         await until(listening(PORT, Protocol.TCP, Protocol.UDP))
-        _ip(f"link del {DEVICE}")
+        ip(f"link del {DEVICE}")
         add_device()
         await client.set_listen(self.wanted)
 
@@ -392,123 +351,3 @@ class ClientSuite:
         await client.set_listen(self.wanted)
         assert await client.get_listen() == self.wanted == await self.said(daemon)
         await until(listening(PORT, Protocol.TCP, Protocol.UDP))
-
-
-ANSWERS = {
-    "nothing there": (404, "text/plain", b"Not Found"),
-    "a web page": (200, "text/html", b"<!doctype html><title>\x1b[2JRouter</title>"),
-    "an empty answer": (200, "text/plain", b""),
-    "a list": (200, "application/json", b"[]"),
-    "null": (200, "application/json", b"null"),
-    "an empty object": (200, "application/json", b"{}"),
-    "bytes": (200, "application/octet-stream", bytes(range(256))),
-    "nested lists": (200, "application/json", b"[" * 60000),
-    "a huge number": (200, "application/json", b"9" * 60000),
-    "a huge body": (200, "text/plain", b"x" * 1_000_000),
-    "a redirect": (302, "text/plain", b""),
-    "an error": (500, "text/plain", b"oops"),
-    "another login": (401, "text/plain", b""),
-    "forbidden": (403, "text/plain", b""),
-}
-
-
-class StrangerSuite:
-    """Against servers that are something else."""
-
-    driver: ClassVar[type[TorrentClient]]
-
-    @pytest.mark.parametrize("kind", ANSWERS)
-    async def test_what_is_not_the_api_is_said(self, kind):
-        status, content, body = ANSWERS[kind]
-
-        async def answer(method, path, headers, sent):
-            return status, {"content-type": content, "location": "file:///etc/passwd"}, body
-
-        async with fake(answer) as url:
-            client = self.driver(HttpClient(), ClientOptions(url, "admin", lambda: SECRET))
-            device = DEVICE if self.driver.manifest.sets_device else ""
-            for call in (client.probe, client.get_listen, lambda: client.set_listen(ListenSettings(PORT, device))):
-                with pytest.raises(Failure) as caught:
-                    await call()
-                assert text_of(caught.value).isprintable()
-                assert SECRET not in text_of(caught.value)
-                assert caught.value.hint or isinstance(caught.value, Transient)
-
-
-Answer = tuple[int, dict[str, str], bytes]
-
-
-@contextlib.asynccontextmanager
-async def fake(answer: Callable[[str, str, dict[str, str], bytes], Awaitable[Answer]]):
-    """An HTTP server on loopback that answers by a function of (method, path, headers, body); yields its URL."""
-
-    async def serve(reader, writer):
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").strip().split("\r\n")
-            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-            body = await reader.readexactly(int(headers.get("content-length", 0)))
-            method, path, _ = first.split(" ")
-            status, said, content = await answer(method, path, headers, body)
-            head = "".join(f"{name}: {value}\r\n" for name, value in said.items())
-            length = "" if status == 204 else f"content-length: {len(content)}\r\n"
-            writer.write(f"HTTP/1.1 {status} said\r\n{length}{head}\r\n".encode() + content)
-            await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
-def add_device() -> None:
-    """The stand-in for the tunnel's device, in the namespace of the calling thread."""
-    _ip(f"tuntap add dev {DEVICE} mode tun")
-    _ip(f"addr add {ADDRESS}/32 dev {DEVICE}")
-    _ip(f"link set {DEVICE} up")
-
-
-async def until(condition: Callable[[], Awaitable[Any]], deadline: float = 10.0) -> Any:
-    """Look until it is true; returns what it says."""
-    end = time.monotonic() + deadline
-    while not (seen := await condition()):
-        assert time.monotonic() < end, "it did not come about in time"
-        await asyncio.sleep(0.01)
-    return seen
-
-
-def listening(port: int, *protocols: Protocol) -> Callable[[], Awaitable[Any]]:
-    async def look():
-        found = await KernelSockets().listening(port)
-        return found if {socket.protocol for socket in found} == set(protocols) else ()
-
-    return look
-
-
-def nothing_on(port: int) -> Callable[[], Awaitable[Any]]:
-    async def look():
-        return not await KernelSockets().listening(port)
-
-    return look
-
-
-def inodes(port: int) -> set[str]:
-    """The sockets on a port by their inodes, as /proc/net has them: sockets bound anew are others."""
-    found = set()
-    for table, waiting in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
-        for line in Path("/proc/thread-self/net", table).read_text().splitlines()[1:]:
-            fields = line.split()
-            if int(fields[1].rpartition(":")[2], 16) == port and fields[3] == waiting:
-                found.add(fields[9])
-    return found
-
-
-def text_of(error: Failure) -> str:
-    return f"{error} {error.hint}"
-
-
-async def _true(value: Any) -> Any:
-    return value
-
-
-def _ip(arguments: str) -> None:
-    subprocess.run(["/usr/sbin/ip", *arguments.split()], check=True, capture_output=True)

@@ -6,17 +6,9 @@ import urllib.parse
 import pytest
 
 from mock_provider.qbittorrent import QBittorrent as Daemon
-from tests.contract.clients import (
-    DEVICE,
-    PORT,
-    SECRET,
-    ClientSuite,
-    StrangerSuite,
-    fake,
-    listening,
-    text_of,
-    until,
-)
+from tests.contract.client_world import DEVICE, PORT, SECRET, listening, text_of, until
+from tests.contract.clients import ClientSuite
+from tests.contract.strangers import StrangerSuite, fake
 from vpnpf.api import ClientOptions, ListenSettings, Misconfigured, Protocol, Transient, Unsupported
 from vpnpf.clients.qbittorrent import QBittorrent
 from vpnpf.io.http import HttpClient

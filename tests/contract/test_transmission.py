@@ -6,19 +6,9 @@ import json
 import pytest
 
 from mock_provider.transmission import Transmission as Daemon
-from tests.contract.clients import (
-    ADDRESS,
-    OTHER_PORT,
-    PORT,
-    SECRET,
-    ClientSuite,
-    StrangerSuite,
-    fake,
-    inodes,
-    listening,
-    text_of,
-    until,
-)
+from tests.contract.client_world import ADDRESS, OTHER_PORT, PORT, SECRET, inodes, listening, text_of, until
+from tests.contract.clients import ClientSuite
+from tests.contract.strangers import StrangerSuite, fake
 from vpnpf.api import ClientOptions, ListenSettings, Misconfigured, Protocol, Transient, Unsupported
 from vpnpf.clients.transmission import Transmission, rpc_url
 from vpnpf.io.http import HttpClient
