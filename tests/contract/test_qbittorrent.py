@@ -258,3 +258,18 @@ async def test_no_referer_is_sent():
     async with fake(below) as url:
         await made(f"{url}/torrents").get_listen()
     assert not any({"referer", "origin"} & set(headers) for headers in server.headers)
+
+
+async def test_trackers_that_cannot_be_told_are_no_reason_to_set_all_of_it_again():
+    server = Later()
+    asked = []
+
+    async def without(method, path, headers, body):
+        asked.append(path)
+        return (404, {}, b"Not Found") if "reannounce" in path else await server(method, path, headers, body)
+
+    async with fake(without) as url:
+        client = made(url)
+        await client.set_listen(WANTED)
+        assert await client.get_listen() == WANTED
+    assert sum("reannounce" in path for path in asked) == 1
