@@ -26,7 +26,7 @@ from typing import Any, Self
 
 from mock_provider.host import Host
 from mock_provider.provider import MockProvider
-from mock_provider.qbittorrent import QBittorrent
+from mock_provider.torrent_daemon import TorrentDaemon
 from vpnpf.errors import VpnpfError
 
 Json = dict[str, Any]
@@ -43,12 +43,12 @@ allow = ["forwarded"]
 [profiles.{profile}.forwards.torrent]
 client = "qb"
 [clients.qb]
-type = "qbittorrent"
+type = "{client}"
 url = "{url}"
 username = "{username}"
 password = {{ file = "qb.password" }}
 """
-"""What a person with ProtonVPN and qBittorrent writes."""
+"""What a person with ProtonVPN and a torrent client writes."""
 
 
 class Product:
@@ -186,7 +186,7 @@ def unique_profile() -> str:
 
 
 def write_config(
-    directory: Path, provider: MockProvider, client: QBittorrent, profile: str, *, provider_id: str = "protonvpn"
+    directory: Path, provider: MockProvider, client: TorrentDaemon, profile: str, *, provider_id: str = "protonvpn"
 ) -> Path:
     """Write config.toml, the tunnel's file and the client's password into a directory; returns the first."""
     provider.client_config(directory / "proton.conf")
@@ -194,7 +194,8 @@ def write_config(
     secret.touch(mode=0o600)
     secret.write_text(client.password + "\n")
     config = directory / "config.toml"
-    config.write_text(CONFIG.format(profile=profile, provider=provider_id, url=client.url, username=client.username))
+    said = {"client": client.kind, "url": client.url, "username": client.username}
+    config.write_text(CONFIG.format(profile=profile, provider=provider_id, **said))
     return config
 
 

@@ -79,7 +79,8 @@ class Checker:
         elif len(table.forwards) > most:
             self._wrong((*at, "forwards"), f"{len(table.forwards)} forwards; {table.provider} gives at most {most}")
         local = {client: is_local(settings.url) for client, settings in clients.items()}
-        checker = ForwardChecker(self._wrong, self._policies, local)
+        kinds = {client: manifest for client, each in clients.items() if (manifest := _of_client(each.type))}
+        checker = ForwardChecker(self._wrong, self._policies, local, kinds)
         forwards = tuple(checker.forwards((*at, "forwards"), table.forwards, namespace=table.tunnel.namespace))
         if provider is not None:
             check_options(self._wrong, at, provider, table.options, forwards)
@@ -293,6 +294,14 @@ class Checker:
         if any(key[:length] in self._broken for length in range(len(key) + 1)):
             return
         self._mistakes.append(Mistake(self._positions.where(key), what, hint))
+
+
+def _of_client(kind: str) -> Manifest | None:
+    """The manifest of a type of client; None: there is none, which is said where it is written."""
+    try:
+        return plugins.manifest(Group.CLIENTS, kind) if kind in plugins.names(Group.CLIENTS) else None
+    except Unavailable:
+        return None
 
 
 def _means_rules(table: ForwardTable, key: str) -> bool:

@@ -19,6 +19,7 @@ from vpnpf.config_schema import ForwardTable, Key
 from vpnpf.core.networks import is_private
 from vpnpf.core.presets import PREFIX, PRESETS, alone
 from vpnpf.core.services import LAST_PORT, Service
+from vpnpf.interfaces import Manifest
 from vpnpf.model import BOTH, ForwardSpec, Protocol
 from vpnpf.openings import EntryError, read_sources, service_of
 
@@ -42,11 +43,15 @@ class _Way(Struct, frozen=True):
 class ForwardChecker:
     """Reads forwards; what is wrong in them goes to `wrong`."""
 
-    def __init__(self, wrong: Wrong, policies: PolicyChecker, local: Mapping[str, bool]) -> None:
+    def __init__(
+        self, wrong: Wrong, policies: PolicyChecker, local: Mapping[str, bool], manifests: Mapping[str, Manifest]
+    ) -> None:
         self._wrong = wrong
         self._policies = policies
         self._local = local
         """The clients by name, and whether each is on this machine."""
+        self._manifests = manifests
+        """Of those clients whose type is known."""
 
     def forwards(
         self, at: Key, tables: Mapping[str, ForwardTable], *, namespace: bool = False
@@ -69,6 +74,7 @@ class ForwardChecker:
             if way.address is not None and namespace:
                 what = "a tunnel with a network namespace of its own reaches no other host"
                 self._wrong((*here, "to"), what, "leave namespace out, or run the service in there")
+            client = self._manifests.get(table.client or "")
             yield ForwardSpec(
                 name=name,
                 slot=slots[name],
@@ -77,6 +83,8 @@ class ForwardChecker:
                 external_port=table.external_port,
                 client=table.client,
                 client_local=way.address is None and (table.client is None or self._local.get(table.client, True)),
+                client_device=client is None or client.sets_device,
+                client_tests=client is not None and client.tests_port,
                 target=way.address,
                 sources=self._sources(here, table),
                 shut=not table.open,

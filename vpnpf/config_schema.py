@@ -143,8 +143,8 @@ class ProfileTable(Table, frozen=True, kw_only=True):
 class ClientTable(Table, frozen=True, kw_only=True):
     """[clients.NAME]."""
 
-    type: Annotated[Text, said('Torrent client plug-in: "qbittorrent".')]
-    url: Annotated[Text, said("Its Web API: http://127.0.0.1:8080.")]
+    type: Annotated[Text, said('Torrent client plug-in: "qbittorrent" or "transmission".')]
+    url: Annotated[Text, said("Its Web API or RPC: http://127.0.0.1:8080.")]
     username: Annotated[str, said("Its user; none if the password is an API key.")] = ""
     password: Annotated[SecretTable | None, said("Where its password or API key is.")] = None
 

@@ -156,6 +156,10 @@ class ForwardSpec(Struct, frozen=True):
     """Name of the torrent client that is told its listen port, or None."""
     client_local: bool = True
     """Whether the client (or the program behind the port) runs here, so that its sockets can be seen."""
+    client_device: bool = True
+    """Whether the client can be told which device to listen on; if not, it listens on any."""
+    client_tests: bool = False
+    """Whether the client can have its port knocked on from the internet."""
     target: str | None = None
     """Address of another host that packets are rewritten to, or None: they are for this machine."""
     sources: tuple[str, ...] = ()

@@ -65,6 +65,7 @@ DEADLINES = {
     "SetClient": 30.0,
     "ReadClient": 30.0,
     "ReadSockets": 10.0,
+    "CheckPort": 30.0,
     "ReadSwitch": 20.0,
     "SetSwitch": 30.0,
     "SaveLeases": 15.0,

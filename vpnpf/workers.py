@@ -15,6 +15,7 @@ from vpnpf.events import (
     Answer,
     ApplyFirewall,
     CheckExit,
+    CheckPort,
     CheckTunnel,
     ClientSeen,
     ExitSeen,
@@ -30,6 +31,7 @@ from vpnpf.events import (
     MtuFitted,
     Order,
     PlanTunnel,
+    PortTested,
     ReadClient,
     ReadFirewall,
     ReadSockets,
@@ -60,6 +62,7 @@ from vpnpf.interfaces import (
     Clock,
     ExitCheck,
     Firewall,
+    PortTesting,
     Provider,
     ProviderIO,
     Sockets,
@@ -159,6 +162,9 @@ class Workers:
                 return ClientSeen(generation, work.key, name, settings)
             case ReadSockets(forward=name, port=port):
                 return SocketsSeen(generation, work.key, name, await self.sockets.listening(port))
+            case CheckPort(forward=name, port=port):
+                client = cast("PortTesting", self.clients[name])
+                return PortTested(generation, work.key, name, port, await client.test_port())
             case ReadSwitch(tunnel=tunnel):
                 switch = cast("Switching", self.provider)
                 return SwitchRead(generation, await switch.get_switch(self.provider_io(tunnel), tunnel))

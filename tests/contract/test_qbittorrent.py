@@ -6,17 +6,9 @@ import urllib.parse
 import pytest
 
 from mock_provider.qbittorrent import QBittorrent as Daemon
-from tests.contract.clients import (
-    DEVICE,
-    PORT,
-    SECRET,
-    ClientSuite,
-    StrangerSuite,
-    fake,
-    listening,
-    text_of,
-    until,
-)
+from tests.contract.client_world import DEVICE, PORT, SECRET, listening, text_of, until
+from tests.contract.clients import ClientSuite
+from tests.contract.strangers import StrangerSuite, fake
 from vpnpf.api import ClientOptions, ListenSettings, Misconfigured, Protocol, Transient, Unsupported
 from vpnpf.clients.qbittorrent import QBittorrent
 from vpnpf.io.http import HttpClient
@@ -44,6 +36,21 @@ class TestQBittorrent(ClientSuite):
     async def disturb(self, daemon):
         wrong = {"random_port": True, "upnp": True, "current_network_interface": ""}
         await daemon.set_preferences({**wrong, "current_interface_address": "127.0.0.1"})
+
+    async def set_port(self, daemon, port):
+        await daemon.set_preferences({"listen_port": port})
+
+    async def others(self, daemon):
+        preferences = await daemon.preferences()
+        ours = {"listen_port", "current_network_interface", "current_interface_address", "random_port", "upnp"}
+        return {name: value for name, value in preferences.items() if name not in ours}
+
+    def edit(self, daemon, port):
+        text = daemon.settings_file.read_text()
+        daemon.settings_file.write_text(text.replace(f"Session\\Port={PORT}", f"Session\\Port={port}"))
+
+    def logins(self, http):
+        return http.count("auth/login")
 
     async def test_all_goes_out_in_one_request(self, daemon):
         await self.disturb(daemon)
@@ -79,7 +86,7 @@ class TestQBittorrent(ClientSuite):
         cookies = dict(client._cookies)
         assert await client.get_listen() == first
         assert client._cookies == cookies
-        assert http.count("login") == 0
+        assert self.logins(http) == 0
 
     async def test_an_address_that_it_is_not_called_by_is_said_and_no_password_sent(self, daemon):
         client, http = self.make(daemon)
@@ -88,7 +95,7 @@ class TestQBittorrent(ClientSuite):
         with pytest.raises(Misconfigured, match="localhost") as caught:
             await client.get_listen()
         assert "Host" in caught.value.hint
-        assert http.count("login") == 0
+        assert self.logins(http) == 0
 
 
 class TestStranger(StrangerSuite):
@@ -251,3 +258,18 @@ async def test_no_referer_is_sent():
     async with fake(below) as url:
         await made(f"{url}/torrents").get_listen()
     assert not any({"referer", "origin"} & set(headers) for headers in server.headers)
+
+
+async def test_trackers_that_cannot_be_told_are_no_reason_to_set_all_of_it_again():
+    server = Later()
+    asked = []
+
+    async def without(method, path, headers, body):
+        asked.append(path)
+        return (404, {}, b"Not Found") if "reannounce" in path else await server(method, path, headers, body)
+
+    async with fake(without) as url:
+        client = made(url)
+        await client.set_listen(WANTED)
+        assert await client.get_listen() == WANTED
+    assert sum("reannounce" in path for path in asked) == 1

@@ -126,7 +126,9 @@ async def test_the_main_job_and_a_torrent_client_that_lives_on(provider, machine
     (tmp_path / "qb.password").touch(mode=0o600)
     (tmp_path / "qb.password").write_text(client.password)
     config = tmp_path / "config.toml"
-    text = CONFIG.format(profile=profile, provider="protonvpn", url=client.url, username=client.username)
+    text = CONFIG.format(
+        profile=profile, provider="protonvpn", client=client.kind, url=client.url, username=client.username
+    )
     config.write_text(text.replace('"proton.conf"\n', '"proton.conf"\nnamespace = true\n'))
     before = await traces(machine)
     async with provider.lab.capture(leak()) as leaked:

@@ -21,6 +21,7 @@ from vpnpf.events import (
     Answer,
     ApplyFirewall,
     CheckExit,
+    CheckPort,
     CheckTunnel,
     ClientSeen,
     Event,
@@ -34,6 +35,7 @@ from vpnpf.events import (
     Notice,
     Order,
     PlanTunnel,
+    PortTested,
     ReadClient,
     ReadFirewall,
     ReadSockets,
@@ -120,6 +122,8 @@ class World:
     settings: dict[str, ListenSettings] = field(default_factory=dict)
     listening: bool = True
     """Whether the client opens the port it is set to."""
+    knock: bool = False
+    """Whether the service that a port test asks gets in."""
     packets: dict[str, int] = field(default_factory=dict)
     switch: ProviderPolicy = BLOCKING
     """What the provider's own switch has in force."""
@@ -310,6 +314,10 @@ class World:
                 return ClientSeen(generation, work.key, name, self.settings.get(name, UNSET))
             case ReadSockets(forward=name, port=port):
                 return SocketsSeen(generation, work.key, name, self._sockets(name, port))
+            case CheckPort(forward=name, port=port):
+                if self.knock:
+                    self.packets[name] = self.packets.get(name, 0) + 1
+                return PortTested(generation, work.key, name, port, self.knock)
             case ReadSwitch():
                 return SwitchRead(generation, self.said())
             case SetSwitch(wanted=policy):
@@ -402,7 +410,7 @@ def _allowed(work: object, machine: Machine) -> None:
         case ApplyFirewall(policy=policy):
             assert policy == policy_for(machine)
             assert (policy.stage is FirewallStage.CONNECTED) == (machine.tunnel is not None)
-        case Acquire() | SetClient() | ReadSockets() | ReadSwitch():
+        case Acquire() | SetClient() | ReadSockets() | CheckPort() | ReadSwitch():
             assert machine.tunnel is not None
             assert guarded(machine)
         case SetSwitch(wanted=wanted):

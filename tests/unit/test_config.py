@@ -293,6 +293,12 @@ def test_where_a_client_is(path, url, local):
     assert not profile.clients["torrent"].url.endswith("/")
 
 
+@pytest.mark.parametrize(("kind", "device", "tests"), [("qbittorrent", True, False), ("transmission", False, True)])
+def test_what_a_client_can_be_told_is_known_from_its_manifest(path, kind, device, tests):
+    (forward,) = parse(EXAMPLE.replace('"qbittorrent"', f'"{kind}"'), path).profile("home").spec.forwards
+    assert (forward.client_device, forward.client_tests) == (device, tests)
+
+
 def test_a_home_directory_is_meant_by_a_tilde(path, tmp_path_factory, monkeypatch):
     home = tmp_path_factory.mktemp("home")
     (home / "x.conf").touch()

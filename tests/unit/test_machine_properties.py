@@ -28,7 +28,7 @@ from vpnpf.model import (
     ProviderPolicy,
 )
 
-TORRENT = ForwardSpec("torrent", client="qbittorrent")
+TORRENT = ForwardSpec("torrent", client="qbittorrent", client_tests=True)
 FAR = ForwardSpec("far", slot=1, client="qbittorrent", client_local=False)
 GAME = ForwardSpec("game", slot=2, protocols=(Protocol.TCP,), internal_port=25565)
 FORWARDS = ((), (TORRENT,), (GAME,), (TORRENT, GAME), (TORRENT, FAR, GAME))

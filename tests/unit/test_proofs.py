@@ -196,18 +196,33 @@ TCP = ListeningSocket(Protocol.TCP, "10.2.0.2", 40000)
 UDP = ListeningSocket(Protocol.UDP, "10.2.0.2", 40000)
 
 
-@pytest.mark.parametrize("address", ["10.2.0.2", "0.0.0.0", "::"])
+@pytest.mark.parametrize("address", ["10.2.0.2", "0.0.0.0"])
 @pytest.mark.parametrize("device", ["", "vpf-home"])
 def test_sockets_on_the_tunnels_address_or_any_count(world, address, device):
     assert listening(world, *(replace(each, address=address, device=device) for each in (TCP, UDP))).ok is True
 
 
 @pytest.mark.parametrize(
-    "change", [{"address": "192.168.1.5"}, {"address": "127.0.0.1"}, {"device": "eth0"}, {"port": 40001}]
+    ("change", "where"),
+    [
+        ({"address": "192.168.1.5"}, " for the tunnel's address, only on 192.168.1.5"),
+        ({"address": "127.0.0.1"}, " for the tunnel's address, only on 127.0.0.1"),
+        ({"device": "eth0"}, " for the tunnel's address, only on 10.2.0.2 (eth0)"),
+        ({"address": "::"}, " for the tunnel's address, only on ::"),  # IPv6 alone: who takes both is listed twice
+        ({"port": 40001}, ""),
+    ],
 )
-def test_sockets_elsewhere_do_not_count(world, change):
+def test_sockets_elsewhere_do_not_count_and_are_said(world, change, where):
     proof = listening(world, TCP, replace(UDP, **change))
-    assert (proof.ok, proof.evidence) == (False, "nothing listens on 40000/udp")
+    assert (proof.ok, proof.evidence) == (False, f"nothing listens on 40000/udp{where}")
+
+
+def test_any_is_any_of_the_gateways_family(world):
+    tunnel = replace(world.machine.tunnel, gateway="fd00::1")
+    forward = replace(world.forward, sockets=tuple(replace(each, address="::") for each in (TCP, UDP)))
+    assert proofs(world, tunnel=tunnel, forward=forward).listening.ok is True
+    forward = replace(world.forward, sockets=tuple(replace(each, address="0.0.0.0") for each in (TCP, UDP)))
+    assert proofs(world, tunnel=tunnel, forward=forward).listening.ok is False
 
 
 def test_every_protocol_of_the_forward_needs_its_socket(world):

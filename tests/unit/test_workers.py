@@ -15,6 +15,7 @@ from vpnpf.events import (
     Announced,
     ApplyFirewall,
     CheckExit,
+    CheckPort,
     CheckTunnel,
     ClientSeen,
     ExitSeen,
@@ -30,6 +31,7 @@ from vpnpf.events import (
     MtuFitted,
     Order,
     PlanTunnel,
+    PortTested,
     ReadClient,
     ReadFirewall,
     ReadSockets,
@@ -172,6 +174,10 @@ class Everything:
     async def set_listen(self, wanted):
         self.asked.append(("set", wanted))
 
+    async def test_port(self):
+        self.asked.append(("test port",))
+        return True
+
     async def listening(self, port):
         self.asked.append(("listening", port))
         return SOCKETS
@@ -234,6 +240,11 @@ TABLE = [
         ReadSockets("torrent", 40000),
         SocketsSeen(7, "listening:torrent", "torrent", SOCKETS),
         [("listening", 40000)],
+    ),
+    (
+        CheckPort("torrent", 40000),
+        PortTested(7, "port-test:torrent", "torrent", 40000, open=True),
+        [("test port",)],
     ),
     (
         SaveLeases("here", (("torrent", LEASE),)),

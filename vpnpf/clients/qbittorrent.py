@@ -18,6 +18,7 @@ No Referer is sent: it compares one, if there is one, with Host, and behind a pr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from typing import Any, ClassVar
 
 from vpnpf.api import (
     ClientOptions,
+    Failure,
     Http,
     HttpResponse,
     ListenSettings,
@@ -34,6 +36,7 @@ from vpnpf.api import (
     Transient,
     Unsupported,
 )
+from vpnpf.clients.answers import decoded, field, printable
 
 OK, NO_CONTENT, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 200, 204, 401, 403, 404
 REDIRECTS = range(300, 400)
@@ -84,7 +87,7 @@ class QBittorrent:
             raise Unsupported(doing, "the answer is not a list of settings", _HINT_URL)
         return ListenSettings(
             port=_field(said, "listen_port", int, doing),
-            interface=_printable(_field(said, "current_network_interface", str, doing)),
+            interface=printable(_field(said, "current_network_interface", str, doing)),
             random_port=_field(said, "random_port", bool, doing),
             port_mapping=_field(said, "upnp", bool, doing),
         )
@@ -93,7 +96,7 @@ class QBittorrent:
         """Change the settings, and make it bind anew even if they are the same. Raises Failure.
 
         It keeps the sockets it has while port and device stay, also when the device was made anew and they are
-        dead; so it is sent to another device and back.
+        dead; so it is sent to another device and back. Then it is made to tell the trackers, which it does not by itself.
         """
         now = await self.get_listen()
         if (now.port, now.interface) == (wanted.port, wanted.interface):
@@ -109,6 +112,10 @@ class QBittorrent:
                 "upnp": wanted.port_mapping,
             }
         )
+        # Else the trackers tell the old port for as long as their interval, of half an hour and more. It is no reason to
+        # set all of it again if that fails.
+        with contextlib.suppress(Failure):
+            await self._call("POST", "torrents/reannounce", {"hashes": "all"})
 
     async def _set(self, values: Mapping[str, object]) -> None:
         await self._call("POST", "app/setPreferences", {"json": json.dumps(values)})
@@ -119,17 +126,13 @@ class QBittorrent:
         said = await self._json("app/networkInterfaceList", doing)
         names = [str(each.get("value")) for each in said if isinstance(each, dict)] if isinstance(said, list) else []
         if device not in names:
-            seen = _printable(", ".join(names)) or "nothing"
+            seen = printable(", ".join(names)) or "nothing"
             hint = "run it in this network namespace; a container needs the host's network (network_mode: host)"
             raise Transient(doing, f"it does not see that device, only {seen}", hint)
 
     async def _json(self, path: str, doing: str) -> object:
         answer = await self._call("GET", path)
-        try:
-            said: object = json.loads(answer.body)
-        except (ValueError, RecursionError):
-            raise Unsupported(doing, "the answer is not JSON", _HINT_URL) from None
-        return said
+        return decoded(answer.body, doing, _HINT_URL)
 
     # -- the session ----------------------------------------------------------------------------
 
@@ -215,12 +218,4 @@ _HINT_URL = "is this the address of the Web UI of qBittorrent 4.2 or later?"
 
 
 def _field(said: Mapping[str, Any], name: str, kind: type[Any], doing: str) -> Any:  # noqa: ANN401 - of that kind
-    value = said.get(name)
-    if type(value) is not kind:
-        raise Unsupported(doing, f'it says nothing usable of "{name}"', _HINT_URL)
-    return value
-
-
-def _printable(text: str) -> str:
-    """What somebody else said, made safe to show."""
-    return "".join(character if character.isprintable() else "?" for character in text)[:200]
+    return field(said, name, kind, doing, _HINT_URL)

@@ -13,7 +13,7 @@ from vpnpf.core.policy import counted, stands
 from vpnpf.core.proofs import count, wanted_settings
 from vpnpf.core.remedies import Step
 from vpnpf.core.schedule import HANDSHAKE_DEAD, renew_at
-from vpnpf.core.state import Job
+from vpnpf.core.state import Job, PortTest
 from vpnpf.core.switch import absorbed, as_said, switch_for
 from vpnpf.core.unused import Watch, blind, left_open, looked, reopened, worth_keeping
 from vpnpf.events import (
@@ -36,6 +36,7 @@ from vpnpf.events import (
     PolicyChanged,
     PolicyWanted,
     PortGranted,
+    PortTested,
     ProblemOver,
     SocketsSeen,
     StopRequested,
@@ -159,6 +160,9 @@ class Absorber(Failing):
                 self._forward(name, settings=settings, settings_at=self.now, settings_for=number)
             case SocketsSeen(forward=name, sockets=sockets):
                 self._forward(name, sockets=sockets, sockets_at=self.now)
+            case PortTested(forward=name, port=port, open=found):
+                if port == self._of(name).listen_port:
+                    self._tested(name, found)
             case SwitchRead(policy=policy, told=told):
                 self._set(switch=absorbed(self.machine, policy, told, self.now))
             case LeasesSaved(leases=leases):
@@ -228,6 +232,7 @@ class Absorber(Failing):
             renew_at=renew_at(lease, self.now),
             released=False,
             sockets=None,
+            tested=PortTest(),
             hits_before=None,
             # What was proven was proven of another port.
             proofs=Proofs(tunnel=forward.proofs.tunnel),

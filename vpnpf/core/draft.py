@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from vpnpf.core.remedies import Step, for_exit, noted
 from vpnpf.core.schedule import HANDSHAKE_DEAD, SILENT
-from vpnpf.core.state import ForwardState, Job, Machine, wishes_for
+from vpnpf.core.state import ForwardState, Job, Machine, PortTest, wishes_for
 from vpnpf.events import (
     ExitDiffers,
     GatewayReset,
@@ -117,7 +117,8 @@ class Draft:
         for forward in self.machine.forwards:
             # What came in through that tunnel proves nothing of the next.
             proofs = replace(forward.proofs, reachable=Proof())
-            self._forward(forward.spec.name, replaced=None, sockets=None, hits_before=None, proofs=proofs)
+            lost = {"replaced": None, "sockets": None, "hits_before": None, "tested": PortTest()}
+            self._forward(forward.spec.name, proofs=proofs, **lost)
             if forward.lease is not None:
                 self._forward(forward.spec.name, renew_at=self.now)
 
@@ -146,6 +147,11 @@ class Draft:
             sockets=None,
             announced=None,
         )
+
+    def _tested(self, name: str, found: bool | None) -> None:
+        """A knock on the port; None: whoever was to knock could not be asked."""
+        before = self._of(name).tested
+        self._forward(name, tested=PortTest(before.times + 1, self.now, before.open if found is None else found))
 
     def _of(self, name: str) -> ForwardState:
         return next(forward for forward in self.machine.forwards if forward.spec.name == name)

@@ -32,7 +32,7 @@ LOOKS = frozenset(
     {"PlanTunnel", "CheckTunnel", "ReadFirewall", "ReadClient", "ReadSockets", "ReadSwitch", "Listen", "CheckExit"}
 )
 """Work that changes nothing: its success says nothing about a change that failed under the same key."""
-UNMISSED = frozenset({"Listen", "WatchTunnel", "WatchFirewall", "FitMtu"})
+UNMISSED = frozenset({"Listen", "WatchTunnel", "WatchFirewall", "FitMtu", "CheckPort"})
 """Work whose failure is nobody's problem: what it would tell is found out by the regular looks, a little later."""
 PATIENCE = 3600.0
 """Seconds; nobody is made to wait longer than that by asking for it again and again."""
@@ -58,6 +58,8 @@ class Failing(Draft):
             self._set_job(event.key, replace(job, running="", failed="", not_before=self.now + AGAIN_LATER))
             if job.running == "FitMtu":
                 self._set(mtu_for=self.machine.tunnel_number)
+            elif job.running == "CheckPort":
+                self._tested(event.key.partition(":")[2], None)
             return
         if job.running == "Rekey" and event.kind in HOPELESS and self._alive():
             # One of a kind that never can; it is known from now on, and the tunnel is looked at as before.

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
+from vpnpf.core.knocks import knock_due
 from vpnpf.core.policy import guarded, intact, policy_for, stands
 from vpnpf.core.proofs import wanted_settings
 from vpnpf.core.remedies import HOPELESS
@@ -22,6 +23,7 @@ from vpnpf.events import (
     Acquire,
     ApplyFirewall,
     CheckExit,
+    CheckPort,
     CheckTunnel,
     FitMtu,
     Listen,
@@ -179,6 +181,7 @@ class Planner:
             seen_here = forward.spec.client_local and forward.spec.target is None
             if seen_here and forward.listen_port is not None:
                 self._look(forward, forward.listen_port)
+                self._order(CheckPort(name, forward.listen_port), knock_due(self.machine, forward))
 
     def _greet(self) -> None:
         """Look at the torrent clients while the port is asked for: a wrong password is known early, who is in is in."""

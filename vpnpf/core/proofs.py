@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from vpnpf.core.knocks import knock_words
 from vpnpf.core.policy import admits, inbound, policy_for, stands, why_shut
 from vpnpf.core.schedule import HANDSHAKE_DEAD
 from vpnpf.core.state import ForwardState, Machine
@@ -34,7 +35,7 @@ def wanted_settings(machine: Machine, forward: ForwardState) -> ListenSettings |
     if forward.spec.client is None or forward.listen_port is None or machine.tunnel is None:
         return None
     # Without a tunnel there is no device that the client has to be kept on: any will do.
-    device = "" if machine.tunnel.plan.direct else machine.tunnel.interface
+    device = "" if machine.tunnel.plan.direct or not forward.spec.client_device else machine.tunnel.interface
     return ListenSettings(forward.listen_port, device)
 
 
@@ -169,11 +170,22 @@ def _listening(machine: Machine, forward: ForwardState) -> Finding:
     # A look that was under way when the port changed has seen the sockets of the old one.
     there = tuple(socket for socket in forward.sockets if socket.port == forward.listen_port)
     good = {p: _serving(there, p, machine) for p in forward.spec.protocols}
-    missing = [f"{forward.listen_port}/{protocol}" for protocol, socket in good.items() if socket is None]
+    missing = [protocol for protocol, socket in good.items() if socket is None]
     if missing:
-        return False, f"nothing listens on {', '.join(missing)}", forward.sockets_at
+        return False, _nobody(there, missing, forward.listen_port), forward.sockets_at
     seen = ", ".join(f"{s.protocol} {s.address}:{s.port}" for s in good.values() if s)
     return True, f"sockets {seen}", forward.sockets_at
+
+
+def _nobody(sockets: tuple[ListeningSocket, ...], missing: list[Protocol], port: int) -> str:
+    """That nothing listens for the tunnel's packets, and where else something does: bound by settings of its own."""
+    said = f"nothing listens on {', '.join(f'{port}/{protocol}' for protocol in missing)}"
+    elsewhere = sorted({_place(socket) for socket in sockets if socket.protocol in missing})
+    return f"{said} for the tunnel's address, only on {', '.join(elsewhere)}" if elsewhere else said
+
+
+def _place(socket: ListeningSocket) -> str:
+    return f"{socket.address} ({socket.device})" if socket.device else socket.address
 
 
 def _serving(sockets: tuple[ListeningSocket, ...], protocol: Protocol, machine: Machine) -> ListeningSocket | None:
@@ -181,8 +193,10 @@ def _serving(sockets: tuple[ListeningSocket, ...], protocol: Protocol, machine: 
     tunnel = machine.tunnel
     assert tunnel is not None
     own = {address.partition("/")[0] for address in tunnel.plan.addresses}
+    # A socket for any IPv6 address alone gets nothing of a port that an IPv4 gateway gave.
+    any_ = ANY[":" in tunnel.gateway]
     for socket in sockets:
-        here = socket.address in own or socket.address in ANY
+        here = socket.address in own or socket.address == any_
         if socket.protocol is protocol and here and socket.device in {"", tunnel.interface}:
             return socket
     return None
@@ -204,4 +218,5 @@ def _reachable(machine: Machine, forward: ForwardState) -> Finding:
         return True, forward.proofs.reachable.evidence, forward.proofs.reachable.checked
     if shut:
         return None, f"nobody can come in: {shut}", machine.switch.seen_at
-    return None, "nobody has come in yet", machine.reading_at
+    words = knock_words(forward)
+    return None, f"nobody has come in yet{words}", forward.tested.at if words else machine.reading_at

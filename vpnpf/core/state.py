@@ -66,6 +66,16 @@ class Taken(Struct, frozen=True):
     """Whose trouble it was for; empty: the tunnel's."""
 
 
+class PortTest(Struct, frozen=True):
+    """What a torrent client said of its port, after having it knocked on from the internet."""
+
+    times: int = 0
+    """How often it was asked, of this port."""
+    at: float = -math.inf
+    open: bool | None = None
+    """What it said last; None: nothing."""
+
+
 class ForwardState(Struct, frozen=True):
     """A forward with all that was seen of it."""
 
@@ -90,6 +100,7 @@ class ForwardState(Struct, frozen=True):
     """Tunnel number at which they were set: a client keeps dead sockets when a tunnel is made anew."""
     sockets: tuple[ListeningSocket, ...] | None = None
     sockets_at: float = 0.0
+    tested: PortTest = PortTest()
     hits_before: Mapping[Protocol, int] | None = None
     """Inbound packets counted by the first reading of a rule set that has the port; None: there was none yet.
 

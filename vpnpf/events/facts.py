@@ -190,6 +190,17 @@ class SocketsSeen(Struct, frozen=True):
     sockets: tuple[ListeningSocket, ...]
 
 
+class PortTested(Struct, frozen=True):
+    """The answer to CheckPort."""
+
+    generation: int
+    key: str
+    forward: str
+    port: int
+    open: bool
+    """Whether whoever knocked on it got in."""
+
+
 class SwitchRead(Struct, frozen=True):
     """The answer to ReadSwitch and SetSwitch: what the provider says that it lets in."""
 
@@ -250,6 +261,7 @@ Answer = (
     | LeaseReleased
     | ClientSeen
     | SocketsSeen
+    | PortTested
     | SwitchRead
     | LeasesSaved
     | UsesSaved

@@ -142,6 +142,18 @@ class ReadSockets(Struct, frozen=True):
         return f"listening:{self.forward}"
 
 
+class CheckPort(Struct, frozen=True):
+    """Have the torrent client's port knocked on from the internet."""
+
+    forward: str
+    port: int
+
+    @property
+    def key(self) -> str:
+        """One test at a time for each forward."""
+        return f"port-test:{self.forward}"
+
+
 class Listen(Struct, frozen=True):
     """Wait for the gateway to say that it restarted (RFC 6886 section 3.2.1, RFC 6887 section 14.1.1)."""
 
@@ -206,6 +218,7 @@ Work = (
     | SetClient
     | ReadClient
     | ReadSockets
+    | CheckPort
     | ReadSwitch
     | SetSwitch
     | SaveLeases

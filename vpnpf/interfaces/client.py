@@ -41,7 +41,10 @@ class TorrentClient(Protocol):
         ...
 
     async def set_listen(self, wanted: ListenSettings) -> None:
-        """Change the settings. Raises Failure of some kind."""
+        """Change the settings, bind anew even if they are the same, and have the trackers told. Raises Failure of some kind.
+
+        Cut off at any moment, the next call has to set all of it.
+        """
         ...
 
 
