@@ -24,7 +24,7 @@ from vpnpf.interfaces import ANSWER_LIMIT, Http, HttpResponse
 from vpnpf.io import http_transport
 from vpnpf.io.http import HttpClient
 
-DEADLINE = 0.4
+DEADLINE = 0.3
 """Seconds for a request, in place of the usual ten."""
 MARGIN = 0.4
 """Seconds beside that: the machine is shared."""
