@@ -46,8 +46,8 @@ attack: ready ## attacks on the product and on what others do, side by side; nee
 hostile: ready ## what twelve hostile HTTP servers cost whoever asks them
 	@$(PY) -m pytest -q -s tests/contract/test_hostile.py
 
-soak: ready ## a month with all faults and a day of loss, in virtual time
-	@$(PY) -m tests.soak.loss; loss=$$?; $(PY) -m tests.soak.months && exit $$loss
+soak: ready ## a month with all faults, a day of loss and 90 days with PIA, in virtual time
+	@$(PY) -m tests.soak.loss; loss=$$?; $(PY) -m tests.soak.pia; pia=$$?; $(PY) -m tests.soak.months && exit $$((loss + pia))
 
 faults: ready ## 500 faults, 2,000 swaps, kill -9 at every step, recovery, as before; needs root, takes 25 minutes
 	@$(PY) -m tests.faults
