@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -12,7 +12,7 @@ from mock_provider.mock_vpn import MockVpn
 from tests.contract import pia_world
 from tests.contract.certificates import Authority
 from vpnpf import plugins
-from vpnpf.interfaces import ClientOptions, Credentials, Http, HttpResponse
+from vpnpf.interfaces import ClientOptions, Credentials, Http, HttpResponse, TorrentClient
 from vpnpf.model import Endpoint, ForwardSpec, ListenSettings, MappingRequest, PolicyMode, ProviderPolicy
 from vpnpf.model import Protocol as Transport
 from vpnpf.plugins import Group
@@ -42,15 +42,30 @@ class Caller:
     """Whether he asks to keep what he has: then nothing that passes may cost it."""
 
 
-def client(name: str, what: str) -> Caller:
-    """A torrent client's plug-in, that has its Web UI on another machine."""
+def clients() -> Iterator[Caller]:
+    """Each call of each torrent client's plug-in that is registered; its Web UI is on another machine."""
+    for name in plugins.names(Group.CLIENTS):
+        plugin = plugins.client(name)
+        device = "tun0" if plugin.manifest.sets_device else ""
+        calls: dict[str, tuple[object, ...]] = {
+            "probe": (),
+            "get_listen": (),
+            "set_listen": (ListenSettings(6881, device),),
+        }
+        if plugin.manifest.tests_port:
+            calls["test_port"] = ()
+        for what, arguments in calls.items():
 
-    async def ask(http: Http) -> object:
-        options = ClientOptions(f"https://{CLIENT}", "admin", lambda: PASSWORD)
-        made = plugins.client(name)(http, options)
-        return await (made.set_listen(ListenSettings(6881, "tun0")) if what == "set_listen" else getattr(made, what)())
+            async def ask(
+                http: Http,
+                plugin: type[TorrentClient] = plugin,
+                what: str = what,
+                given: tuple[object, ...] = arguments,
+            ) -> object:
+                made = plugin(http, ClientOptions(f"https://{CLIENT}", "admin", lambda: PASSWORD))
+                return await getattr(made, what)(*given)
 
-    return Caller(f"{name} {what}", ask)
+            yield Caller(f"{name} {what}", ask)
 
 
 def switch(what: str) -> Caller:
@@ -131,11 +146,7 @@ async def bare(http: Http) -> object:
 
 
 CALLERS = (
-    *(
-        client(name, what)
-        for name in sorted(plugins.names(Group.CLIENTS))
-        for what in ("probe", "get_listen", "set_listen")
-    ),
+    *clients(),
     *map(switch, ("get_switch", "set_switch")),
     *map(pia, ("token", "list", "addKey", "getSignature", "bindPort")),
 )
