@@ -30,8 +30,9 @@ from vpnpf.model import Phase
 DAYS, TROUBLES, FORCED = 90.0, 100, 2
 LOOK = 60.0
 """Seconds between two looks at whether the port is bound."""
-RECOVERS = 420.0
-"""Seconds after a trouble until the port has to be bound again: a gateway that was silent for a minute is asked every 300 s."""
+RECOVERS = 480.0
+"""Seconds after a trouble until the port has to be bound again: a gateway that was silent for a minute is asked every 300 s, a
+try takes 45 s at most, and a minute passes between two looks."""
 PLANNED = "renewed before its end"
 COARSE = 300.0
 """Seconds of the longest sleep in the short form, in place of 15."""
