@@ -1,7 +1,7 @@
 # What a newcomer needs: `make demo`, `make test`. All targets work in a clean clone.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test fast check lint types imports wheel bench policies attack soak faults fuzz picture schema constraints clean
+.PHONY: help ready demo test fast check lint types imports wheel bench policies attack hostile soak faults fuzz picture schema constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -43,8 +43,11 @@ policies: ready ## what 10,000 entries and 1,000 changes of a port policy cost, 
 attack: ready ## attacks on the product and on what others do, side by side; needs root
 	@$(PY) -m tests.attack.matrix
 
-soak: ready ## a month with all faults and a day of loss, in virtual time
-	@$(PY) -m tests.soak.loss; loss=$$?; $(PY) -m tests.soak.months && exit $$loss
+hostile: ready ## what twelve hostile HTTP servers cost whoever asks them
+	@$(PY) -m pytest -q -s tests/contract/test_hostile.py
+
+soak: ready ## a month with all faults, a day of loss and 90 days with PIA, in virtual time
+	@$(PY) -m tests.soak.loss; loss=$$?; $(PY) -m tests.soak.pia; pia=$$?; $(PY) -m tests.soak.months && exit $$((loss + pia))
 
 faults: ready ## 500 faults, 2,000 swaps, kill -9 at every step, recovery, as before; needs root, takes 25 minutes
 	@$(PY) -m tests.faults

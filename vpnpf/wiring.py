@@ -137,6 +137,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             exit_check=settings.exit_check is not None,
             watched=True,
             switchable=provider.manifest.port_switch,
+            remaps=not provider.manifest.keeps_port,
             uses=uses_from_store(store.load(uses), clock.wall() - clock.now()),
         )
         return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all(), leave, relays, policies)

@@ -109,6 +109,7 @@ class PrivateInternetAccess:
         verified="mock",
         options=OPTIONS,
         account=True,
+        keeps_port=True,
         supplies=("wireguard", "openvpn"),
         help=(
             "Nothing has to be switched on at PIA. `vpnpf login pia` asks for the user name (p and seven digits) and the "

@@ -103,6 +103,20 @@ def test_remapping_asks_for_the_port_and_forgets_the_token():
     assert (wish.external_port, wish.token) == (40000, "")
 
 
+def test_a_token_that_brings_the_port_again_is_never_forgotten():
+    world = World().ready()
+    world.machine = replace(
+        world.machine,
+        remaps=False,
+        forwards=tuple(replace(f, wish=replace(f.wish, token="old"), lease=None) for f in world.machine.forwards),
+    )
+    world.fail(Acquire)
+    world.wait(3600)
+    assert remedies(world) == [Remedy.REKEY, Remedy.RESTART, Remedy.TELL]
+    wish = world.ordered(Acquire)[-1].work.request.previous
+    assert (wish.external_port, wish.token) == (40000, "old")
+
+
 def test_the_ladder_may_be_climbed_again_after_an_hour():
     world = World()
     world.fail(Acquire)

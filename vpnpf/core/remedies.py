@@ -57,6 +57,8 @@ def for_lease(machine: Machine, forward: ForwardState, now: float) -> Step | Non
         rungs = (Remedy.REKEY,)
     else:
         rungs = (Remedy.REMAP, Remedy.REKEY, Remedy.NEXT_SERVER, Remedy.RESTART, Remedy.TELL)
+    if not machine.remaps:
+        rungs = tuple(remedy for remedy in rungs if remedy is not Remedy.REMAP)
     if any(other.lease is not None for other in machine.forwards):
         # What one forward lacks must not cost another what it has.
         rungs = tuple(remedy for remedy in rungs if remedy not in _COSTLY)

@@ -189,6 +189,8 @@ class Machine(Struct, frozen=True):
     """Since when he says that."""
     exit_differs: str = ""
     """The gateway's address that differs from it; empty: none does."""
+    remaps: bool = True
+    """Whether asking as if nothing had been held can help; not where that would give away a port that can be had again."""
     switchable: bool = False
     """Whether the provider has a port policy of its own."""
     switch: SwitchState = field(default_factory=SwitchState)
@@ -234,6 +236,7 @@ def initial(
     exit_check: bool = False,
     watched: bool = False,
     switchable: bool = False,
+    remaps: bool = True,
     uses: tuple[Use, ...] = (),
 ) -> Machine:
     """Where a profile starts; `held` are the leases held before, by identity (the newest last) and forward.
@@ -256,6 +259,7 @@ def initial(
         exit_check=exit_check,
         watched=watched,
         switchable=switchable,
+        remaps=remaps,
         inbound=left_open(spec.policy, watch.uses),
         watch=watch,
         uses_saved=MappingProxyType({use.what: use for use in uses}),

@@ -78,6 +78,9 @@ class Manifest(Struct, frozen=True):
     """Whether the account or server has a port policy of its own, to be read and set (providers only): `Switching`."""
     username_suffix: str = ""
     """What the user name at its servers ends with for port forwarding, where there are user names (providers only)."""
+    keeps_port: bool = False
+    """Whether the token of a lease brings the same port through any tunnel, for as long as the provider itself takes it
+    (providers only): then it is never asked for as if nothing had been held."""
     direct: bool = False
     """Whether it works on the machine's own link, without a tunnel, and only there (providers and tunnels)."""
     sets_device: bool = True

@@ -174,7 +174,8 @@ class _Stream(httpcore.AsyncNetworkStream):
         self._limit = self._left = left
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data = await self._reader.read(min(max_bytes, _CHUNK))
+        # One octet more than there may be tells that it is too large.
+        data = await self._reader.read(min(max_bytes, _CHUNK, self._left + 1))
         self._left -= len(data)
         if self._left < 0:
             raise TooLarge(f"it is larger than {self._limit // 1024} KiB")
