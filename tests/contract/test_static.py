@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 from datetime import UTC, datetime
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.contract.provider_world import Mapped, World
+from tests.contract.providers import ProviderContract
 from vpnpf import plugins
 from vpnpf.config import parse
 from vpnpf.errors import ConfigError, LeaseLost, Misconfigured, Transient
@@ -377,3 +380,66 @@ async def test_after_its_end_a_person_is_told_what_to_do(io):
 
 async def test_without_an_end_there_is_none(io):
     assert (await lease_of(io, {"ports": [41001]})).expires_at is None
+
+
+# -- the contract of all providers ----------------------------------------------------------------
+
+
+class StaticWorld(World):
+    """What was set in a panel: it stands, whatever is done or not done here. There is nobody to be silent or hostile."""
+
+    def __init__(self, plugin, options):
+        made = FakeIO(scripted({}))
+        made.http = FakeHttp(nobody)
+        super().__init__(plugin, options, made, a_tunnel())
+
+    @property
+    def mapped(self) -> Mapped:
+        return {(protocol, port, port) for port in PORTS for protocol in BOTH}
+
+
+PORTS = tuple(range(41001, 41001 + Static.manifest.max_forwards))
+
+
+class StaticContract(ProviderContract):
+    world_type = StaticWorld
+    lifetime = None
+    options: ClassVar = {"ports": [*PORTS]}
+    good_options = (
+        ("ports", [41001]),
+        ("ports", ["41001/tcp"]),
+        ("ends", "2026-12-08"),
+        ("ends", "2026-12-08T14:30:00Z"),
+    )
+    wrong_options = (("ports", 41001), ("ports", "41001"), ("ends", "soon"), ("ends", 20261208))
+    exact = False
+    exit_address = None
+    releases = False
+    slots = (0, 1, 63)
+    # A wish for a port that is not listed is a mistake.
+    test_a_wish = None
+    test_a_port_that_ended_is_asked_for_again = None
+    # Nobody is asked, so nobody changes anything, is silent, refuses or is gone.
+    test_a_renewal_brings_the_new_port_if_the_far_side_changed_it = None
+    test_a_far_side_that_forgot_everything_gives_a_port_again = None
+    test_a_renewal_that_finds_nobody_fails_soon_and_costs_nothing = None
+    test_renewals_that_find_nobody_for_a_while_do_not_pile_up = None
+    test_a_missing_right_is_for_the_person_to_mend = None
+    test_a_server_that_forwards_no_ports_is_told_from_a_missing_right = None
+    test_where_nothing_listens_it_is_told_soon = None
+    test_silence_is_told_soon_and_with_what_may_be_the_cause = None
+    test_a_device_that_is_gone_fails_as_such = None
+    test_a_hostile_answer_at_first_is_a_failure_that_passes = None
+    test_a_hostile_answer_at_a_renewal_costs_no_lease = None
+    test_a_hostile_answer_to_a_release_is_no_crash = None
+    test_no_secret_is_in_what_is_told = None
+    test_a_release_after_the_port_changed_ends_the_new_one = None
+    test_a_release_that_nobody_answers_is_over_soon = None
+
+
+class TestStatic(StaticContract):
+    plugin = Static
+
+
+class TestTorGuard(StaticContract):
+    plugin = TorGuard

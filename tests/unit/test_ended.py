@@ -4,12 +4,14 @@ import re
 
 import pytest
 
+from tests.contract.plugin_contract import PluginContract
 from vpnpf import plugins
 from vpnpf.config import parse
 from vpnpf.errors import ConfigError, Unsupported
 from vpnpf.model import BOTH, ForwardSpec, Lease, MappingRequest
 from vpnpf.plugins import Group
 from vpnpf.testing import FakeIO, a_tunnel, scripted
+from vpnpf_providers import ended
 
 ENDED = {"ivpn": "2023-09-30", "mullvad": "2023-07-01", "nordvpn": "nordvpn-dedicated", "surfshark": "no ports"}
 everyone = pytest.mark.parametrize(("name", "says"), ENDED.items())
@@ -56,3 +58,19 @@ forwards.two = {{}}
 async def test_there_is_nothing_to_give_back(name, says):
     lease = Lease(41001, 41001, BOTH, 0.0, None)
     await plugins.provider(name)({}).release(FakeIO(scripted({})), a_tunnel(), lease)
+
+
+class TestMullvad(PluginContract):
+    plugin = ended.Mullvad
+
+
+class TestIvpn(PluginContract):
+    plugin = ended.Ivpn
+
+
+class TestSurfshark(PluginContract):
+    plugin = ended.Surfshark
+
+
+class TestNordVpn(PluginContract):
+    plugin = ended.NordVpn
