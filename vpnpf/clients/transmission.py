@@ -63,7 +63,8 @@ class Transmission:
         id="transmission",
         name="Transmission",
         summary="by its RPC, 3.00 or later; it listens on any device",
-        verified="real daemon (3.00)",
+        verified="real daemon",
+        verified_with="Transmission 3.00",
         sets_device=False,
         tests_port=True,
     )
