@@ -12,10 +12,12 @@ from vpnpf.io.lan import KernelLinks
 from vpnpf.model import Endpoint, TunnelPlan
 from vpnpf.tunnels.names import mark_of
 
-PATIENCE = 15.0
-"""Seconds for the configuration of a tunnel that is not up: a login may have to come first."""
-AGAIN_PATIENCE = 5.0
-"""Seconds for it while a tunnel is up that does not work any more."""
+PATIENCE = 30.0
+"""Seconds for the configuration of a tunnel that is to come up: a login may have to come first."""
+AGAIN_PATIENCE = 8.0
+"""Seconds for another one then."""
+IN_PLACE_PATIENCE = 5.0
+"""Seconds for another one while a tunnel is up that does not work any more."""
 AGAIN_APART = 15.0
 """Seconds after which a server that was told the key anew, and is silent all the same, is told once more."""
 NAME = "the provider's configuration"
@@ -56,7 +58,7 @@ class Supplied:
 
     async def configure(self, plan: TunnelPlan, *, again: bool = False) -> Configuration:
         """Ask for the configuration of a tunnel that is to come up. Raises Failure."""
-        return await self._asked(plan, PATIENCE, again=again)
+        return await self._asked(plan, AGAIN_PATIENCE if again else PATIENCE, again=again)
 
     async def configure_in_place(self, plan: TunnelPlan) -> Configuration | None:
         """Ask for another configuration of a tunnel that is up and gets no answer. Raises LeaseLost if none is to be had.
@@ -66,7 +68,7 @@ class Supplied:
         if self._clock.now() < self._again_from:
             return None
         try:
-            given = await self._asked(plan, AGAIN_PATIENCE, again=True)
+            given = await self._asked(plan, IN_PLACE_PATIENCE, again=True)
         except (Misconfigured, Unsupported) as error:
             # What is to be done is told by the next start.
             raise LeaseLost(error.doing, error.cause) from error

@@ -147,12 +147,14 @@ class WireGuard:
             if self._supplied is not None:
                 config, plan = await self._given(self._supplied, plan)
             backend = await self._begin(config, plan)
+            patience = PATIENCE
             if self._supplied is not None and not await self._hands_shaken(REKEY_PATIENCE):
-                # The server has forgotten the key, perhaps: it is told once more, and then asked for as long as any.
+                # The server has forgotten the key, perhaps: it is told once more.
+                patience -= REKEY_PATIENCE
                 config, plan = await self._given(self._supplied, plan, again=True)
                 await self._put_back(plan, config)
                 await self._move(plan)
-            if not await self._hands_shaken(PATIENCE):
+            if not await self._hands_shaken(patience):
                 raise await self._no_answer(plan, PATIENCE)
         except BaseException as error:
             if isinstance(error, Offline):
