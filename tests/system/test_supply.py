@@ -218,7 +218,7 @@ class TestWireGuard(Fixtures):
         assert await source_seen(provider) == EXIT
 
     async def test_a_server_that_is_silent_altogether_is_not_told_again_and_again(self, provider, api, host, remote):
-        async with remote({"vpnpf.tunnels.wireguard:REKEY_PATIENCE": 2.0}) as tunnel:
+        async with remote({"vpnpf.tunnels.wireguard:REKEY_PATIENCE": 1.7}) as tunnel:
             up = await tunnel.come_up()
             await provider.server.mute()
             for _ in range(3):
