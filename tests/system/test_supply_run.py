@@ -7,13 +7,14 @@ import time
 
 import pytest
 
+from mock_provider.capture import leak
 from mock_provider.product import Product, traces, unique_profile
 from mock_provider.provider import MockProvider
 from mock_provider.qbittorrent import QBittorrent
-from mock_provider.topology import EXIT, INTERNET
+from mock_provider.topology import CLIENT, EXIT, INTERNET
 from tests.contract.tunnels import SHORT, source_seen
 from tests.system.namespace_world import Inside, Machine, clean_up, left, program, ready
-from tests.system.supplied_world import Registrar, past_both, register
+from tests.system.supplied_world import API, Registrar, past_both, register
 
 pytestmark = pytest.mark.system
 
@@ -24,6 +25,10 @@ provider = "counter"
 type = "wireguard"
 {more}
 [profiles.{profile}.forwards.{forward}
+"""
+LOCKDOWN = """
+[profiles.{profile}.lock]
+mode = "lockdown"
 """
 TORRENT = """torrent]
 client = "qb"
@@ -157,3 +162,25 @@ async def test_what_a_configuration_means_is_said_and_nobody_is_asked(provider, 
     assert done.status == 0, done.stderr
     assert "counter over wireguard (configuration by Counter)" in done.stdout
     assert not api.asked
+
+
+async def test_the_lock_by_hand_needs_no_login(provider, api, profile, tmp_path):
+    host = provider.lab.client
+    config, before = write(tmp_path, profile, GAME, LOCKDOWN.format(profile=profile)), await traces(host)
+    env = register(tmp_path / "plugin")
+    env |= {f"{name}_DIRECTORY": str(tmp_path / name.lower()) for name in ("STATE", "RUNTIME")}
+
+    async def vpnpf(*arguments):
+        done = await host.run((sys.executable, "-m", "vpnpf", *arguments, "--config", str(config)), env=env)
+        assert done.status == 0, done.stderr
+
+    async with provider.lab.capture(leak(endpoint="nobody")) as left:
+        await vpnpf("lock", profile)
+        assert str(API) not in await host.must(("nft", "list", "table", "inet", "vpnpf"))
+        assert not api.asked
+        assert await source_seen(provider, deadline=SHORT) is None
+        assert await left.count() == 0
+        await vpnpf("unlock")
+        assert await source_seen(provider) == CLIENT, "the control"
+        assert await left.count() > 0
+    assert await traces(host) == before
