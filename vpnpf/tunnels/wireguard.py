@@ -135,20 +135,18 @@ class WireGuard:
 
     async def up(self, plan: TunnelPlan) -> Tunnel:
         """Bring it up and wait for the first handshake. Raises Failure; then nothing is left."""
-        if self._supplied is None:
-            config = self._configs.get(plan.server) or await self._read(plan.server)
-            if _identity(config) != plan.identity:
-                raise Transient("reading the tunnel's file", "it holds another key or server than at the last plan")
+        config = await self._planned(plan) if self._supplied is None else None
         self._failures[plan.server] += 1
         await self.down()
         try:
             await self._around.prepare()
             backend = await self._device.create()
-            if self._supplied is not None:
+            if self._supplied is not None:  # and so there is no file
                 if self._options.held and self._options.outside is None:
                     # The lock's routes end in nothing: the provider's answers would not get past the reverse path filter.
                     await routing.set_up(replace(plan, addresses=(NOBODY,)))
                 config, plan = await self._given(self._supplied, plan)
+            assert config is not None
             self._running, self._health = config, Watch(config.keepalive, self._clock.now())
             await self._device.configure(config.setconf(plan.endpoint, plan.mark))
             await routing.set_up(plan)
@@ -239,6 +237,13 @@ class WireGuard:
             self._watch.close()
             self._watch = None
         await to_the_end(all_of(self._around.let_go, self._device.remove, *self._around.undo()))
+
+    async def _planned(self, plan: TunnelPlan) -> WireGuardConfig:
+        """The file that a plan was made of. Raises ConfigError, Transient."""
+        config = self._configs.get(plan.server) or await self._read(plan.server)
+        if _identity(config) != plan.identity:
+            raise Transient("reading the tunnel's file", "it holds another key or server than at the last plan")
+        return config
 
     async def _given(
         self, supplied: Supplied, plan: TunnelPlan, *, again: bool = False
