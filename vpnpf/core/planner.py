@@ -82,7 +82,7 @@ class Planner:
         if machine.tunnel is None:
             if not machine.planned:
                 self._order(PlanTunnel(machine.server))
-            elif guarded(machine) and intact(machine) and not self._doubtful():
+            elif guarded(machine) and intact(machine) and not self._unsettled():
                 self._order(StartTunnel(machine.plan))
             return
         if machine.rekey_due:
@@ -154,6 +154,15 @@ class Planner:
     def _doubtful(self) -> bool:
         """Whether a change of the rule set failed: cut off at its deadline, it may be in force all the same."""
         return self.machine.job("firewall").failed == "ApplyFirewall"
+
+    def _unsettled(self) -> bool:
+        """Whether the kernel may have, or get, another rule set than that which was applied last.
+
+        A change that was under way for a tunnel that is lost again opens what it was to open all the same.
+        """
+        job = self.machine.job("firewall")
+        opening = isinstance(job.last, ApplyFirewall) and job.last.policy.stage is FirewallStage.CONNECTED
+        return self._doubtful() or (opening and job.running == "ApplyFirewall")
 
     def _ends(self) -> None:
         """What ends by itself is to be noticed then, also while nothing can be done for it."""
