@@ -14,7 +14,7 @@ import keyring.backends.null
 import keyring.errors
 import pytest
 
-from vpnpf import secrets
+from vpnpf import keyrings
 from vpnpf.errors import Misconfigured
 from vpnpf.interfaces import ClientOptions
 from vpnpf.secrets import Source, reader
@@ -242,7 +242,7 @@ def test_a_keyring_that_asks_somebody_is_not_waited_for_and_not_asked_twice(use,
             return SECRET
 
     asked, unlocked = threading.Semaphore(0), threading.Event()
-    monkeypatch.setattr(secrets, "PATIENCE", 0.05)
+    monkeypatch.setattr(keyrings, "PATIENCE", 0.05)
     use(Asking())
     assert "no answer in 0.05 s" in refused(QB)
     assert asked.acquire(timeout=5)
