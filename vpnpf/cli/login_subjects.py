@@ -12,7 +12,8 @@ from vpnpf import plugins
 from vpnpf.accounts import PrefixedStore, StoredAccount, parse
 from vpnpf.cli import status_reading
 from vpnpf.cli.status_words import clean
-from vpnpf.config import load
+from vpnpf.config import load, places
+from vpnpf.config_checker import missing
 from vpnpf.errors import ConfigError, Misconfigured, Unavailable, UsageError, VpnpfError
 from vpnpf.interfaces import ClientOptions, Credentials, LoggingIn, Manifest, Store
 from vpnpf.io.clock import BootClock
@@ -96,14 +97,16 @@ def find(name: str, config: Path | None) -> Subject:
             raise UsageError(doing, f"{manifest.name} has no account to log in to", _known(loaded))
     if name in clients:
         return ClientSubject(clients[name])
-    if wrong:
-        # It may be a client of the configuration that cannot be read.
+    if loaded is None:
+        # It may be a client of the configuration, which has to be there and to be right.
         load(config)
     raise UsageError(doing, f'there is no provider or client "{clean(name)}"', _known(loaded))
 
 
 def _config(path: Path | None) -> tuple[Config | None, str]:
     """The configuration, if it can be read; a provider can be logged in to without one."""
+    if path is None and all(map(missing, places())):
+        return None, ""
     try:
         return load(path, ended=True), ""
     except ConfigError as error:
