@@ -39,7 +39,7 @@ class Run:
         self._runs += 1
         trace = self.directory / "trace"
         # Cores as large as they like, in a directory of their own.
-        wrap = ("env", f"--chdir={self.cores}", "prlimit", "--core=unlimited:unlimited", *canaries.traced(trace))
+        wrap = ("env", f"--chdir={self.cores}", "prlimit", "--core=unlimited", *canaries.traced(trace))
         arguments = ("--events", "--verbose")
         async with Product(
             self.host, self.directory, self.config, self.profile, env=self.env, wrap=wrap, arguments=arguments

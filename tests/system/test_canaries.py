@@ -255,11 +255,11 @@ def test_a_core_file_would_be_found(tmp_path):
     """The machine writes them into the working directory, and a process like ours, without the limit, leaves one."""
     assert not Path("/proc/sys/kernel/core_pattern").read_text().startswith("|")
     code = f"import os; secret = {SECRET!r}; os.abort()"
-    subprocess.run(["prlimit", "--core=unlimited:unlimited", sys.executable, "-c", code], cwd=tmp_path, check=False)
+    subprocess.run(["prlimit", "--core=unlimited", sys.executable, "-c", code], cwd=tmp_path, check=False)
     assert canaries.in_files([tmp_path], {"it": SECRET})
     limited = "import resource; from vpnpf.io.privileges import no_core; no_core(); "
     other = tmp_path / "other"
     other.mkdir()
-    command = ["prlimit", "--core=unlimited:unlimited", sys.executable, "-c", limited + code]
+    command = ["prlimit", "--core=unlimited", sys.executable, "-c", limited + code]
     subprocess.run(command, cwd=other, check=False)
     assert list(other.iterdir()) == []
