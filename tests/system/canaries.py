@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 CRASH = """
-import asyncio, dataclasses, gc, os
+import asyncio, dataclasses, gc, os, traceback
 import msgspec
 place = os.environ.get("CANARY_CRASH")
 if place:
@@ -28,7 +28,10 @@ if place:
             repr(each) for each in gc.get_objects()
             if isinstance(each, msgspec.Struct) or (dataclasses.is_dataclass(each) and not isinstance(each, type))
         }
-        raise RuntimeError("canary crash: " + " ".join([repr(self), repr(vars(self)), *alive]))
+        crash = RuntimeError("canary crash: " + " ".join([repr(self), repr(vars(self)), *alive]))
+        # Also here, should a task not let itself be cancelled.
+        traceback.print_exception(crash)
+        raise crash
 
     supervisor.Supervisor.run = crashing
 """

@@ -60,7 +60,9 @@ class Run:
         with contextlib.suppress(ProcessLookupError):
             handle = os.pidfd_open(product.pid)
             try:
-                await asyncio.to_thread(select.select, [handle], [], [], 20)
+                if (await asyncio.to_thread(select.select, [handle], [], [], 5))[0] == []:
+                    product.signal(signal.SIGKILL)
+                    await asyncio.to_thread(select.select, [handle], [], [], 5)
             finally:
                 os.close(handle)
         # wireguard-go outlives it, and so does strace, which holds the pipes that are read to their ends.
