@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from vpnpf.errors import UsageError
+from vpnpf.hidden import without
 from vpnpf.model import Endpoint, ProfileSpec
 from vpnpf.openings import Timed
 from vpnpf.plugins import nearest
@@ -59,12 +60,18 @@ class ProfileSettings(Struct, frozen=True):
     """Entries of the allow-list whose end counts from when they are first put in force. In `spec` it counts from when
     the file was read, so a policy is put in force by `openings.settle`, with the ends that were kept."""
 
+    def __repr__(self) -> str:
+        # Some providers have a token among their options.
+        return without(self, "options")
+
 
 class Config(Struct, frozen=True):
     """A whole configuration."""
 
     path: Path
     profiles: Mapping[str, ProfileSettings]
+    clients: Mapping[str, ClientSettings] = field(default_factory=dict)
+    """By name, also those that no profile has."""
 
     def profile(self, name: str | None) -> ProfileSettings:
         """The profile of this name, or the only one. Raises UsageError."""

@@ -150,6 +150,7 @@ class Profile:
             clients={FORWARD.name: self.client},
             sockets=self.client,
             store=self.store,
+            leases=self.store,
             clock=self.clock,
             leases_name="leases",
         )
