@@ -127,7 +127,7 @@ Trouble = Fault | Answer
 
 
 class Https:
-    """The service; an async context manager."""
+    """The service; an async context manager. Its certificates' contexts are its own: what it presents hangs on them."""
 
     def __init__(
         self,
@@ -260,7 +260,9 @@ class Https:
             await reader.read()  # until the other side gives up
             return
         data = bytes(said)
-        writer.write(data[: len(data) // 2] if trouble is Fault.CUT_OFF else data)
+        if trouble is Fault.CUT_OFF:
+            data = data[: (data.index(b"\r\n\r\n") + len(data)) // 2]
+        writer.write(data)
         await writer.drain()
 
     def _trouble(self, path: str) -> Trouble | None:

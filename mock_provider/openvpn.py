@@ -18,7 +18,7 @@ import tempfile
 from asyncio.subprocess import Process
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from mock_provider.host import end_processes
 from mock_provider.openvpn_pki import pki
@@ -95,6 +95,8 @@ class Customer(Client):
 class OpenVpnServer(WireGuardServer):
     """The server's end of all tunnels, by `openvpn`; an async context manager."""
 
+    more: ClassVar[tuple[str, ...]] = ()
+    """Other options of its own."""
     check = CHECK
     """The program that looks at a login; `{directory}` is where its files are."""
 
@@ -243,6 +245,7 @@ class OpenVpnServer(WireGuardServer):
             f"auth-user-pass-verify {here}/check via-file",
             f"tmp-dir {here}",
             *(f"{name} {here}/{name}" for name in self._keys()),
+            *self.more,
         ]
         if self.ipv6:
             first = f"{place.gateway6[:-1]}2"

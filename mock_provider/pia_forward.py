@@ -121,6 +121,7 @@ class PortForwarding:
         self.bound: list[Bound] = []
         """Every bind that succeeded, in order."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
         self._lock = asyncio.Lock()
         """The kernel's rules are changed by one at a time."""
 
@@ -162,7 +163,15 @@ class PortForwarding:
                 message = "port scheduled for add"
             self._wind(there)
         self.bound.append(Bound(port, asked.client, message))
+        self._changed.set()
         return Answer(200, {"status": "OK", "message": message})
+
+    async def until(self, condition: Callable[[], object], deadline: float = 10.0) -> None:
+        """Wait until something holds of the forwards, or of the binds. Raises TimeoutError."""
+        async with asyncio.timeout(deadline):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
 
     async def occupy(self, port: int) -> None:
         """Another customer of this server has the port, from now on and for good."""
@@ -209,3 +218,4 @@ class PortForwarding:
                 each.timer.cancel()
             self.forwards.pop(each.port, None)
             await self._nat.apply(each.rules, ())
+        self._changed.set()

@@ -1,7 +1,7 @@
 """An OpenVPN server of the provider: logs in by a token that was cut in two, and pushes what the real ones do.
 
-What is pushed was read in a client's log of August 2025: compression that is none, and a route for an IPv6 that
-there is not, too.
+What is pushed was read in a client's log of August 2025: compression that is none (a byte more before each
+packet, on both sides), and a route for an IPv6 that there is not, too.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ printf '%s %s\\n' "$said" "$name" >> {directory}/logins
 class PiaOpenVpnServer(OpenVpnServer):
     """The server's end of all tunnels, by `openvpn`; an async context manager."""
 
+    more = ("comp-lzo no",)
     check = CHECK
 
     def __init__(

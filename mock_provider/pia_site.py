@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
 from mock_provider.dns import Dns
-from mock_provider.https import Https
+from mock_provider.https import Answer, Asked, Https
 from mock_provider.nat import Nat
 from mock_provider.pia_account import PiaAccount
 from mock_provider.pia_forward import PORT as API_PORT
@@ -58,7 +59,8 @@ class PiaSite:
     meta: Https
 
     def __init__(self, lab: Lab, number: int, common: Common) -> None:
-        self.place = replace(Place.of(number), port=PORTS[common.tunnel])
+        hidden = WIREGUARD_PORT + number if common.tunnel == "wireguard" and number else 0
+        self.place = replace(Place.of(number), port=PORTS[common.tunnel], hidden_port=hidden)
         self.cn = f"amsterdam{401 + number}"
         self._lab = lab
         self._common = common
@@ -82,8 +84,6 @@ class PiaSite:
 
     async def __aenter__(self) -> Self:
         enter, host, common, place = self._stack.enter_async_context, self._lab.server, self._common, self.place
-        authority = servers_authority()
-        names = {self.cn: authority.context(self.cn)}
         try:
             self.server = await enter(self._server())
             self.nat = Nat(host, place.exit, f"mock_dnat{place.suffix}")
@@ -93,10 +93,10 @@ class PiaSite:
             self.forwards = PortForwarding(self.nat, common.account, common.signer, self._has)
             self._stack.push_async_callback(self.forwards.stop)
             logins = Logins(common.account)
-            self.add_key = Https(host, (place.address,), WIREGUARD_PORT, names, self.registry.answer)
-            self.api = Https(host, (place.gateway, place.address), API_PORT, names, self.forwards.answer)
-            self.meta = Https(host, (place.address,), META_PORT, names, logins.answer)
-            other = Https(host, (place.address,), META_OTHER_PORT, names, logins.answer)
+            self.add_key = self._service(WIREGUARD_PORT, self.registry.answer)
+            self.api = self._service(API_PORT, self.forwards.answer, place.gateway)
+            self.meta = self._service(META_PORT, logins.answer)
+            other = self._service(META_OTHER_PORT, logins.answer)
             for each in (self.add_key, self.api, self.meta, other):
                 await enter(each)
         except BaseException:
@@ -108,6 +108,10 @@ class PiaSite:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+
+    def _service(self, port: int, answer: Callable[[Asked], Awaitable[Answer]], *more: str) -> Https:
+        names = {self.cn: servers_authority().context(self.cn)}
+        return Https(self._lab.server, (self.place.address, *more), port, names, answer)
 
     def _server(self) -> WireGuardServer:
         if self._common.tunnel == "wireguard":
