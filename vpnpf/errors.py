@@ -105,6 +105,8 @@ class Failure(VpnpfError):
         super().__init__(doing, cause, hint)
         self.retry_after = retry_after
         """Seconds that must pass before the next try; None: the engine decides (Misconfigured: never)."""
+        self.anywhere = False
+        """Whether another server would be no better: it is about the account, say."""
 
 
 class Transient(Failure):

@@ -267,6 +267,15 @@ class TunnelHealth(Struct, frozen=True):
     """Whether this kind of tunnel tells of handshakes; otherwise that it is there is all that is known."""
 
 
+class Rekeyed(Struct, frozen=True):
+    """What came of shaking hands anew in place."""
+
+    health: TunnelHealth
+    tunnel: Tunnel | None = None
+    """The tunnel as it is now, perhaps with other addresses, if the server had forgotten its key and was told it anew: what
+    was held there is gone. None: it is as it was."""
+
+
 class Stirring(Struct, frozen=True):
     """Why a tunnel wants to be looked at before its time."""
 

@@ -19,6 +19,7 @@ from vpnpf.core.schedule import LONGEST_SLEEP
 from vpnpf.core.state import Machine, view, without
 from vpnpf.errors import (
     ConfigError,
+    Failure,
     LeaseLost,
     Misconfigured,
     NoAnswer,
@@ -51,7 +52,7 @@ DEADLINES = {
     "ReadFirewall": 15.0,
     "RemoveFirewall": 15.0,
     "PlanTunnel": 30.0,
-    "StartTunnel": 40.0,
+    "StartTunnel": 55.0,
     "CheckTunnel": 15.0,
     "Rekey": 30.0,
     "Listen": 86400.0,
@@ -254,6 +255,7 @@ def _failed(order: Order, error: VpnpfError) -> WorkFailed:
         retry_after,
         silent=isinstance(error, NoAnswer),
         offline=isinstance(error, Offline),
+        anywhere=isinstance(error, Failure) and error.anywhere,
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from msgspec.structs import replace
 
@@ -24,7 +24,16 @@ from vpnpf.errors import VpnpfError
 from vpnpf.firewall.explain import explain
 from vpnpf.firewall.lock import Lock
 from vpnpf.hub import Hub
-from vpnpf.interfaces import ClientOptions, Clock, Outside, TorrentClient, TunnelBackend, TunnelOptions
+from vpnpf.interfaces import (
+    ClientOptions,
+    Clock,
+    Outside,
+    Provider,
+    Supplying,
+    TorrentClient,
+    TunnelBackend,
+    TunnelOptions,
+)
 from vpnpf.io import netns
 from vpnpf.io.clock import BootClock
 from vpnpf.io.exit_check import HttpExitCheck
@@ -48,6 +57,7 @@ from vpnpf.store import (
     state_directory,
 )
 from vpnpf.supervisor import Supervisor
+from vpnpf.supply import Supply
 from vpnpf.tunnels.namespace import ProfileNamespace
 from vpnpf.uses import from_store as uses_from_store
 from vpnpf.workers import NOBODY, Workers
@@ -90,13 +100,16 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
     namespace = ProfileNamespace(name) if settings.tunnel.namespace else None
     with contextlib.ExitStack() as stack:
         outside = stack.enter_context(netns.outside()) if namespace else None
-        backend = backend_of(settings, outside)
+        clock, secrets = BootClock(), FileStore(secrets_directory())
+        account = account_of(settings, secrets)
+        provider = plugins.provider(settings.spec.provider)(settings.options)
+        supply = supply_of(settings, provider, account, outside)
+        backend = backend_of(settings, outside, supply)
         backend.check_config()
         backend.check_machine()
         find("nft")
         if namespace:
             namespace.check_machine()
-        provider = plugins.provider(settings.spec.provider)(settings.options)
         clients = {forward: _client(client) for forward, client in settings.clients.items()}
         for lock in _locks(name, shared=namespace is None):
             stack.enter_context(lock)
@@ -109,8 +122,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             await namespace.move_in(outside)
             relays = tuple(stack.enter_context(Relay(place, outside.enter)) for place in settings.tunnel.publish)
         plan = await backend.plan()
-        clock, hub, store, secrets = BootClock(), Hub(), FileStore(state_directory()), FileStore(secrets_directory())
-        account = account_of(settings, secrets)
+        hub, store = Hub(), FileStore(state_directory())
         policies = PolicyStore(store, name, settings.spec.policy, settings.timed)
         spec = replace(settings.spec, policy=policies.load(clock.now(), clock.wall() - clock.now()))
         leases, uses = f"leases-{name}", f"uses-{name}"
@@ -132,7 +144,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             plan,
             clock.now(),
             from_store(store.load(leases)),
-            servers=max(1, len(settings.tunnel.configs)),
+            servers=supply.servers if supply else max(1, len(settings.tunnel.configs)),
             announces=provider.manifest.announces,
             exit_check=settings.exit_check is not None,
             watched=True,
@@ -142,12 +154,18 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
         return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all(), leave, relays, policies)
 
 
-def backend_of(settings: ProfileSettings, outside: Outside | None = None) -> TunnelBackend:
-    """The tunnel back end of a profile. Raises Unavailable if the plug-in is broken.
+def backend_of(
+    settings: ProfileSettings, outside: Outside | None = None, supply: Supply | None = None
+) -> TunnelBackend:
+    """The tunnel back end of a profile. Raises Unavailable if a plug-in is broken.
 
-    `outside` is where the tunnel's own packets leave, if the profile has a network namespace and we go into it.
+    `outside` is where the tunnel's own packets leave, if the profile has a network namespace and we go into it. `supply` is
+    as `supply_of` gives it; it is made here if it is left out.
     """
     name, tunnel = settings.spec.name, settings.tunnel
+    if supply is None and tunnel.type in plugins.manifest(Group.PROVIDERS, settings.spec.provider).supplies:
+        provider = plugins.provider(settings.spec.provider)(settings.options)
+        supply = supply_of(settings, provider, account_of(settings, FileStore(secrets_directory())), outside)
     options = TunnelOptions(
         profile=name,
         configs=tuple(map(str, tunnel.configs)),
@@ -161,8 +179,19 @@ def backend_of(settings: ProfileSettings, outside: Outside | None = None) -> Tun
         namespace=tunnel.namespace,
         held=settings.spec.lock is not LockMode.OFF,
         outside=outside,
+        supply=supply,
     )
     return plugins.tunnel(tunnel.type)(options)
+
+
+def supply_of(
+    settings: ProfileSettings, provider: Provider, account: StoredAccount, outside: Outside | None = None
+) -> Supply | None:
+    """What makes the configuration of a profile's tunnel, if its provider does; nobody is asked yet."""
+    kind = settings.tunnel.type
+    if kind not in provider.manifest.supplies:
+        return None
+    return Supply(cast("Supplying", provider), kind, settings.spec.name, account, BootClock(), outside)
 
 
 def account_of(settings: ProfileSettings, secrets: FileStore) -> StoredAccount:

@@ -129,7 +129,8 @@ class Workers:
             case CheckTunnel(tunnel=tunnel):
                 return TunnelSeen(generation, await self.backend.check(tunnel))
             case Rekey(tunnel=tunnel):
-                return TunnelRekeyed(generation, await self.backend.rekey(tunnel))
+                anew = await self.backend.rekey(tunnel)
+                return TunnelRekeyed(generation, anew.health, anew.tunnel)
             case Listen(tunnel=tunnel):
                 heard = await cast("Announcing", self.provider).listen(self.provider_io(tunnel), tunnel)
                 return Announced(generation, heard.epoch, self.clock.now(), heard.rule)

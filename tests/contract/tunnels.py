@@ -35,7 +35,7 @@ from mock_provider.topology import CLIENT, CLIENT6, EXIT, INTERNET, LAN_HOST, LA
 from tests.contract.tunnel_driver import CancelledThere, decode, encode
 from vpnpf.errors import LeaseLost, NoAnswer, Transient
 from vpnpf.interfaces import TunnelOptions
-from vpnpf.model import Stirring, Tunnel, TunnelHealth, TunnelPlan
+from vpnpf.model import Rekeyed, Stirring, Tunnel, TunnelHealth, TunnelPlan
 
 PORT = 7000
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ class Remote:
     async def check(self, tunnel: Tunnel) -> TunnelHealth:
         return await self._call("check", tunnel)
 
-    async def rekey(self, tunnel: Tunnel) -> TunnelHealth:
+    async def rekey(self, tunnel: Tunnel) -> Rekeyed:
         return await self._call("rekey", tunnel)
 
     async def watch(self, tunnel: Tunnel) -> Stirring:

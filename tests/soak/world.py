@@ -27,6 +27,7 @@ from vpnpf.model import (
     Phase,
     ProfileSpec,
     Protocol,
+    Rekeyed,
     Tunnel,
     TunnelHealth,
     TunnelPlan,
@@ -143,11 +144,11 @@ class Backend:
         age = now % KEEPALIVE if self.dead_since is None else now - self.dead_since + self.dead_since % KEEPALIVE
         return TunnelHealth(age, rx=1, tx=1)
 
-    async def rekey(self, tunnel: Tunnel) -> TunnelHealth:
+    async def rekey(self, tunnel: Tunnel) -> Rekeyed:
         self.rekeys += 1
         if self.dead_since is not None:
             raise NoAnswer("shaking hands anew", "no handshake")
-        return TunnelHealth(0.0)
+        return Rekeyed(TunnelHealth(0.0))
 
     async def down(self) -> None:
         self.device = False

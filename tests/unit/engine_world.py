@@ -353,7 +353,7 @@ class World:
         for order in orders:
             # A newer order ends the older one of its key first: while stopping, and for what a lost tunnel made vain.
             same = [each for each in self.pending if each.work.key == order.work.key]
-            ends = ":" in order.work.key or order.work.key in {"tunnel-watch", "mtu", "switch"}
+            ends = ":" in order.work.key or order.work.key in {"announcements", "exit", "tunnel-watch", "mtu", "switch"}
             assert not same or self.machine.stopping or ends, "two of one key at once"
             self.pending = [each for each in self.pending if each not in same] + [order]
             if isinstance(order.work, StartTunnel):

@@ -70,6 +70,7 @@ from vpnpf.model import (
     PortPolicy,
     Protocol,
     ProviderPolicy,
+    Rekeyed,
     Stirring,
     TunnelHealth,
     Use,
@@ -126,7 +127,7 @@ class Everything:
 
     async def rekey(self, tunnel):
         self.asked.append(("rekey", tunnel))
-        return HEALTH
+        return Rekeyed(HEALTH, TUNNEL)
 
     async def watch(self, *tunnel):
         self.asked.append(("watch", *tunnel))
@@ -201,7 +202,7 @@ TABLE = [
     (PlanTunnel(3), TunnelPlanned(7, PLAN), [("plan", 3)]),
     (StartTunnel(PLAN), TunnelCameUp(7, TUNNEL, TunnelHealth(0.0)), [("up", PLAN)]),
     (CheckTunnel(TUNNEL), TunnelSeen(7, HEALTH), [("check", TUNNEL)]),
-    (Rekey(TUNNEL), TunnelRekeyed(7, HEALTH), [("rekey", TUNNEL)]),
+    (Rekey(TUNNEL), TunnelRekeyed(7, HEALTH, TUNNEL), [("rekey", TUNNEL)]),
     (Listen(TUNNEL), Announced(7, 77, 1000.0, EpochRule.PCP), [("io", TUNNEL), ("listen", "io", TUNNEL)]),
     (CheckExit(TUNNEL), ExitSeen(7, "198.51.100.11"), [("address", TUNNEL)]),
     (WatchTunnel(TUNNEL), TunnelStirred(7, STIRRING), [("watch", TUNNEL)]),

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import click
 
+from vpnpf import plugins
 from vpnpf.cli.options import CONFIG
 from vpnpf.config import load
 from vpnpf.config_schema import json_schema
 from vpnpf.core.overlaps import said
 from vpnpf.errors import ConfigError, Mistake
 from vpnpf.model import Endpoint, ForwardSpec, PolicyMode
+from vpnpf.plugins import Group
 from vpnpf.settings import Config, ProfileSettings
 from vpnpf.wiring import backend_of
 
@@ -52,7 +54,7 @@ def describe(profile: ProfileSettings) -> list[str]:
     spec = profile.spec
     allow = [*(["forwarded ports"] if spec.policy.forwarded else []), *map(said, spec.policy.openings)]
     lines = [
-        f"profile {spec.name}: {spec.provider} over {profile.tunnel.type} ({', '.join(map(str, profile.tunnel.configs)) or profile.tunnel.interface or 'no file'})",
+        f"profile {spec.name}: {spec.provider} over {profile.tunnel.type} ({_source(profile)})",
         f"  comes in: {spec.policy.mode}" + (f": {', '.join(allow)}" if spec.policy.mode == "allow-list" else ""),
         f"  lock: {spec.lock}; the LAN stays {'reachable' if spec.lan else 'out of reach'}",
     ]
@@ -67,6 +69,13 @@ def describe(profile: ProfileSettings) -> list[str]:
         to = f"{client.name} ({client.type} at {client.url})" if client else "announced by events"
         lines.append(f"  forward {forward.name}: {' and '.join(forward.protocols)}{_behind(forward)} -> {to}")
     return lines
+
+
+def _source(profile: ProfileSettings) -> str:
+    """Where the tunnel comes from."""
+    tunnel, provider = profile.tunnel, plugins.manifest(Group.PROVIDERS, profile.spec.provider)
+    made = f"configuration by {provider.name}" if tunnel.type in provider.supplies else "no file"
+    return ", ".join(map(str, tunnel.configs)) or tunnel.interface or made
 
 
 def _behind(forward: ForwardSpec) -> str:

@@ -57,6 +57,7 @@ from vpnpf.model import (
     Proofs,
     Remedy,
     Stirring,
+    Tunnel,
 )
 from vpnpf.protocol.epoch import Epoch
 
@@ -132,8 +133,8 @@ class Absorber(Failing):
                 self._set(health=health, health_at=self.now)
                 if awake and dead(health) and not self.machine.rekey_due:
                     self._climb(Step(Remedy.REKEY, why_dead(health)))
-            case TunnelRekeyed(health=health):
-                self._rekeyed()
+            case TunnelRekeyed(health=health, tunnel=anew):
+                self._rekeyed(anew)
                 self._set(health=health, health_at=self.now, rekey_due=False, silent_since=None)
                 if dead(health):
                     self._restart("it shook hands anew and is dead all the same")
@@ -187,9 +188,14 @@ class Absorber(Failing):
             self._set(silent_since=self.now - stirring.silent_for)
             self._climb(Step(Remedy.REKEY, stirring.cause))
 
-    def _rekeyed(self) -> None:
-        """A server that was silent may have restarted, and its gateway with it: whatever is held is asked for again."""
-        if self.machine.silent_since is not None:
+    def _rekeyed(self, anew: Tunnel | None) -> None:
+        """A server that was silent may have restarted, and its gateway with it: whatever is held is asked for again.
+
+        So it is if the server had forgotten the key; then the tunnel may even have other addresses.
+        """
+        if anew is not None and anew != self.machine.tunnel:
+            self._moved(anew)
+        if anew is not None or self.machine.silent_since is not None:
             for forward in self.machine.forwards:
                 key = f"lease:{forward.spec.name}"
                 job = self.machine.job(key)

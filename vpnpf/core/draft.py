@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import MappingProxyType
 
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ from vpnpf.model import (
     EpochRule,
     Proof,
     Remedy,
+    Tunnel,
     TunnelHealth,
     TunnelPlan,
 )
@@ -106,14 +108,27 @@ class Draft:
 
     def _tunnel_lost(self) -> None:
         """Forget what depended on the tunnel; leases are kept until they end, and renewed once it is back."""
+        self._set(tunnel=None, health=None, planned=False, rekey_due=False)
+        self._set(silent_since=None, tunnel_stirred=False)
+        self._forget()
+
+    def _moved(self, tunnel: Tunnel) -> None:
+        """The tunnel has other addresses, on the same device: to all that goes through it, it is another one."""
+        number, before = self.machine.tunnel_number, self.machine.mtu_for
+        self._set(tunnel=tunnel, plan=tunnel.plan, tunnel_number=number + 1, exit_at=-math.inf, stirred_at=-math.inf)
+        if before == number:  # the device's, and it stays
+            self._set(mtu_for=number + 1)
+        self._forget()
+
+    def _forget(self) -> None:
+        """What was seen and is under way through a tunnel means nothing for the next."""
         ended_with_it = {
             key: replace(job, running="", not_before=0.0)
             for key, job in self.machine.jobs.items()
             if ":" in key or key in _OF_THE_TUNNEL
         }
         jobs = MappingProxyType({**self.machine.jobs, **ended_with_it})
-        self._set(tunnel=None, health=None, planned=False, rekey_due=False, jobs=jobs)
-        self._set(silent_since=None, tunnel_stirred=False, switch=replace(self.machine.switch, told=None))
+        self._set(jobs=jobs, switch=replace(self.machine.switch, told=None))
         for forward in self.machine.forwards:
             # What came in through that tunnel proves nothing of the next.
             proofs = replace(forward.proofs, reachable=Proof())

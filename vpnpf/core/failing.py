@@ -115,7 +115,13 @@ class Failing(Draft):
         elif kind == "tunnel" and not self.machine.stopping:
             # The server may have moved, or another of its addresses has its turn.
             self._set(planned=False)
-            self._climb(for_tunnel(self.machine, self.now))
+            step = for_tunnel(self.machine, self.now, elsewhere=not event.anywhere)
+            self._climb(step)
+            if step is not None and step.remedy is Remedy.NEXT_SERVER and event.kind in HOPELESS:
+                # It was refused by that server, and does not have to wait for another.
+                job = self.machine.job(event.key)
+                again = min(job.not_before, self.now + SOONEST_RETRY)
+                self._set_job(event.key, replace(job, not_before=again, problem=replace(problem, retry_at=again)))
         elif job.running == "Acquire" and self.machine.tunnel is not None:
             self._climb(for_lease(self.machine, self._of(name), self.now))
 

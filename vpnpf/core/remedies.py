@@ -63,16 +63,19 @@ def for_lease(machine: Machine, forward: ForwardState, now: float) -> Step | Non
     return _first(machine, rungs, problem, name, now)
 
 
-def for_tunnel(machine: Machine, now: float) -> Step | None:
-    """What to do about a tunnel that did not come up just now."""
+def for_tunnel(machine: Machine, now: float, *, elsewhere: bool = True) -> Step | None:
+    """What to do about a tunnel that did not come up just now; `elsewhere`: whether another server may be better."""
     job = machine.job("tunnel")
     problem = job.problem
     if problem is None or job.failed not in {"PlanTunnel", "StartTunnel"}:
         return None
-    if machine.servers > 1 and (job.failures % STARTS == 0 or problem.kind in HOPELESS):
+    if problem.kind in HOPELESS:
+        # Each of the others once: a login that is refused is not to be tried all day.
+        return _first(machine, (Remedy.NEXT_SERVER, Remedy.TELL) if elsewhere else (Remedy.TELL,), problem, "", now)
+    if elsewhere and machine.servers > 1 and job.failures % STARTS == 0:
         # Without end, since none of them costs anything that is held.
         return Step(Remedy.NEXT_SERVER, said(problem))
-    if job.failures >= STARTS * machine.servers or problem.kind in HOPELESS:
+    if job.failures >= STARTS * machine.servers:
         return _first(machine, (Remedy.TELL,), problem, "", now)
     return None
 

@@ -89,6 +89,16 @@ def missing(plan: TunnelPlan, family: str, listing: str, *, carried: bool = True
     return ""
 
 
+def strange(plan: TunnelPlan, listing: str) -> list[str]:
+    """Lines that take away the addresses in a listing of `addr show` that are not the plan's; the link's own stay."""
+    ours = {ipaddress.ip_interface(address) for address in plan.addresses}
+    return [
+        f"addr del {there} dev {plan.interface}"
+        for there in map(_address, _lines(listing))
+        if there is not None and there not in ours and not there.ip.is_link_local
+    ]
+
+
 def not_held(plan: TunnelPlan, family: str, listing: str) -> str:
     """Say what of `hold` is not in a listing of `show_hold`; empty: nothing."""
     lines = _lines(listing)

@@ -99,6 +99,8 @@ class TunnelRekeyed(Struct, frozen=True):
 
     generation: int
     health: TunnelHealth
+    tunnel: Tunnel | None = None
+    """As in `Rekeyed`."""
     key: str = "tunnel"
 
 
@@ -230,6 +232,8 @@ class WorkFailed(Struct, frozen=True):
     """Whether it failed because nothing came back."""
     offline: bool = False
     """Whether that is because this machine has no way out."""
+    anywhere: bool = False
+    """Whether another server would be no better."""
 
 
 Answer = (

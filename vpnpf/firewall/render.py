@@ -20,6 +20,7 @@ from vpnpf.firewall.forwarded import OpenPorts, held_shut, nat_chains, open_port
 from vpnpf.firewall.openings import opening_rules, opening_sets
 from vpnpf.firewall.ruleset import Chain, OpeningSet, Rule, Ruleset, counter_name
 from vpnpf.model import (
+    Endpoint,
     FirewallPolicy,
     FirewallStage,
     ForwardRule,
@@ -138,9 +139,10 @@ class _Link:
             self.dns = _by_family(plan.dns)
             self.lan = tuple(_private(plan))
             gateway = plain(plan.gateway) if plan.gateway else None
+            self.services = tuple(dict.fromkeys(map(_service, plan.services)))
         except ValueError as error:
             raise Misconfigured(DOING, str(error), "check the tunnel's addresses") from None
-        self.address = f"ip{'6' if endpoint.version == 6 else ''} {{}} {endpoint}"  # noqa: PLR2004 - the version
+        self.address = _address(endpoint)
         self.gateway = gateway if isinstance(gateway, IPv4Address) else None
         self.transport = plan.endpoint.protocol
         self.port = plan.endpoint.port
@@ -153,6 +155,9 @@ def _output(link: _Link, stage: FirewallStage) -> Iterator[Rule]:
     if stage is not FirewallStage.LOCKED:
         own_packets = f"meta mark {link.mark:#x} {link.address.format('daddr')} {link.transport} dport {link.port}"
         yield Rule(f"{own_packets} counter accept", "the tunnel itself")
+        for address, port in link.services:
+            asked = f"meta mark {link.mark:#x} {address.format('daddr')} tcp dport {port}"
+            yield Rule(f"{asked} counter accept", "the provider's service")
     yield from _addresses_out(link, connected=connected)
     if connected:
         yield from _resolvers(link, f"oifname {link.device}")
@@ -203,6 +208,9 @@ def _input(
     if policy.stage is not FirewallStage.LOCKED:
         replies = f"{link.address.format('saddr')} {link.transport} sport {link.port} ct state established"
         yield Rule(f"{replies} counter accept", "the tunnel itself")
+        for address, port in link.services:
+            answers = f"{address.format('saddr')} tcp sport {port} ct state established"
+            yield Rule(f"{answers} counter accept", "the provider's service")
     yield from _link_upkeep_in()
     yield from _ports_elsewhere(policy)
     for device, prefix in link.lan:
@@ -298,6 +306,18 @@ def plain(address: str) -> IPv4Address | IPv6Address:
     if "%" in address:
         raise ValueError(f"an address with a zone: {address.partition('%')[0]}%...")
     return ip_address(address)
+
+
+def _service(endpoint: Endpoint) -> tuple[str, int]:
+    """An address as `ip {} 192.0.2.1` and a TCP port. Raises ValueError."""
+    if endpoint.protocol is not Protocol.TCP:
+        raise ValueError(f"a service that is not TCP: {endpoint}")
+    return _address(plain(endpoint.address)), endpoint.port
+
+
+def _address(address: IPv4Address | IPv6Address) -> str:
+    """A place for "saddr" or "daddr", and the address."""
+    return f"ip{'6' if address.version == 6 else ''} {{}} {address}"  # noqa: PLR2004 - the version
 
 
 def _device(name: str) -> str:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from vpnpf.interfaces.account import Configuration, Offer
 from vpnpf.interfaces.plugin import Manifest
-from vpnpf.model import Stirring, Tunnel, TunnelHealth, TunnelPlan
+from vpnpf.model import Rekeyed, Stirring, Tunnel, TunnelHealth, TunnelPlan
 
 
 def _no_password() -> str:
@@ -98,8 +98,10 @@ class TunnelBackend(Protocol):
         """One look at handshake and counters; puts back routes that somebody took. Raises Failure: it is gone."""
         ...
 
-    async def rekey(self, tunnel: Tunnel) -> TunnelHealth:
-        """Shake hands anew in place: device, addresses, routes and the sockets on them stay.
+    async def rekey(self, tunnel: Tunnel) -> Rekeyed:
+        """Shake hands anew in place: device, routes and the sockets on the device stay.
+
+        Addresses too, unless the provider makes the configuration and gives others to a key that the server had forgotten.
 
         Raises NoAnswer if the server does not answer (the tunnel stays as it was), LeaseLost if the device is gone,
         Unsupported if this kind of tunnel cannot.

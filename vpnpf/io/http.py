@@ -14,7 +14,7 @@ import ipaddress
 import socket
 import ssl
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -44,6 +44,7 @@ class HttpClient:
         plain_secrets: bool = False,
         inside: str = "",
         mark: int = 0,
+        enter: Callable[[], None] | None = None,
     ) -> None:
         self._deadline = deadline
         """Seconds for one request as a whole."""
@@ -57,6 +58,8 @@ class HttpClient:
         """Address at the other end of an encrypted tunnel whose device is bound to: they may go there; empty: none."""
         self._mark = mark
         """Firewall mark on its packets (SO_MARK); 0: none."""
+        self._enter = enter
+        """Puts a thread into the network namespace to connect and to look names up from; None: the one that we are in."""
         self._transports: dict[str, Transport] = {}
 
     async def request(
@@ -124,6 +127,7 @@ class HttpClient:
                 local_address=self._local_address,
                 device=self._device,
                 mark=self._mark,
+                enter=self._enter,
             )
             self._transports[kind] = made
         return self._transports[kind]

@@ -11,12 +11,15 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import NamedTuple
 
 import httpcore
 import httpx
 
 from vpnpf.interfaces import HttpResponse
+from vpnpf.io.apart import apart
 
 _CHUNK = 16 * 1024
 _SO_BINDTODEVICE, _SO_MARK = 25, 36
@@ -47,11 +50,17 @@ class Transport:
     )
     """What is raised for an answer that is none; OSError for a connection that cannot be."""
 
-    def __init__(self, *, tls: ssl.SSLContext, local_address: str | None, device: str, mark: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        tls: ssl.SSLContext,
+        local_address: str | None,
+        device: str,
+        mark: int = 0,
+        enter: Callable[[], None] | None = None,
+    ) -> None:
         self._tls = tls
-        self._local_address = local_address
-        self._device = device
-        self._mark = mark
+        self._way = _Way(local_address, device, mark, enter)
 
     async def fetch(
         self,
@@ -68,7 +77,7 @@ class Transport:
         ours = {"accept": "*/*", "accept-encoding": "identity", "connection": "close", "user-agent": "vpnpf"}
         # Without httpx's client, since it would look at redirects, cookies and the environment.
         request = httpx.Request(method, url, data=form, content=content, headers={**ours, **(headers or {})})
-        backend = _Backend(limit, self._local_address, self._device, self._mark, connect_to)
+        backend = _Backend(limit, self._way, connect_to)
         async with httpcore.AsyncConnectionPool(ssl_context=self._tls, network_backend=backend) as pool:
             answer = await pool.handle_async_request(
                 httpcore.Request(
@@ -111,14 +120,41 @@ def _cookies(lines: list[str]) -> Iterator[tuple[str, str]]:
             yield name, value
 
 
+class _Way(NamedTuple):
+    """By which way a connection goes; see `HttpClient`."""
+
+    local_address: str | None
+    device: str
+    mark: int
+    enter: Callable[[], None] | None
+
+    async def socket(self, family: int) -> socket.socket:
+        """A new one. Raises OSError."""
+        kind = socket.SOCK_STREAM | socket.SOCK_CLOEXEC
+        # It stays in the network namespace that it was made in, whoever uses it.
+        made = partial(socket.socket, family, kind)
+        sock = await apart(made, self.enter, "opening a connection") if self.enter else made()
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.device:
+                sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, self.device.encode() + b"\0")
+            if self.mark:
+                sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self.mark)
+            if self.local_address:
+                sock.bind((self.local_address, 0))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+
 class _Backend(httpcore.AsyncNetworkBackend):
     """Connects as it was told, and hands out streams that count."""
 
-    def __init__(self, limit: int, local_address: str | None, device: str, mark: int, connect_to: str) -> None:
+    def __init__(self, limit: int, way: _Way, connect_to: str) -> None:
         self._limit = limit
-        self._local_address = local_address
-        self._device = device
-        self._mark = mark
+        self._way = way
         self._connect_to = connect_to
 
     async def connect_tcp(
@@ -132,17 +168,13 @@ class _Backend(httpcore.AsyncNetworkBackend):
         """The first of the host's addresses that takes a connection. Raises OSError of the last."""
         loop = asyncio.get_running_loop()
         problem: OSError | None = None
-        for family, *_, address in await _resolve(self._connect_to or host, port):
-            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        for family, *_, address in await _resolve(self._connect_to or host, port, self._way.enter):
             try:
-                sock.setblocking(False)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if self._device:
-                    sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, self._device.encode() + b"\0")
-                if self._mark:
-                    sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self._mark)
-                if self._local_address:
-                    sock.bind((self._local_address, 0))
+                sock = await self._way.socket(family)
+            except OSError as error:
+                problem = error
+                continue
+            try:
                 await loop.sock_connect(sock, address)
             except OSError as error:
                 sock.close()
@@ -156,12 +188,15 @@ class _Backend(httpcore.AsyncNetworkBackend):
         raise problem or OSError(f"{host} has no address")
 
 
-async def _resolve(host: str, port: int) -> list[tuple[int, int, int, str, tuple[object, ...]]]:
+async def _resolve(
+    host: str, port: int, enter: Callable[[], None] | None
+) -> list[tuple[int, int, int, str, tuple[object, ...]]]:
     for family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError):
             socket.inet_pton(family, host)
             return [(family, socket.SOCK_STREAM, 0, "", (host, port))]
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    asked = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await (apart(asked, enter, f"looking up {host}") if enter else asyncio.to_thread(asked))
     return [(int(family), int(kind), number, name, address) for family, kind, number, name, address in found]
 
 

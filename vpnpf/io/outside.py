@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 import random
+import socket
+from functools import partial
 
-from vpnpf.interfaces import Account, Clock, Credentials, Http, Store
+from vpnpf.errors import NoAnswer, Refused, Transient
+from vpnpf.interfaces import Account, Clock, Credentials, Http, Outside, Store
+from vpnpf.io.apart import apart
 from vpnpf.io.http import HttpClient
 from vpnpf.model import Endpoint
 
+REACH = 2.0
+"""Seconds for a connection that measures how far a server is."""
+_SO_MARK = 36
+"""socket(7); Python 3.11 does not name it."""
+
 
 class BesideTunnel:
-    """`interfaces.OutsideIO`. The mark is what the packet filter lets out to the services of an offer, and to nothing else."""
+    """`interfaces.OutsideIO`. The mark is what the packet filter lets out to the services of an offer, and to nothing else.
 
-    def __init__(self, account: Account, clock: Clock, mark: int) -> None:
+    Mark 0 is none, and needs no privilege: for whoever asks while no packet filter stands. `outside` is the machine's own
+    network namespace, if the tunnel has another one and we are in it: there are the sockets, and there names are looked up.
+    """
+
+    def __init__(self, account: Account, clock: Clock, mark: int = 0, outside: Outside | None = None) -> None:
         self._account = account
         self._clock = clock
         self._mark = mark
+        self._enter = outside.enter if outside else None
+        self._http = HttpClient(mark=mark, enter=self._enter)
         self._random = random.SystemRandom()
 
     @property
@@ -26,7 +43,7 @@ class BesideTunnel:
     @property
     def http(self) -> Http:
         """HTTP with the mark."""
-        return HttpClient(mark=self._mark)
+        return self._http
 
     def now(self) -> float:
         """Seconds on CLOCK_BOOTTIME."""
@@ -49,5 +66,25 @@ class BesideTunnel:
         await self._account.refused(credentials, cause, until)
 
     async def reach(self, endpoint: Endpoint) -> float:
-        """Seconds until a TCP connection stands. Raises Refused, NoAnswer, Transient."""
-        raise NotImplementedError
+        """Seconds until a TCP connection stands; at most 2. Raises Refused, NoAnswer, Transient."""
+        doing = f"connecting to {endpoint}"
+        try:
+            family = socket.AF_INET6 if ipaddress.ip_address(endpoint.address).version == 6 else socket.AF_INET  # noqa: PLR2004
+        except ValueError:
+            raise Transient(doing, "its address is none") from None
+        try:
+            made = partial(socket.socket, family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            with await apart(made, self._enter, doing) if self._enter else made() as sock:
+                sock.setblocking(False)
+                if self._mark:
+                    sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self._mark)
+                begun = self._clock.now()
+                async with asyncio.timeout(REACH):
+                    await asyncio.get_running_loop().sock_connect(sock, (endpoint.address, endpoint.port))
+                return self._clock.now() - begun
+        except TimeoutError:
+            raise NoAnswer(doing, f"no answer in {REACH:g} s") from None
+        except ConnectionRefusedError:
+            raise Refused(doing, "connection refused") from None
+        except OSError as error:
+            raise Transient(doing, error.strerror or type(error).__name__) from None

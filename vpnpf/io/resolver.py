@@ -9,14 +9,15 @@ import ipaddress
 import json
 import os
 import socket
-import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import blake2s
 from pathlib import Path
 from typing import Self
 
 from vpnpf.errors import Misconfigured, Transient, Unavailable
+from vpnpf.io.apart import apart
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 MARK = "# written by vpnpf; the file as it was, kept in the next line, comes back when it stops\n"
@@ -59,30 +60,8 @@ async def resolve(host: str, port: int, enter: Callable[[], None] = lambda: None
 
 
 async def _ask(host: str, port: int, enter: Callable[[], None]) -> list[str]:
-    """Ask the C library in a thread that nobody waits for: it cannot be interrupted, and must not hold up our end."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[list[str]] = loop.create_future()
-
-    def settle(found: list[str], error: Exception | None) -> None:
-        if answer.done():
-            return
-        if error is None:
-            answer.set_result(found)
-        else:
-            answer.set_exception(error)
-
-    def ask() -> None:
-        found, problem = [], None
-        try:
-            enter()
-            found = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)]
-        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
-            problem = error
-        with contextlib.suppress(RuntimeError):  # nobody is left to be told
-            loop.call_soon_threadsafe(settle, found, problem)
-
-    threading.Thread(target=ask, name=f"looking up {host}", daemon=True).start()
-    return await answer
+    asked = partial(socket.getaddrinfo, host, port, type=socket.SOCK_DGRAM)
+    return [str(each[4][0]) for each in await apart(asked, enter, f"looking up {host}")]
 
 
 def _of_one_host(address: str) -> bool:

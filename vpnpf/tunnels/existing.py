@@ -26,7 +26,7 @@ from vpnpf.core.schedule import HANDSHAKE_DEAD
 from vpnpf.errors import ConfigError, Mistake
 from vpnpf.io import process
 from vpnpf.io.clock import BootClock
-from vpnpf.model import Stirring
+from vpnpf.model import Rekeyed, Stirring
 from vpnpf.tunnels import prerequisites
 from vpnpf.tunnels.addresses import gateway_of
 from vpnpf.tunnels.watch import Watch
@@ -144,7 +144,7 @@ class Existing:
         transfer = (peer.received, peer.sent)
         return self._health.look(self._clock.now(), self._clock.wall(), peer.handshake, transfer)
 
-    async def rekey(self, tunnel: Tunnel) -> TunnelHealth:
+    async def rekey(self, tunnel: Tunnel) -> Rekeyed:
         """Raise Unsupported: its keys are not ours."""
         raise Unsupported(f"shaking hands anew on {tunnel.interface}", "it belongs to another program")
 

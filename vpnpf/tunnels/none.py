@@ -24,7 +24,7 @@ from vpnpf.api import (
     Unsupported,
 )
 from vpnpf.io import process
-from vpnpf.model import Stirring
+from vpnpf.model import Rekeyed, Stirring
 from vpnpf.tunnels import prerequisites
 from vpnpf.tunnels.watch import Watch
 
@@ -125,7 +125,7 @@ class NoTunnel:
             raise LeaseLost(doing, f"packets come from {uplink.address} now, not from {tunnel.address}")
         return TunnelHealth(0.0, link.rx, link.tx)
 
-    async def rekey(self, tunnel: Tunnel) -> TunnelHealth:
+    async def rekey(self, tunnel: Tunnel) -> Rekeyed:
         """Raise Unsupported."""
         raise Unsupported(f"shaking hands anew on {tunnel.interface}", "there is no tunnel")
 

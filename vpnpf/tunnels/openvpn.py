@@ -33,15 +33,16 @@ from vpnpf.errors import ConfigError, Mistake, VpnpfError
 from vpnpf.io import process
 from vpnpf.io.clock import BootClock
 from vpnpf.io.lan import KernelLinks
-from vpnpf.model import Stirring
+from vpnpf.model import Rekeyed, Stirring
 from vpnpf.protocol.openvpn_config import OpenVpnConfig, Remote, parse, render
 from vpnpf.protocol.openvpn_push import Pushed
 from vpnpf.tunnels import outside, prerequisites, routing, uplink
 from vpnpf.tunnels.config_file import read_bytes
 from vpnpf.tunnels.names import interface_name, mark_of
-from vpnpf.tunnels.openvpn_plan import MTU, completed
+from vpnpf.tunnels.openvpn_plan import MTU, completed, read
 from vpnpf.tunnels.openvpn_process import PROGRAM, Launcher
 from vpnpf.tunnels.openvpn_session import Login, Session
+from vpnpf.tunnels.supplied import Supplied
 from vpnpf.tunnels.surroundings import Surroundings
 from vpnpf.tunnels.watch import Watch
 from vpnpf.tunnels.whole import all_of, in_thread, to_the_end
@@ -52,6 +53,8 @@ REKEY_PATIENCE = 6.0
 """Seconds for a new one in place; then it is begun anew."""
 LOGIN_AGAIN = 60.0
 """Seconds until a login is tried again that was refused and had been good before: a session of ours may still count."""
+LOGIN_REFUSED_AGAIN = 300.0
+"""Seconds until it is tried again where even a login that the provider has just given is refused."""
 _NOBODY = "192.0.0.8/32"
 """The device's address until the server gives one: the IPv4 dummy address (RFC 7600). Without an address there could be
 no way through the device, and with none a reverse path filter drops the server's answers."""
@@ -84,6 +87,10 @@ class OpenVpnTunnel:
         self._watch: Watch | None = None
         self._welcome: set[int] = set()
         """Servers at which the login was good."""
+        self._supplied = Supplied(options.supply) if options.supply else None
+        """Makes the configuration in place of files."""
+        self._given_login, self._gateway = Login("", ""), ""
+        """That came with it."""
 
     def check_config(self) -> None:
         """Read the provider's files. Raises ConfigError with every mistake."""
@@ -107,10 +114,13 @@ class OpenVpnTunnel:
         prerequisites.need_tun()
 
     async def plan(self, server: int = 0) -> TunnelPlan:
-        """Read a server's file and look one of its remotes up. Raises ConfigError, Transient, Misconfigured.
+        """Read a server's file and look one of its remotes up, or ask the provider for one. Raises ConfigError, Failure.
 
         The addresses in the tunnel are not known before the server says them: what `up` returns has them.
         """
+        if self._supplied is not None:
+            table, lan = self._around.table, self._options.lan
+            return await self._supplied.plan(server, interface=self._interface, table=table, mtu=MTU, lan=lan)
         path = self._options.configs[server]
         config = parse(await in_thread(read_bytes, path), path)
         # After a failure the next remote has its turn, and after the last one the next address of each.
@@ -136,10 +146,9 @@ class OpenVpnTunnel:
 
     async def up(self, plan: TunnelPlan) -> Tunnel:
         """Bring it up and wait for the connection. Raises Failure; then nothing is left."""
-        if plan.server not in self._chosen:
+        if self._supplied is None and plan.server not in self._chosen:
             await self.plan(plan.server)
-        config, remote = self._chosen[plan.server]
-        if config.identity(remote) != plan.identity:
+        if self._supplied is None and OpenVpnConfig.identity(*self._chosen[plan.server]) != plan.identity:
             raise Transient("reading the tunnel's file", "it holds another key or server than at the last plan")
         self._failures[plan.server] += 1
         await self.down()
@@ -150,10 +159,8 @@ class OpenVpnTunnel:
             placeholder = replace(plan, addresses=(_NOBODY,))
             if self._outside is None:
                 await routing.set_up(placeholder)
-            told = frozenset(words[0] for words in config.options)
-            program, connection = await self._launcher.start(plan, render(config, plan.endpoint), told)
-            self._session = Session(program, connection, plan.endpoint, self._login, self._clock)
-            whole = completed(plan, await self._connected(self._session, plan))
+            plan, pushed = await self._reached(plan)
+            whole = completed(plan, pushed, self._gateway)
             if self._outside is not None:
                 # Not before: openvpn finds it by its name, and it has that outside.
                 await outside.bring_in(self._outside, self._interface)
@@ -179,7 +186,7 @@ class OpenVpnTunnel:
         await self._around.heal(tunnel.plan.dns)
         return health
 
-    async def rekey(self, tunnel: Tunnel) -> TunnelHealth:
+    async def rekey(self, tunnel: Tunnel) -> Rekeyed:
         """Connect anew in place: device, addresses, routes and sockets stay. Raises NoAnswer, LeaseLost, Transient.
 
         If openvpn does so already, that is waited for. LeaseLost also if the server gives other addresses than before.
@@ -192,12 +199,12 @@ class OpenVpnTunnel:
         except Misconfigured as error:
             # openvpn has ended; whether trying again can help is told by the next start.
             raise LeaseLost(doing, error.cause) from error
-        whole = completed(tunnel.plan, pushed)
+        whole = completed(tunnel.plan, pushed, self._gateway)
         if (whole.addresses, whole.gateway) != (tunnel.plan.addresses, tunnel.plan.gateway):
             raise LeaseLost(
                 f"connecting anew to {tunnel.plan.endpoint}", "the server gives another address than before"
             )
-        return await self.check(tunnel)
+        return Rekeyed(await self.check(tunnel))
 
     async def watch(self, tunnel: Tunnel) -> Stirring:
         """Wait until the device or openvpn is gone, or the server gives no answer. Raises LeaseLost, Unavailable."""
@@ -245,6 +252,40 @@ class OpenVpnTunnel:
         argv = (*outside.at(self._outside, "ip"), "tuntap", "add", "dev", self._interface, "mode", "tun")
         await process.must(argv, doing=doing)
 
+    async def _reached(self, plan: TunnelPlan) -> tuple[TunnelPlan, Pushed]:
+        """Let openvpn connect: the plan as the configuration has it, and what was pushed. Raises Failure."""
+        if self._supplied is None:
+            return plan, await self._connected(await self._start(plan, self._chosen[plan.server][0]), plan)
+        config, plan = await self._given(self._supplied, plan)
+        try:
+            return plan, await (await self._start(plan, config)).connected(PATIENCE)
+        except Misconfigured:
+            # The login may have been one that ended: the provider is asked for another.
+            await self._end()
+            config, plan = await self._given(self._supplied, plan, again=True)
+        except Transient as error:
+            raise await uplink.offline(error.doing, plan, self._outside) or error from None
+        try:
+            return plan, await self._connected(await self._start(plan, config), plan)
+        except Misconfigured as error:
+            error.anywhere, error.retry_after = True, LOGIN_REFUSED_AGAIN
+            raise
+
+    async def _given(
+        self, supplied: Supplied, plan: TunnelPlan, *, again: bool = False
+    ) -> tuple[OpenVpnConfig, TunnelPlan]:
+        """What the provider says that the tunnel is. Raises Failure."""
+        given = await supplied.configure(plan, again=again)
+        self._given_login, self._gateway = Login(given.username, given.password), given.gateway
+        config = read(given.text, plan.endpoint)
+        return config, replace(plan, mtu=config.mtu or MTU, notes=config.notes)
+
+    async def _start(self, plan: TunnelPlan, config: OpenVpnConfig) -> Session:
+        told = frozenset(words[0] for words in config.options)
+        program, connection = await self._launcher.start(plan, render(config, plan.endpoint), told)
+        self._session = Session(program, connection, plan.endpoint, self._login, self._clock)
+        return self._session
+
     async def _connected(self, session: Session, plan: TunnelPlan) -> Pushed:
         try:
             return await session.connected(PATIENCE)
@@ -258,6 +299,10 @@ class OpenVpnTunnel:
 
     async def _login(self) -> Login:
         """Read when asked for. Raises Misconfigured."""
+        if self._supplied is not None:
+            if not (self._given_login.username and self._given_login.password):
+                raise Misconfigured("logging in", "the server asks for a login, and the provider gave none")
+            return self._given_login
         password = await in_thread(self._options.password)
         if not self._options.username or not password:
             raise Misconfigured("logging in", "there is no user name or no password", _NO_LOGIN)

@@ -10,10 +10,12 @@ import ipaddress
 
 from msgspec.structs import replace
 
-from vpnpf.errors import Misconfigured, Transient
-from vpnpf.model import TunnelPlan
+from vpnpf.errors import ConfigError, Misconfigured, Transient
+from vpnpf.model import Endpoint, TunnelPlan
+from vpnpf.protocol.openvpn_config import OpenVpnConfig, Remote, parse
 from vpnpf.protocol.openvpn_push import Pushed
 from vpnpf.tunnels.addresses import gateway_of
+from vpnpf.tunnels.supplied import NAME, elsewhere, unreadable
 
 MTU = 1500
 """OpenVPN's own default; it cuts packets to what the way carries (mssfix)."""
@@ -21,8 +23,19 @@ _LEAST_MTU6 = 1280
 """RFC 8200 section 5."""
 
 
-def completed(plan: TunnelPlan, pushed: Pushed) -> TunnelPlan:
-    """The plan with what was pushed.
+def read(text: str, endpoint: Endpoint) -> OpenVpnConfig:
+    """Read a provider's text as strictly as a file. Raises Transient, also if it does not lead to this endpoint."""
+    try:
+        config = parse(text.encode(), NAME)
+    except ConfigError as error:
+        raise unreadable(error) from None
+    if Remote(endpoint.address, endpoint.port, endpoint.protocol) not in config.remotes:
+        raise elsewhere(endpoint)
+    return config
+
+
+def completed(plan: TunnelPlan, pushed: Pushed, gateway: str = "") -> TunnelPlan:
+    """The plan with what was pushed; `gateway` is that which the provider said beside it, if he did.
 
     Raises Transient if that is too little for a tunnel, Misconfigured if it reaches into a LAN of this machine.
     """
@@ -32,7 +45,7 @@ def completed(plan: TunnelPlan, pushed: Pushed) -> TunnelPlan:
         raise Transient(doing, f"it gives no IPv4 address{wrong}", "choose another server")
     # Nothing is directly connected in a tunnel: a wide netmask would only take addresses of others.
     own = tuple(ipaddress.ip_interface(each) for each in (pushed.address, pushed.address6) if each)
-    gateway = pushed.gateway or gateway_of(pushed.address, pushed.dns)
+    gateway = gateway or pushed.gateway or gateway_of(pushed.address, pushed.dns)
     for address in (*(str(each.ip) for each in own), gateway, *pushed.dns):
         for lan in plan.lan:
             if ipaddress.ip_address(address) in ipaddress.ip_network(lan.prefix):

@@ -34,6 +34,15 @@ async def heal(plan: TunnelPlan) -> str:
     return found
 
 
+async def keep_only(plan: TunnelPlan) -> None:
+    """Take all addresses off the device that are not the plan's, and put back what went with them. Raises Transient."""
+    for family, _ in await in_thread(_families, plan.interface):
+        listing = await ip.listing(family, [f"addr show dev {plan.interface}"])
+        if lines := routes.strange(plan, listing):
+            await ip.force(family, lines)
+    await heal(plan)
+
+
 async def clear(table: int) -> None:
     """Take our rules away, and our routes of that table. Not where a lock holds them: they are the lock's then."""
     for family in await in_thread(ip.families):

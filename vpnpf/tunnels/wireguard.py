@@ -32,16 +32,18 @@ from vpnpf.errors import ConfigError, Mistake, VpnpfError
 from vpnpf.io import process
 from vpnpf.io.clock import BootClock
 from vpnpf.io.lan import KernelLinks
-from vpnpf.model import Stirring
+from vpnpf.model import Rekeyed, Stirring
 from vpnpf.protocol.wireguard_config import MTU, WireGuardConfig, parse
 from vpnpf.tunnels import mtu, prerequisites, routing, uplink, watch
 from vpnpf.tunnels.addresses import beside, gateway_of
 from vpnpf.tunnels.config_file import read_text
 from vpnpf.tunnels.names import interface_name, mark_of
+from vpnpf.tunnels.supplied import Supplied
 from vpnpf.tunnels.surroundings import Surroundings
 from vpnpf.tunnels.whole import all_of, in_thread, to_the_end, together
 from vpnpf.tunnels.wireguard_device import SOCKETS, Device
 from vpnpf.tunnels.wireguard_health import Watch
+from vpnpf.tunnels.wireguard_plan import completed, read
 
 PATIENCE = 15.0
 """Seconds for the first handshake."""
@@ -69,8 +71,14 @@ class WireGuard:
         self._clock = BootClock()
         self._configs: dict[int, WireGuardConfig] = {}
         """By server, as they were at the last plan."""
+        self._supplied = Supplied(options.supply) if options.supply else None
+        """Makes the configuration in place of files."""
         self._running: WireGuardConfig | None = None
         """What the device has."""
+        self._gateway = ""
+        """In the tunnel, if the provider said it beside that."""
+        self._untold = False
+        """Whether the device has another configuration than the tunnel that is known outside."""
         self._failures: dict[int, int] = defaultdict(int)
         """By server, tries to come up that failed, ever: the address that worked last is the one to begin with."""
         self._health = Watch(1, 0.0)
@@ -81,7 +89,7 @@ class WireGuard:
     def check_config(self) -> None:
         """Read the provider's files. Raises ConfigError with every mistake."""
         mistakes: list[Mistake] = []
-        for path in self._options.configs:
+        for path in self._options.configs:  # none, if the provider makes the configuration
             try:
                 parse(read_text(path), path)
             except ConfigError as error:
@@ -100,7 +108,10 @@ class WireGuard:
             prerequisites.need_directory(SOCKETS)
 
     async def plan(self, server: int = 0) -> TunnelPlan:
-        """Read a server's file and look it up. Raises ConfigError, Transient, Misconfigured."""
+        """Read a server's file and look it up, or ask the provider for one. Raises ConfigError, Failure."""
+        if self._supplied is not None:
+            options, name = self._options, self._device.name
+            return await self._supplied.plan(server, interface=name, table=self._around.table, mtu=MTU, lan=options.lan)
         config = await self._read(server)
         addresses = await self._around.endpoints.addresses(config.host, config.port)
         # After a failure the next address has its turn.
@@ -124,19 +135,26 @@ class WireGuard:
 
     async def up(self, plan: TunnelPlan) -> Tunnel:
         """Bring it up and wait for the first handshake. Raises Failure; then nothing is left."""
-        config = self._configs.get(plan.server) or await self._read(plan.server)
-        if _identity(config) != plan.identity:
-            raise Transient("reading the tunnel's file", "it holds another key or server than at the last plan")
+        if self._supplied is None:
+            config = self._configs.get(plan.server) or await self._read(plan.server)
+            if _identity(config) != plan.identity:
+                raise Transient("reading the tunnel's file", "it holds another key or server than at the last plan")
         self._failures[plan.server] += 1
         await self.down()
-        self._running, self._health = config, Watch(config.keepalive, self._clock.now())
         try:
-            backend = await self._device.create()
-            await self._device.configure(config.setconf(plan.endpoint, plan.mark))
+            # Before the provider is asked, too: his answers come past a way back that leads through the tunnel.
             await self._around.prepare()
-            await routing.set_up(plan)
-            await self._around.ask(plan.dns)
-            if not await self._hands_shaken(PATIENCE):
+            if self._supplied is not None:
+                config, plan = await self._given(self._supplied, plan)
+            backend = await self._begin(config, plan)
+            patience = PATIENCE
+            if self._supplied is not None and not await self._hands_shaken(REKEY_PATIENCE):
+                # The server has forgotten the key, perhaps: it is told once more.
+                patience -= REKEY_PATIENCE
+                config, plan = await self._given(self._supplied, plan, again=True)
+                await self._put_back(plan, config)
+                await self._move(plan)
+            if not await self._hands_shaken(patience):
                 raise await self._no_answer(plan, PATIENCE)
         except BaseException as error:
             if isinstance(error, Offline):
@@ -157,20 +175,34 @@ class WireGuard:
         await self._around.heal(tunnel.plan.dns)
         return self._health.look(self._clock.now(), self._clock.wall(), handshake, transfer)
 
-    async def rekey(self, tunnel: Tunnel) -> TunnelHealth:
+    async def rekey(self, tunnel: Tunnel) -> Rekeyed:
         """Shake hands anew in place, with the endpoint of the tunnel's plan. Raises NoAnswer, LeaseLost, Transient.
 
         No name is looked up: the packet filter lets out what it was told of the plan, and nothing else. Whoever wants
         the same server at another address hands in a tunnel with that plan, when the filter stands for it.
+        Where the provider makes the configuration, he is asked for it anew if the server does not answer.
         """
         until = time.monotonic() + REKEY_PATIENCE
+        config: WireGuardConfig | None = None
         while True:
-            await to_the_end(self._put_back(tunnel.plan))
+            await to_the_end(self._put_back(tunnel.plan, config))
             left = until - time.monotonic()
             if await self._hands_shaken(min(KNOCK, max(0.1, left))):
-                return await self.check(tunnel)
+                return await self._rekeyed(tunnel)
             if left <= KNOCK:
                 raise await self._no_answer(tunnel.plan, REKEY_PATIENCE)
+            if config := await self._given_in_place(tunnel.plan):
+                until = time.monotonic() + REKEY_PATIENCE
+
+    async def _rekeyed(self, tunnel: Tunnel) -> Rekeyed:
+        if not self._untold or self._running is None:
+            return Rekeyed(await self.check(tunnel))
+        plan = completed(tunnel.plan, self._running, self._gateway)
+        anew = Tunnel(plan, tunnel.backend, plan.gateway or "")
+        await to_the_end(self._move(plan))
+        health = await self.check(anew)
+        self._untold = False
+        return Rekeyed(health, anew)
 
     async def watch(self, tunnel: Tunnel) -> Stirring:
         """Wait until the device is gone, or the server gives no answer. Raises Unavailable."""
@@ -188,17 +220,54 @@ class WireGuard:
     async def down(self) -> None:
         """Undo all of `up`, to the end though cancelled. Raises what could not be undone, after all the rest was."""
         self._running = self._mtu = None
+        self._untold = False
         if self._watch is not None:
             self._watch.close()
             self._watch = None
         await to_the_end(all_of(self._around.let_go, self._device.remove, *self._around.undo()))
 
-    async def _put_back(self, plan: TunnelPlan) -> None:
+    async def _begin(self, config: WireGuardConfig, plan: TunnelPlan) -> str:
+        """Make the device, and lead everything into it; say by what it was made."""
+        self._running, self._health = config, Watch(config.keepalive, self._clock.now())
+        backend = await self._device.create()
+        await self._device.configure(config.setconf(plan.endpoint, plan.mark))
+        await routing.set_up(plan)
+        await self._around.ask(plan.dns)
+        return backend
+
+    async def _given(
+        self, supplied: Supplied, plan: TunnelPlan, *, again: bool = False
+    ) -> tuple[WireGuardConfig, TunnelPlan]:
+        """What the provider says that the tunnel is. Raises Failure."""
+        given = await supplied.configure(plan, again=again)
+        config, self._gateway = read(given.text), given.gateway
+        return config, completed(plan, config, given.gateway)
+
+    async def _given_in_place(self, plan: TunnelPlan) -> WireGuardConfig | None:
+        """Another configuration for a tunnel that gets no answer, or None. Raises LeaseLost, Transient."""
+        given = await self._supplied.configure_in_place(plan) if self._supplied else None
+        if given is None:
+            return None
+        config = read(given.text)
+        completed(plan, config, given.gateway)  # what cannot be one is not put on the device
+        self._gateway, self._untold = given.gateway, True
+        return config
+
+    async def _put_back(self, plan: TunnelPlan, config: WireGuardConfig | None = None) -> None:
+        """Begin to shake hands anew; with another configuration, if there is one."""
         if self._running is None:
             raise LeaseLost(f"shaking hands anew with {plan.endpoint}", "the tunnel is not up")
+        config = config or self._running
         counted = await self._device.transfer()
-        await self._device.put_back(self._running.setconf(plan.endpoint, plan.mark))
+        await self._device.put_back(config.setconf(plan.endpoint, plan.mark))
+        self._running = config
         self._health.put_back(*counted)
+
+    async def _move(self, plan: TunnelPlan) -> None:
+        """Give the device the plan's addresses, and none but those; the new ones first, so that it always has a way."""
+        await routing.heal(self._fitted(plan))
+        await self._around.ask(plan.dns)
+        await routing.keep_only(plan)
 
     def _fitted(self, plan: TunnelPlan) -> TunnelPlan:
         return plan if self._mtu is None else replace(plan, mtu=self._mtu)
