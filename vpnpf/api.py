@@ -65,6 +65,8 @@ from vpnpf.protocol.exchange import Exchange, Schedule
 from vpnpf.protocol.natpmp import RECOMMENDED_LIFETIME, MappingAnswer
 from vpnpf.protocol.natpmp_gateway import NatPmpGateway
 from vpnpf.protocol.pcp_gateway import PcpGateway, PcpMapping
+from vpnpf.protocol.signature import verified
+from vpnpf.protocol.wireguard_keys import KeyPair, key_pair
 
 __all__ = [
     "BOTH",
@@ -85,6 +87,7 @@ __all__ = [
     "HttpResponse",
     "Igd",
     "IgdMapping",
+    "KeyPair",
     "Lease",
     "LeaseLost",
     "ListenSettings",
@@ -126,6 +129,8 @@ __all__ = [
     "Unavailable",
     "Unsupported",
     "WishRefused",
+    "key_pair",
     "natpmp_lost",
     "pcp_lost",
+    "verified",
 ]

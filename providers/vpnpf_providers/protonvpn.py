@@ -150,7 +150,7 @@ def _read(token: str) -> _Asked | None:
     """The request that a token is about; None: it is none of ours."""
     try:
         kept = json.loads(token)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     match kept:
         case {"gateway": str(gateway), "internal": int(internal), "external": int(external)}:

@@ -1,20 +1,107 @@
-"""The world of a provider that asks a gateway in more than one protocol."""
+"""The worlds of providers that ask a gateway by datagrams: NAT-PMP alone, or PCP and UPnP too."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from typing import ClassVar
 
 from mock_provider import pcp_wire
+from mock_provider.faults import Faults
+from mock_provider.natpmp import Machine
 from mock_provider.pcp import PcpMachine
-from tests.contract.provider_world import EXIT, World
+from tests.contract.provider_world import EXIT, GATEWAY, US, Mapped, World
 from vpnpf.errors import Transient
 from vpnpf.interfaces import IgdMapping, Provider
 from vpnpf.model import Protocol
+from vpnpf.testing import FakeClock, FakeIO, Fate, Sent, a_tunnel
 
 OPCODES = {1: Protocol.UDP, 2: Protocol.TCP}
+NOT_AUTHORIZED, UNSUPPORTED_OPCODE = 2, 5
+"""Result codes of RFC 6886 section 3.5."""
+SPOILT: dict[str, Callable[[bytes, bytes], bytes]] = {
+    "nothing": lambda _asked, _answer: b"",
+    "one octet": lambda _asked, answer: answer[:1],
+    "cut off": lambda _asked, answer: answer[: min(len(answer) - 1, 7)],
+    "the request itself": lambda asked, _answer: asked,
+    "backwards": lambda _asked, answer: answer[::-1],
+    "zeros": lambda _asked, _answer: bytes(60),
+    "ones": lambda _asked, _answer: b"\xff" * 60,
+    "ones without an end": lambda _asked, _answer: b"\xff" * 65507,
+    "a web page": lambda _asked, _answer: b"HTTP/1.1 200 OK\r\n\r\n<html>\x1b]0;you\x07</html>",
+}
 
 
-class GatewayWorld(World):
+class NatPmpWorld(World):
+    """A gateway that speaks NAT-PMP."""
+
+    hostilities: ClassVar[tuple[str, ...]] = tuple(SPOILT)
+    tokens: ClassVar[tuple[str, ...]] = (
+        '{"gateway": 1, "internal": 0, "external": 1}',
+        '{"gateway": "10.2.0.1", "internal": 70000, "external": 1}',
+        '{"gateway": "10.2.0.1", "internal": -1, "external": 1}',
+        '{"gateway": "192.0.2.1", "internal": 0, "external": 1}',
+        '{"gateway": "", "internal": 49152, "external": 0}',
+        '{"gateway": "10.2.0.1", "internal": null, "external": 1}',
+    )
+
+    def __init__(self, plugin: type[Provider], options: dict[str, object], mode: str, lifetime: int) -> None:
+        self.faults = Faults()
+        self._spoil: Callable[[bytes, bytes], bytes] | None = None
+        super().__init__(plugin, options, FakeIO(self._far_side, clock=FakeClock()), a_tunnel(GATEWAY, f"{US}/32"))
+        self.machine = Machine(
+            self.faults, now=self.clock.now(), mode=mode, lifetime=lifetime, exit_address=EXIT, choose=min
+        )
+
+    def _far_side(self, sent: Sent) -> bytes | Fate:
+        if (sent.address, sent.port) != (GATEWAY, 5351):
+            return Fate.SILENT
+        if self._spoil:
+            # Nothing is obeyed: what it says is not what it holds.
+            return self._spoil(sent.data, bytes((sent.data[0], 128 + sent.data[1], *bytes(14))))
+        return self.machine.handle(sent.data, US, sent.at).answer or Fate.SILENT
+
+    @property
+    def mapped(self) -> Mapped:
+        self.machine.expire(self.clock.now())
+        return {(rule.protocol, rule.external_port, rule.internal_port) for rule in self.machine.table}
+
+    def change_port(self) -> None:
+        self.faults.rotate()
+
+    def lose(self) -> None:
+        self.machine.reset_epoch(self.clock.now())
+
+    def deny(self) -> None:
+        self.faults.result = NOT_AUTHORIZED
+
+    def forbid(self) -> None:
+        self.faults.result = UNSUPPORTED_OPCODE
+
+    def silence(self) -> None:
+        self.io.drop = True
+
+    def refuse(self) -> None:
+        self.io.refuse = True
+
+    def hostile(self, name: str) -> None:
+        self._spoil = SPOILT[name]
+
+    def heal(self) -> None:
+        super().heal()
+        self.faults.result, self.io.drop, self.io.refuse, self._spoil = 0, False, False, None
+
+    @property
+    def requests(self) -> list[tuple[Protocol, int, int, int]]:
+        """The mapping requests that were sent: protocol, internal port, wish, lifetime."""
+        return [
+            (OPCODES[sent.data[1]], *struct.unpack("!HHI", sent.data[4:12]))
+            for sent in self.io.sent
+            if sent.data[1] in OPCODES
+        ]
+
+
+class GatewayWorld(NatPmpWorld):
     """A gateway that speaks PCP, NAT-PMP or both."""
 
     def __init__(self, plugin: type[Provider], options: dict[str, object], speaks: str, lifetime: int) -> None:

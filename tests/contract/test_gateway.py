@@ -6,8 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from tests.contract.gateway_world import FakeIgd, GatewayWorld
+from tests.contract.gateways import GatewayContract
 from tests.contract.provider_world import EXIT, GATEWAY, US, mappings_of, stored
-from tests.contract.providers import ProviderContract
 from vpnpf.errors import LeaseLost, Misconfigured, NoAnswer, Refused, Transient, Unsupported, WishRefused
 from vpnpf.model import BOTH, EpochRule, ForwardSpec, Protocol
 from vpnpf.protocol.announcement import Announcement
@@ -30,7 +30,7 @@ WRONG = (
 GOOD = (("gateway", "10.98.0.1"), ("lifetime", 1), ("protocol", "auto"), ("protocol", "nat-pmp"), ("protocol", "upnp"))
 
 
-class GatewayContract(ProviderContract):
+class AnyProtocol(GatewayContract):
     plugin = Gateway
     mode = "rfc"
     lifetime = 7200
@@ -39,14 +39,18 @@ class GatewayContract(ProviderContract):
     wrong_options = WRONG
     patience = 8.0  # a budget for each protocol over datagrams
 
+    def make(self):
+        return GatewayWorld(self.plugin, self.options, self.speaks, self.lifetime)
+
     @pytest.fixture
     def world(self):
-        made = GatewayWorld(self.plugin, self.options, self.speaks, self.lifetime)
+        made = self.make()
         yield made
+        made.check_texts()
         assert not [row for row in made.requests if row[1] == 0], "it asked for all ports of this machine"
 
 
-class OverPcp(GatewayContract):
+class OverPcp(AnyProtocol):
     """What PCP has otherwise than NAT-PMP."""
 
     async def test_a_new_port_is_no_less_ours_if_the_exit_address_cannot_be_asked_for(self, world):
@@ -126,7 +130,7 @@ async def met(world):
     world.io.sent.clear()
 
 
-class TestNatPmpOnly(GatewayContract):
+class TestNatPmpOnly(AnyProtocol):
     speaks = "natpmp-only"
 
     async def test_whenever_the_tunnel_dies_it_fails_as_designed_and_works_afterwards(self, world):

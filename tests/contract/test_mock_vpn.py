@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mock_provider.mock_vpn import PATH, MockVpn, policy_from, policy_json
 from mock_provider.panel import register
-from tests.contract.providers import ProviderContract
+from tests.contract.gateways import GatewayContract
 from tests.contract.switches import POLICIES, Far, SwitchContract
 from vpnpf.interfaces import HttpResponse
 from vpnpf.model import Opening, PolicyMode, Protocol
@@ -63,7 +63,7 @@ class TestMockVpnSwitch(SwitchContract):
         yield from GARBLED
 
 
-class TestMockVpn(ProviderContract):
+class TestMockVpn(GatewayContract):
     plugin = MockVpn
     mode = "rfc"
     lifetime = 7200

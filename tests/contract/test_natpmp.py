@@ -6,8 +6,9 @@ import struct
 
 import pytest
 
-from tests.contract.provider_world import GATEWAY, US, World, mappings_of, stored
-from tests.contract.providers import ProviderContract
+from tests.contract.gateway_world import NatPmpWorld
+from tests.contract.gateways import GatewayContract
+from tests.contract.provider_world import GATEWAY, US, mappings_of, stored
 from vpnpf.errors import Misconfigured, NoAnswer
 from vpnpf.model import BOTH, ForwardSpec, MappingRequest, Protocol
 from vpnpf.testing import FakeIO, Sent, a_tunnel
@@ -16,7 +17,7 @@ from vpnpf_providers.natpmp import NatPmp
 NEIGHBOUR = "10.2.0.3"
 
 
-class TestNatPmp(ProviderContract):
+class TestNatPmp(GatewayContract):
     plugin = NatPmp
     mode = "rfc"
     lifetime = 7200
@@ -39,10 +40,10 @@ class TestNatPmp(ProviderContract):
 
 @pytest.fixture
 def world():
-    return World(NatPmp, {}, "rfc", 7200)
+    return NatPmpWorld(NatPmp, {}, "rfc", 7200)
 
 
-def taken(world: World, *ports: int) -> None:
+def taken(world: NatPmpWorld, *ports: int) -> None:
     """A neighbour has these external ports."""
     for port in ports:
         for opcode in (1, 2):
@@ -106,7 +107,7 @@ async def test_a_new_local_port_keeps_the_external_one(world):
 
 
 async def test_the_options_are_used():
-    world = World(NatPmp, {"gateway": GATEWAY, "lifetime": 600}, "rfc", 7200)
+    world = NatPmpWorld(NatPmp, {"gateway": GATEWAY, "lifetime": 600}, "rfc", 7200)
     world.tunnel = a_tunnel("10.98.0.1", f"{US}/32")
     lease = await world.acquire()
     assert lease.lifetime == 600

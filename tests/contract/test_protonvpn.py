@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.provider_world import EXIT, GATEWAY, US, World, mappings_of, stored
-from tests.contract.providers import ProviderContract
+from tests.contract.gateway_world import NatPmpWorld
+from tests.contract.gateways import GatewayContract
+from tests.contract.provider_world import EXIT, GATEWAY, US, mappings_of, stored
 from vpnpf.errors import Misconfigured, NoAnswer, Transient
 from vpnpf.model import ForwardSpec, Protocol
 from vpnpf.testing import Sent, a_tunnel
@@ -14,7 +15,7 @@ from vpnpf_providers.protonvpn import SLOTS, ProtonVpn
 TCP, UDP = Protocol.TCP, Protocol.UDP
 
 
-class TestProtonVpn(ProviderContract):
+class TestProtonVpn(GatewayContract):
     plugin = ProtonVpn
     mode = "proton"
     lifetime = 60
@@ -23,7 +24,7 @@ class TestProtonVpn(ProviderContract):
 
 @pytest.fixture
 def world():
-    return World(ProtonVpn, {}, "proton", 60)
+    return NatPmpWorld(ProtonVpn, {}, "proton", 60)
 
 
 async def test_the_first_forward_byte_by_byte(world):

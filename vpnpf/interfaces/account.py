@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -74,6 +75,10 @@ class OutsideIO(AccountIO, Protocol):
 
     async def reach(self, endpoint: Endpoint) -> float:
         """Seconds until a TCP connection to it stands, as a measure of how far it is. Raises Refused, NoAnswer, Transient."""
+        ...
+
+    async def reach_all(self, endpoints: Sequence[Endpoint], within: float) -> Mapping[Endpoint, float]:
+        """As `reach` for many at a time, in `within` seconds for all of them; who does not answer is left out."""
         ...
 
 

@@ -6,12 +6,14 @@ import asyncio
 import ipaddress
 import random
 import socket
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from vpnpf.errors import NoAnswer, Refused, Transient
 from vpnpf.interfaces import Account, Clock, Credentials, Http, Outside, Store
 from vpnpf.io.apart import apart
 from vpnpf.io.http import HttpClient
+from vpnpf.io.reaching import reached
 from vpnpf.model import Endpoint
 
 REACH = 2.0
@@ -88,3 +90,7 @@ class BesideTunnel:
             raise Refused(doing, "connection refused") from None
         except OSError as error:
             raise Transient(doing, error.strerror or type(error).__name__) from None
+
+    async def reach_all(self, endpoints: Sequence[Endpoint], within: float) -> Mapping[Endpoint, float]:
+        """As `reach` for many; who does not answer in time is left out."""
+        return await reached(self.reach, endpoints, within)

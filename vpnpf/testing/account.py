@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from vpnpf.errors import Failure, Misconfigured, Refused
 from vpnpf.interfaces import Credentials, Http
@@ -89,3 +90,11 @@ class FakeOutside(FakeAccount):
         if isinstance(found, Failure):
             raise found
         return found
+
+    async def reach_all(self, endpoints: Sequence[Endpoint], within: float) -> Mapping[Endpoint, float]:
+        """What `distances` says of each; who is farther than `within` or fails is left out."""
+        found = {}
+        for endpoint in endpoints:
+            with contextlib.suppress(Failure):
+                found[endpoint] = await self.reach(endpoint)
+        return {endpoint: seconds for endpoint, seconds in found.items() if seconds <= within}

@@ -1,0 +1,265 @@
+"""Logging in to PIA: a token for a day, from whichever of its services answers.
+
+After a refusal nobody else is asked with the same user name and password: PIA locks whoever tries again and again.
+
+Sources: the scripts of PIA's manual-connections (get_token.sh) and PIA's desktop client (daemon/src/apiclient.cpp); statuses 401,
+402 and 429 as its users report them.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from hashlib import blake2s
+from typing import NamedTuple, TypeVar
+
+from vpnpf.api import (
+    AccountIO,
+    Credentials,
+    Failure,
+    HttpResponse,
+    Misconfigured,
+    NoAnswer,
+    Offline,
+    Transient,
+    Unavailable,
+)
+from vpnpf_providers.pia_answer import OK, UNAUTHORIZED, fields_of, message_of, number, said
+from vpnpf_providers.pia_list import Server
+
+T = TypeVar("T")
+
+LIFETIME = 23 * 3600.0 + 55 * 60.0
+"""Seconds that a token is used for; it is good for a day."""
+PATIENCE = 20.0
+"""Seconds after which no other service is tried any more: one may take ten, and the tunnel waits."""
+SILENT = 600.0
+"""Seconds for which a service that did not answer is tried after the others."""
+USELESS = 900.0
+"""Seconds until the next login because of a refused token, after one that did not help."""
+LOCKED, LONGEST_LOCK = 59.0, 6 * 3600.0
+"""Seconds of a lock: if PIA does not say, and at most."""
+EXPIRED = 600.0
+"""Seconds until the login to an expired account is tried again: somebody may have paid."""
+METAS = 2
+"""How many servers are asked by their address."""
+V2 = (
+    "https://www.privateinternetaccess.com/api/client/v2/token",
+    "https://apiv2.privateinternetaccess.com/api/client/v2/token",
+    "https://apiv2.piaproxy.net/api/client/v2/token",
+)
+OLDEST = "https://www.privateinternetaccess.com/gtoken/generateToken"
+END = "https://www.privateinternetaccess.com/api/client/v2/expire_token"
+_DOING = "logging in to PIA"
+_KEPT = "token"
+_TOKEN = re.compile(r"[!-~]{8,1024}", re.ASCII)
+_PAYMENT, _TOO_MANY = 402, 429
+
+
+class TokenRefused(Misconfigured):
+    """A server takes no login by this token."""
+
+
+class _Refused(Misconfigured):
+    """User name or password are wrong."""
+
+
+class _Expired(Misconfigured):
+    """They are good, and the subscription is over."""
+
+
+class _Locked(Transient):
+    """Too many have tried; `retry_after` is set."""
+
+
+class _Desk(NamedTuple):
+    """A service that gives tokens."""
+
+    url: str
+    server: Server | None = None
+    """The machine that is asked by its address, and trusted by PIA's authority."""
+    older: bool = False
+    """Whether it takes user name and password as a header, and says OK."""
+
+
+class Tokens:
+    """The token of an account."""
+
+    def __init__(self, authority: str) -> None:
+        self._authority = authority
+        """Certificates, in PEM, that PIA's own servers are known by."""
+        self._silent: dict[str, float] = {}
+        """By URL: when a service did not answer."""
+        self._useless_at: float | None = None
+        self._unsaved: Mapping[str, object] | None = None
+        """A token that the disk did not take."""
+
+    async def use(
+        self, io: AccountIO, metas: Sequence[Server], ask: Callable[[str], Awaitable[T]], *, names_first: bool
+    ) -> T:
+        """Ask with the token; once more with a new one if it is refused. Raises TokenRefused, and Failure of the login."""
+        token = await self.get(io, metas, names_first=names_first)
+        try:
+            return await ask(token)
+        except TokenRefused:
+            if self._useless_at is not None and io.now() - self._useless_at < USELESS:
+                raise
+            fresh = await self.get(io, metas, names_first=names_first, refused=token)
+        try:
+            return await ask(fresh)
+        except TokenRefused:
+            self._useless_at = io.now()
+            raise
+
+    async def get(self, io: AccountIO, metas: Sequence[Server], *, names_first: bool, refused: str = "") -> str:
+        """The kept token, or a new one; never the one that was refused. Raises Failure."""
+        kept = self._kept(io)
+        token = self._good(io, kept)
+        if token and token != refused:
+            with contextlib.suppress(Failure):
+                # Who cannot be asked for now has not changed either.
+                if kept.get("account") != _digest(await io.credentials()):
+                    token = ""
+            if token:
+                return token
+        credentials = await io.credentials()
+        try:
+            return await self.log_in(io, credentials, metas, names_first=names_first)
+        except _Refused as error:
+            await io.refused(credentials, error.cause)
+            raise
+        except _Expired as error:
+            await io.refused(credentials, error.cause, io.wall() + EXPIRED)
+            raise
+        except _Locked as error:
+            await io.refused(credentials, error.cause, io.wall() + (error.retry_after or LOCKED))
+            raise
+
+    async def instead_of(self, io: AccountIO, metas: Sequence[Server], token: str) -> str:
+        """A new token for one that a server did not take; the same again if that was tried lately. Raises Failure."""
+        if self._useless_at is not None and io.now() - self._useless_at < USELESS:
+            return token
+        self._useless_at = io.now()
+        return await self.get(io, metas, names_first=False, refused=token)
+
+    async def log_in(
+        self, io: AccountIO, credentials: Credentials, metas: Sequence[Server], *, names_first: bool
+    ) -> str:
+        """Get a new token, and keep it. Raises Misconfigured if it is refused, Transient if nobody gives one now."""
+        began, why = io.now(), "nobody was asked"
+        kind: type[Transient] = NoAnswer
+        for desk in self._in_order(io, metas, names_first=names_first):
+            if io.now() - began >= PATIENCE:
+                break
+            try:
+                response = await self._ask(io, desk, credentials)
+            except Offline:
+                raise
+            except (Transient, Misconfigured) as error:
+                self._silent[desk.url] = io.now()
+                why, kind = error.cause, kind if isinstance(error, NoAnswer) else Transient
+                continue
+            token = _token_of(response, credentials)
+            if token:
+                self._silent.pop(desk.url, None)
+                self._keep(io, {"token": token, "given": io.wall(), "account": _digest(credentials)})
+                return token
+            self._silent[desk.url] = io.now()
+            kind = Transient
+            why = f"PIA answered {said(response, credentials.password, credentials.username)}"
+        hint = "is this machine online, and is the tunnel up, if there is one? It is tried again, with PIA's other services first"
+        raise kind(_DOING, f"none of its services gives a token: {why}", hint)
+
+    async def log_out(self, io: AccountIO) -> None:
+        """End the kept token; whether PIA hears of it or not."""
+        token = self._good(io, self._kept(io))
+        self._unsaved = None
+        io.store.forget(_KEPT)
+        if token:
+            headers = {"Authorization": f"Token {token}", "Content-Type": "application/json"}
+            with contextlib.suppress(Failure):
+                await io.http.request("POST", END, content=b"{}", headers=headers)
+
+    async def _ask(self, io: AccountIO, desk: _Desk, credentials: Credentials) -> HttpResponse:
+        where = desk.server.address if desk.server else ""
+        authority = self._authority if desk.server else ""
+        if not desk.older:
+            form = {"username": credentials.username, "password": credentials.password}
+            return await io.http.request("POST", desk.url, form=form, connect_to=where, ca=authority)
+        pair = f"{credentials.username}:{credentials.password}".encode()
+        headers = {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+        return await io.http.request("GET", desk.url, headers=headers, connect_to=where, ca=authority)
+
+    def _in_order(self, io: AccountIO, metas: Sequence[Server], *, names_first: bool) -> list[_Desk]:
+        """All services: what did not answer lately is last."""
+        names = [_Desk(url) for url in V2]
+        by_address = list(_by_address(metas[:METAS]))
+        desks = [*(names + by_address if names_first else by_address + names), _Desk(OLDEST, older=True)]
+
+        def silent(desk: _Desk) -> bool:
+            at = self._silent.get(desk.url)
+            return at is not None and io.now() - at < SILENT
+
+        return sorted(desks, key=silent)
+
+    def _kept(self, io: AccountIO) -> Mapping[str, object]:
+        return self._unsaved or io.store.load(_KEPT) or {}
+
+    def _good(self, io: AccountIO, kept: Mapping[str, object]) -> str:
+        """The token, if it is one and not too old; by a clock that went back nobody knows."""
+        token, given = kept.get("token"), number(kept.get("given"))
+        young = given is not None and 0 <= io.wall() - given < LIFETIME
+        return token if young and isinstance(token, str) and _TOKEN.fullmatch(token) else ""
+
+    def _keep(self, io: AccountIO, value: Mapping[str, object]) -> None:
+        try:
+            io.store.save(_KEPT, value)
+        except Unavailable:
+            # Else each try would be a login, until PIA locks the account.
+            self._unsaved = value
+        else:
+            self._unsaved = None
+
+
+def _by_address(metas: Sequence[Server]) -> Iterator[_Desk]:
+    yield from (_Desk(f"https://{each.name}:443/api/client/v2/token", each) for each in metas)
+    yield from (_Desk(f"https://{each.name}:443/authv3/generateToken", each, older=True) for each in metas)
+
+
+def _token_of(response: HttpResponse, credentials: Credentials) -> str:
+    """The token that was answered; empty: none. Raises _Refused, _Expired, _Locked for what others would answer too."""
+    fields = fields_of(response)
+    if response.status == UNAUTHORIZED or "authentication failed" in message_of(response):
+        hint = "vpnpf login pia: the user name begins with p and is not the e-mail address; is the account yours still?"
+        raise _Refused(_DOING, "PIA does not know this user name with this password", hint)
+    if response.status == _PAYMENT:
+        hint = "renew it on PIA's site, and then start vpnpf anew"
+        raise _Expired(_DOING, "the subscription of this account has expired", hint)
+    if response.status == _TOO_MANY or fields.get("code") == "too_many_attempts":
+        wait = _seconds(response.headers.get("retry-after", ""))
+        hint = "wait: each try makes it longer. Nobody asks PIA with this login until then"
+        raise _Locked(_DOING, f"too many have tried to log in: PIA takes no login for {_in_words(wait)}", hint, wait)
+    token = fields.get("token")
+    if response.status != OK or not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        return ""
+    return "" if token in {credentials.password, credentials.username} else token
+
+
+def _seconds(text: str) -> float:
+    """What Retry-After says (RFC 9110 section 10.2.3), in seconds; of a date nothing is taken."""
+    plain = text.strip()
+    good = plain.isascii() and plain.isdigit() and len(plain) < 10  # noqa: PLR2004 - a number that can be one
+    return min(max(float(plain), 1.0), LONGEST_LOCK) if good else LOCKED
+
+
+def _in_words(seconds: float) -> str:
+    if seconds < 120:  # noqa: PLR2004 - two minutes
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes"
+
+
+def _digest(credentials: Credentials) -> str:
+    """Whose a token is, without telling who that is."""
+    return blake2s(credentials.username.encode(), digest_size=8).hexdigest()
