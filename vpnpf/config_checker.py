@@ -64,7 +64,7 @@ class Checker:
             if not NAME.fullmatch(name):
                 self._wrong(("profiles", name), NO_NAME)
             profiles[name] = self._profile(name, table, clients)
-        return Config(self._path, profiles), tuple(self._mistakes)
+        return Config(self._path, profiles, clients), tuple(self._mistakes)
 
     def _profile(self, name: str, table: ProfileTable, clients: Mapping[str, ClientSettings]) -> ProfileSettings:
         at: Key = ("profiles", name)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import cast
 
+from vpnpf.errors import Unavailable
+from vpnpf.interfaces import Store
 from vpnpf.model import Lease, Protocol
 
 Leases = tuple[tuple[str, Lease], ...]
@@ -17,6 +19,19 @@ REMEMBERED = 16
 """Identities that are kept; the one that was not used for longest goes first."""
 _ANY = ""
 """Under which files of the first version, that knew of no identities, are read."""
+
+
+def moved(earlier: Store, secrets: Store, name: str) -> dict[str, object] | None:
+    """What was kept; a file of an earlier version is moved to where secrets are, as soon as that can be written."""
+    kept, old = secrets.load(name), earlier.load(name)
+    if old is not None and kept is None:
+        try:
+            secrets.save(name, old)
+        except Unavailable:  # the run may still be worth it, and will say that nothing can be saved
+            return old
+        kept = old
+    earlier.forget(name)
+    return kept
 
 
 def merged(kept: Mapping[str, object] | None, identity: str, leases: Leases) -> dict[str, object]:

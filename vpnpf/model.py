@@ -11,6 +11,8 @@ from enum import StrEnum
 
 from msgspec import Struct, field
 
+from vpnpf.hidden import without
+
 
 class Protocol(StrEnum):
     """A transport protocol whose ports can be forwarded."""
@@ -308,6 +310,9 @@ class Lease(Struct, frozen=True):
     epoch_rule: EpochRule = EpochRule.NATPMP
     token: str = ""
     """Opaque to the core; what the provider needs to renew or release. Stored, never shown."""
+
+    def __repr__(self) -> str:
+        return without(self, "token")
 
     @property
     def expires_at(self) -> float | None:

@@ -8,24 +8,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 
 from msgspec import Struct
 
+from vpnpf import keyrings
 from vpnpf.errors import Misconfigured
 
-SERVICE = "vpnpf"
-"""Under which service the keyring keeps our secrets."""
-_LARGEST = 4096
-_REFUSED = ("keyring.backends.null", "keyring.backends.fail", "keyrings.alt")
-"""Back ends that keep nothing, or keep it in plain text."""
-PATIENCE = 10.0
-"""Seconds that a keyring has for its answer."""
-_ASKING = "keyring"
-_HINT_KEYRING = 'unlock the keyring, or use password = { file = "…" } with mode 0600'
+LARGEST = 4096
+"""Bytes of a secret."""
 
 
 class Source(Struct, frozen=True):
@@ -82,7 +74,7 @@ def _file(doing: str, name: str) -> str:
             raise Misconfigured(doing, "it belongs to another user", hint)
         if found.st_mode & 0o077:
             raise Misconfigured(doing, f"others may read it (mode {found.st_mode & 0o777:04o})", f"chmod 600 {name}")
-        return _text(doing, os.read(descriptor, _LARGEST + 1))
+        return _text(doing, os.read(descriptor, LARGEST + 1))
     finally:
         os.close(descriptor)
 
@@ -101,54 +93,21 @@ def _credential(doing: str, name: str) -> str:
         raise Misconfigured(doing, "systemd gave us none", hint)
     try:
         with Path(directory, name).open("rb") as file:
-            return _text(doing, file.read(_LARGEST + 1))
+            return _text(doing, file.read(LARGEST + 1))
     except (OSError, ValueError) as error:
         raise Misconfigured(doing, _why(error), hint) from None
 
 
 def _keyring(doing: str, name: str) -> str:
-    """Ask in a thread that nobody has to wait for: a keyring that is locked asks a person, and may wait for ever."""
-    found: Future[str] = Future()
-
-    def ask() -> None:
-        try:
-            found.set_result(_from_keyring(doing, name))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, who waits gets it
-            found.set_exception(error)
-
-    if any(thread.name == _ASKING for thread in threading.enumerate()):
-        raise Misconfigured(doing, "it still waits for somebody to unlock it", _HINT_KEYRING)
-    threading.Thread(target=ask, name=_ASKING, daemon=True).start()
-    try:
-        return found.result(PATIENCE)
-    except TimeoutError:
-        raise Misconfigured(doing, f"no answer in {PATIENCE:g} s", _HINT_KEYRING) from None
-
-
-def _from_keyring(doing: str, name: str) -> str:
-    try:
-        # Not at the top: it loads D-Bus and more, and most machines that run this headless have no keyring.
-        import keyring  # noqa: PLC0415
-
-        backend = keyring.get_keyring()
-        for each in (backend, *getattr(backend, "backends", ())):
-            kind = type(each).__module__
-            if kind.startswith(_REFUSED) or each.priority < 1:
-                hint = 'use password = { file = "…" } with mode 0600, or a systemd credential'
-                raise Misconfigured(doing, f"this machine has no safe keyring ({kind})", hint)
-        value = keyring.get_password(SERVICE, name)
-    except Misconfigured:
-        raise
-    except Exception as error:  # noqa: BLE001 - back ends raise what they like, and their texts are not ours to show
-        raise Misconfigured(doing, f"it failed ({type(error).__name__})", _HINT_KEYRING) from None
+    value = keyrings.get(name, doing, 'use password = { file = "…" } with mode 0600, or a systemd credential')
     if value is None:
-        raise Misconfigured(doing, "there is none of this name", f"keyring set {SERVICE} {name}")
+        raise Misconfigured(doing, "there is none of this name", f"keyring set {keyrings.SERVICE} {name}")
     return value
 
 
 def _text(doing: str, data: bytes) -> str:
-    if len(data) > _LARGEST:
-        raise Misconfigured(doing, f"it is longer than {_LARGEST} bytes", "put only the password into it")
+    if len(data) > LARGEST:
+        raise Misconfigured(doing, f"it is longer than {LARGEST} bytes", "put only the password into it")
     try:
         return data.decode().rstrip("\r\n")
     except UnicodeDecodeError:

@@ -65,6 +65,8 @@ class Config(Struct, frozen=True):
 
     path: Path
     profiles: Mapping[str, ProfileSettings]
+    clients: Mapping[str, ClientSettings] = field(default_factory=dict)
+    """By name, also those that no profile has."""
 
     def profile(self, name: str | None) -> ProfileSettings:
         """The profile of this name, or the only one. Raises UsageError."""

@@ -107,9 +107,11 @@ class FileStore:
             raise Unavailable(f"saving {path}", error.strerror or str(error), hint) from error
 
     def forget(self, name: str) -> None:
-        """Remove the value; nothing happens if there is none."""
-        with contextlib.suppress(OSError):
-            self._path(name).unlink()
+        """Remove the value, and a damaged one that was put aside; nothing happens if there is none."""
+        path = self._path(name)
+        for each in (path, path.with_suffix(".damaged")):
+            with contextlib.suppress(OSError):
+                each.unlink()
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
@@ -42,11 +43,12 @@ from vpnpf.io.process import find
 from vpnpf.io.relay import Relay
 from vpnpf.io.sockets import KernelSockets
 from vpnpf.io.udp import TunnelIO
-from vpnpf.leases import from_store
+from vpnpf.leases import from_store, moved
 from vpnpf.model import LockMode, Protocol
 from vpnpf.plugins import Group
 from vpnpf.policy_store import PolicyStore
-from vpnpf.secrets import Source, reader
+from vpnpf.secret_places import read_account
+from vpnpf.secrets import reader
 from vpnpf.settings import ClientSettings, ProfileSettings
 from vpnpf.store import (
     FileStore,
@@ -135,6 +137,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             sockets=KernelSockets(),
             store=store,
             clock=clock,
+            leases=secrets,
             leases_name=leases,
             uses_name=uses,
             exit_check=HttpExitCheck(settings.exit_check) if settings.exit_check else NOBODY,
@@ -143,7 +146,7 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             spec,
             plan,
             clock.now(),
-            from_store(store.load(leases)),
+            from_store(moved(store, secrets, leases)),
             servers=supply.servers if supply else max(1, len(settings.tunnel.configs)),
             announces=provider.manifest.announces,
             exit_check=settings.exit_check is not None,
@@ -197,7 +200,8 @@ def supply_of(
 def account_of(settings: ProfileSettings, secrets: FileStore) -> StoredAccount:
     """The account at the provider of a profile; nothing is read yet."""
     provider = settings.spec.provider
-    return StoredAccount(provider, secrets, reader(settings.account or Source("keyring", f"account-{provider}")))
+    read = reader(settings.account) if settings.account else partial(read_account, provider)
+    return StoredAccount(provider, secrets, read)
 
 
 def _suffixed(username: str, suffix: str) -> str:

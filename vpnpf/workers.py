@@ -97,9 +97,11 @@ class Workers:
     """By forward."""
     sockets: Sockets
     store: Store
+    leases: Store
+    """For leases: what a provider needs to renew one is a secret."""
     clock: Clock
     leases_name: str
-    """Under which name the store keeps the leases."""
+    """Under which name they are kept there."""
     exit_check: ExitCheck = NOBODY
     uses_name: str = "uses"
     """Under which name the store keeps when openings were used."""
@@ -176,7 +178,7 @@ class Workers:
                 return UsesSaved(generation, uses)
 
     def _save(self, identity: str, leases: tuple[tuple[str, Lease], ...]) -> None:
-        self.store.save(self.leases_name, merged(self.store.load(self.leases_name), identity, leases))
+        self.leases.save(self.leases_name, merged(self.leases.load(self.leases_name), identity, leases))
 
     async def _set_client(self, name: str, wanted: ListenSettings) -> ListenSettings:
         client = self.clients[name]

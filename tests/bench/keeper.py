@@ -109,6 +109,7 @@ def supervisor(number: int, block: int, clock: BootClock, figures: Figures) -> S
         clients={},
         sockets=None,
         store=Memory(),
+        leases=Memory(),
         clock=clock,
         leases_name="leases",
     )

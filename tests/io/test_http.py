@@ -447,6 +447,17 @@ async def test_elsewhere_a_certificate_has_to_be_trusted(certificate, monkeypatc
         with pytest.raises(Misconfigured, match="not trusted") as caught:
             await soon(HttpClient().request("POST", url, form={"password": PASSWORD}))
     assert "certificate" in caught.value.hint
+    assert PASSWORD not in f"{caught.value} {caught.value.hint}"
+
+
+async def test_a_certificate_for_another_name_has_a_sentence_of_its_own(certificate, monkeypatch):
+    monkeypatch.setattr("vpnpf.io.http._is_loopback", lambda host: False)
+    async with server(saying(OK), tls=certificate) as url:
+        host, _, port = url.removeprefix("https://").rstrip("/").partition(":")
+        shown = await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)))
+        with pytest.raises(Misconfigured, match="for another name") as caught:
+            await soon(HttpClient().request("POST", url, form={"password": PASSWORD}, ca=shown))
+    assert "as its certificate does" in caught.value.hint
 
 
 async def test_https_asked_of_a_server_that_speaks_http():

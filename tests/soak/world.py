@@ -223,6 +223,7 @@ class Profile:
             clients={FORWARD.name: self.client},
             sockets=self.client,
             store=Memory(),
+            leases=Memory(),
             clock=self.clock,
             leases_name="leases",
         )

@@ -14,7 +14,7 @@ import keyring.backends.null
 import keyring.errors
 import pytest
 
-from vpnpf import secrets
+from vpnpf import keyrings
 from vpnpf.errors import Misconfigured
 from vpnpf.interfaces import ClientOptions
 from vpnpf.secrets import Source, reader
@@ -242,7 +242,7 @@ def test_a_keyring_that_asks_somebody_is_not_waited_for_and_not_asked_twice(use,
             return SECRET
 
     asked, unlocked = threading.Semaphore(0), threading.Event()
-    monkeypatch.setattr(secrets, "PATIENCE", 0.05)
+    monkeypatch.setattr(keyrings, "PATIENCE", 0.05)
     use(Asking())
     assert "no answer in 0.05 s" in refused(QB)
     assert asked.acquire(timeout=5)
@@ -253,6 +253,116 @@ def test_a_keyring_that_asks_somebody_is_not_waited_for_and_not_asked_twice(use,
         if thread.name == "keyring":
             thread.join(5)
     assert reader(QB)() == SECRET
+
+
+class Keeping(Safe):
+    """One that keeps what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = {}
+
+    def get_password(self, service, username):
+        return self.kept.get((service, username))
+
+    def set_password(self, service, username, password):
+        self.kept[service, username] = password
+
+    def delete_password(self, service, username):
+        del self.kept[service, username]
+
+
+def test_writing_and_removing(use):
+    backend = Keeping()
+    use(backend)
+    text = "p1234567\n \u00e9 pass word "
+    keyrings.put("account-pia", text, "writing", "way out")
+    assert backend.kept == {("vpnpf", "account-pia"): text}
+    assert keyrings.get("account-pia", "reading", "way out") == text
+    assert keyrings.remove("account-pia", "removing", "way out")
+    assert not keyrings.remove("account-pia", "removing", "way out")
+    assert not backend.kept
+
+
+def test_what_comes_back_otherwise_is_not_kept(use):
+    class Cutting(Keeping):
+        def set_password(self, service, username, password):
+            super().set_password(service, username, password.split("\n")[0])
+
+    use(Cutting())
+    with pytest.raises(keyrings.KeyringShut, match="something else"):
+        keyrings.put("account-pia", "user\npassword", "writing", "way out")
+
+
+class Derived(Plaintext):
+    """Somebody's own back end, made from one that keeps plain text."""
+
+
+Derived.__module__ = "mine"
+CALLS = {
+    "reading": lambda: keyrings.get("qb", "doing it", "keep it in a file"),
+    "writing": lambda: keyrings.put("qb", SECRET, "doing it", "keep it in a file"),
+    "removing": lambda: keyrings.remove("qb", "doing it", "keep it in a file"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize(
+    "backend",
+    [
+        keyring.backends.fail.Keyring(),
+        keyring.backends.null.Keyring(),
+        Plaintext(),
+        Derived(),
+        Weak(),
+        Chain(Safe(), Plaintext()),
+        Chain(Chain(Safe(), Weak())),
+    ],
+    ids=lambda backend: type(backend).__name__,
+)
+def test_nothing_is_asked_of_a_keyring_that_is_not_safe(use, backend, call):
+    # Safe's own methods fail the test when something is written or removed.
+    use(backend)
+    with pytest.raises(keyrings.NoKeyring, match="no safe keyring") as caught:
+        call()
+    assert caught.value.hint == "keep it in a file"
+
+
+def test_without_a_session_that_is_the_reason(use, monkeypatch):
+    use(keyring.backends.fail.Keyring())
+    monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
+    assert "there is no D-Bus session" in refused(QB)
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere")
+    assert "keyring.backends.fail" in refused(QB)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("kind", [keyring.errors.KeyringLocked, keyring.errors.InitError, RuntimeError])
+def test_one_that_fails_has_a_way_out(use, call, kind):
+    class Failing(Safe):
+        def get_password(self, service, username):
+            raise kind(SECRET)
+
+        set_password = delete_password = lambda self, *_arguments: self.get_password("", "")
+
+    use(Failing())
+    with pytest.raises(keyrings.KeyringShut, match=kind.__name__) as caught:
+        call()
+    assert caught.value.hint == "unlock the keyring, or keep it in a file"
+    said = "".join(traceback.format_exception(caught.value))
+    assert SECRET not in said
+    assert ("it is locked" in said) == (kind is keyring.errors.KeyringLocked)
+
+
+def test_one_whose_priority_cannot_be_told_is_not_used(use):
+    class Odd(Safe):
+        @property
+        def priority(self):
+            raise RuntimeError(SECRET)
+
+    use(Odd())
+    with pytest.raises(keyrings.KeyringShut, match="RuntimeError"):
+        CALLS["writing"]()
 
 
 def test_a_secret_is_in_no_repr(file):

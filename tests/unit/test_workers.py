@@ -190,7 +190,7 @@ class Everything:
 
 def workers(world):
     return Workers(
-        world, world, world, world.io, {"torrent": world}, world, world, world, "leases-home", world, "uses-home"
+        world, world, world, world.io, {"torrent": world}, world, world, world, world, "leases-home", world, "uses-home"
     )
 
 

@@ -26,6 +26,8 @@ COMMANDS = {
     "status": ("vpnpf.cli.status", "status", "Say how a profile that runs stands."),
     "exposure": ("vpnpf.cli.exposure", "exposure", "Say what the internet can reach through the tunnel."),
     "report": ("vpnpf.cli.report", "report", "Write what helps others to help you, without secrets."),
+    "login": ("vpnpf.cli.login", "login", "Log in at a provider or client, and keep the password safe."),
+    "logout": ("vpnpf.cli.login", "logout", "Forget a login, here and at the provider."),
     "providers": ("vpnpf.cli.lists", "providers", "List the port-forwarding providers."),
     "clients": ("vpnpf.cli.lists", "clients", "List the torrent clients."),
     "schema": ("vpnpf.cli.check", "schema", "Print the configuration's JSON Schema."),

@@ -20,6 +20,7 @@ from vpnpf.core.redaction import HOST, SECRET, USER, redacted
 from vpnpf.errors import VpnpfError
 from vpnpf.firewall.ruleset import FAMILY_TABLE
 from vpnpf.io.process import run
+from vpnpf.secret_places import account_file
 from vpnpf.secrets import Source, reader
 from vpnpf.settings import Config, ProfileSettings
 
@@ -65,6 +66,10 @@ def known(profiles: Iterable[ProfileSettings]) -> dict[str, str]:
         for user, secret in (*accounts, (profile.tunnel.username, profile.tunnel.password)):
             names[user] = USER
             names[_secret(secret)] = SECRET
+        stored = Source("file", str(account_file(profile.spec.provider)))
+        for source in (profile.account, stored):
+            user, _, password = _secret(source).partition("\n")
+            names |= {user: USER, password: SECRET}
     return {name: label for name, label in names.items() if name and name not in _EVERYBODYS}
 
 

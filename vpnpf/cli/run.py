@@ -18,6 +18,7 @@ from vpnpf.core.policy_words import moment
 from vpnpf.errors import EX_OK, EX_SOFTWARE
 from vpnpf.events import StopRequested
 from vpnpf.io.lines import LineWriter
+from vpnpf.io.privileges import no_core
 from vpnpf.observers.log import write_events, write_talk
 from vpnpf.observers.status_file import keep_status
 from vpnpf.observers.systemd import tell_systemd
@@ -39,6 +40,7 @@ def run(profile: str | None, config: Path | None, *, events: bool, verbose: bool
     tunnel down and restores the machine; a second one does not wait for the provider.
     """
     _keep_standard_descriptors()
+    no_core()
     sys.exit(asyncio.run(_run(profile, config, events=events, verbose=verbose)))
 
 

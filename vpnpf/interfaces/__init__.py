@@ -9,7 +9,7 @@ from vpnpf.interfaces.client import ClientOptions, PortTesting, TorrentClient
 from vpnpf.interfaces.engine import Clock, ExitCheck, Firewall, Lan, Sockets, Store
 from vpnpf.interfaces.http import ANSWER_LIMIT, Http, HttpResponse
 from vpnpf.interfaces.plugin import Manifest, Option
-from vpnpf.interfaces.provider import Announcing, Igd, IgdMapping, Provider, ProviderIO, Supplying, Switching
+from vpnpf.interfaces.provider import Announcing, Igd, IgdMapping, LoggingIn, Provider, ProviderIO, Supplying, Switching
 from vpnpf.interfaces.tunnel import Outside, TunnelBackend, TunnelOptions, TunnelSupply
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Igd",
     "IgdMapping",
     "Lan",
+    "LoggingIn",
     "Manifest",
     "Offer",
     "Option",

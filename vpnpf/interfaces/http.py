@@ -7,6 +7,8 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
+from vpnpf.hidden import without
+
 ANSWER_LIMIT = 64 * 1024
 """Bytes of one answer, headers included, if nothing else is asked for."""
 
@@ -19,6 +21,9 @@ class HttpResponse(Struct, frozen=True):
     """Names in lower case; of a repeated header the last."""
     body: bytes
     cookies: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return without(self, "headers", "body", "cookies")
 
 
 class Http(Protocol):

@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol, TypeVar
 
 from msgspec import Struct
 
-from vpnpf.interfaces.account import AccountIO, Configuration, Offer, OutsideIO, Region
+from vpnpf.interfaces.account import AccountIO, Configuration, Credentials, Offer, OutsideIO, Region
 from vpnpf.interfaces.http import Http
 from vpnpf.interfaces.plugin import Manifest
 from vpnpf.model import Lease, MappingRequest, ProviderPolicy, Tunnel
@@ -133,6 +133,25 @@ class Switching(Provider, Protocol):
 
     async def set_switch(self, io: ProviderIO, tunnel: Tunnel, wanted: ProviderPolicy) -> None:
         """Ask for another policy; it may come into force later. Raises Failure."""
+        ...
+
+
+class LoggingIn(Provider, Protocol):
+    """A provider whose manifest says that it logs in with an `account`; `vpnpf login` and `logout` call these."""
+
+    async def log_in(self, io: OutsideIO, credentials: Credentials) -> None:
+        """Log in with these and no others, asking the provider even if there is a login in `io.store`; once, no second try.
+
+        What the login gave goes into `io.store`; it is kept only if this returns. `io.credentials` and `io.refused` are
+        not for this. Raises Misconfigured for a login that was refused, Transient when nobody could be asked.
+        """
+        ...
+
+    async def log_out(self, io: OutsideIO) -> None:
+        """End at the provider what is in `io.store`: a token. What is stored is removed by the caller, whatever happens here.
+
+        Returns at once where there is nothing to end, or the provider knows no such request. Raises Failure.
+        """
         ...
 
 

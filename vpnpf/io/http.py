@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 DEADLINE = 10.0
 """Seconds for one request as a whole."""
 _PORTS = {"http": 80, "https": 443}
+_EXPIRED = 10
+_OTHER_NAME = (62, 64)
+"""Of a host, of an address (X509_STORE_CTX_get_error(3))."""
 
 
 class HttpClient:
@@ -106,8 +109,7 @@ class HttpClient:
             hint = "is the host name right, and is this machine online?"
             raise Transient(doing, error.strerror or "name not found", hint) from None
         except ssl.SSLCertVerificationError as error:
-            hint = "use a certificate that this machine trusts"
-            raise Misconfigured(doing, f"certificate not trusted: {error.verify_message}", hint) from None
+            raise _untrusted(doing, error) from None
         except ssl.SSLError as error:
             reason = (error.reason or "broken off").lower().replace("_", " ")
             raise Transient(doing, f"no TLS: {_printable(reason)}", "is it http instead of https?") from None
@@ -178,6 +180,19 @@ def _anybody() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _untrusted(doing: str, error: ssl.SSLCertVerificationError) -> Misconfigured:
+    if error.verify_code in _OTHER_NAME:
+        hint = "name the host as its certificate does; it may also be another machine that answers"
+        return Misconfigured(doing, "its certificate is for another name", hint)
+    said = _printable(error.verify_message)
+    hint = (
+        "renew it"
+        if error.verify_code == _EXPIRED
+        else "add the certificate of who signed it to those this machine trusts"
+    )
+    return Misconfigured(doing, f"its certificate is not trusted: {said}", hint)
 
 
 def _place(url: str) -> tuple[str, str, str]:

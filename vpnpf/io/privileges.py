@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 from pathlib import Path
 
 from msgspec import Struct
@@ -34,6 +35,11 @@ class Identity(Struct, frozen=True):
     """Empty: this machine knows no name for the number."""
     home: str = "/"
     shell: str = "/bin/sh"
+
+
+def no_core() -> None:
+    """Leave no core file behind, of this process and of those that it starts: secrets are in their memory."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def need(capability: int, doing: str, cause: str, hint: str = "run it with sudo") -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from vpnpf.errors import Transient, Unavailable
+from vpnpf.hidden import without
 
 SEARCH = ("/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin", "/run/current-system/sw/bin")
 ENVIRONMENT = {"PATH": ":".join(SEARCH), "LC_ALL": "C"}
@@ -41,6 +42,10 @@ class Completed(Struct, frozen=True):
     """Exit status; negative: ended by that signal."""
     stdout: str
     stderr: str
+
+    def __repr__(self) -> str:
+        # What `wg` prints has keys in it.
+        return without(self, "stdout", "stderr")
 
 
 @cache

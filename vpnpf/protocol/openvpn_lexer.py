@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from vpnpf.hidden import without
+
 LONGEST_LINE = 255
 """Bytes of a line with its end; OpenVPN refuses 256, and cuts such lines of a block into two."""
 LONGEST_WORD = 256
@@ -38,6 +40,9 @@ class Block(Struct, frozen=True):
     name: str
     lines: tuple[tuple[int, str], ...]
     """With their numbers."""
+
+    def __repr__(self) -> str:
+        return without(self, "lines")
 
 
 class Line(Struct, frozen=True):

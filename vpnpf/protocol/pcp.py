@@ -13,6 +13,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 from msgspec import Struct
 
+from vpnpf.hidden import without
 from vpnpf.model import Protocol
 
 PORT = 5351
@@ -125,6 +126,9 @@ class MapRequest(Struct, frozen=True):
     prefer_failure: bool = False
     """Rather no mapping than one that is not as wished (RFC 6887 section 13.2)."""
     filters: tuple[Filter, ...] = ()
+
+    def __repr__(self) -> str:
+        return without(self, "nonce")
 
     def __post_init__(self) -> None:
         if len(self.nonce) != NONCE_LENGTH:

@@ -1,0 +1,64 @@
+"""What `vpnpf login` asks a person, or reads from a script."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from vpnpf.errors import UsageError
+from vpnpf.secrets import LARGEST
+
+if TYPE_CHECKING:
+    from vpnpf.cli.login_subjects import Subject
+
+_LONGEST = LARGEST // 2 - 1
+"""Bytes of a line, so that two fit where secrets are kept."""
+
+
+def ask(subject: Subject, *, stdin: bool) -> str:
+    """The secret as it is kept: the password, after a line with the user name where one is asked for. Raises UsageError."""
+    names = ("user name", "password") if subject.asks_user else ("password",)
+    doing = f"reading the {' and '.join(names)}"
+    if stdin:
+        lines = _lines(doing, len(names))
+    elif sys.stdin.isatty():
+        lines = [
+            click.prompt(
+                f"{subject.title}: {name}", hide_input=name == "password", err=True, default="", show_default=False
+            )
+            for name in names
+        ]
+    else:
+        raise UsageError(doing, "standard input is no terminal", "add --stdin, and write one a line")
+    for name, line in zip(names, lines, strict=True):
+        if not line:
+            raise UsageError(doing, f"the {name} is empty", "nothing was kept")
+        if not line.isprintable():
+            raise UsageError(doing, f"the {name} has a character that nobody can type", "write it anew")
+        if len(line.encode()) > _LONGEST:
+            raise UsageError(doing, f"the {name} is longer than {_LONGEST} bytes", "nothing was kept")
+    return "\n".join(lines)
+
+
+def _lines(doing: str, wanted: int) -> list[str]:
+    data = sys.stdin.buffer.read(2 * LARGEST + 1)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise UsageError(doing, "it is not UTF-8 text", "write it anew") from None
+    lines = [line.rstrip("\r") for line in text.rstrip("\r\n").split("\n")]
+    if len(lines) != wanted:
+        what = "two lines are needed: user name and password" if wanted > 1 else "one line is needed: the password"
+        raise UsageError(doing, f"{what}, and there are {len(lines)}", 'for example: printf "%s\\n" ...')
+    return lines
+
+
+def agreed(question: str) -> bool:
+    """Ask yes or no. Raises UsageError if nobody is there."""
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "asking whether to keep it untried", "standard input is no terminal", "add --untried, or try again later"
+        )
+    return click.confirm(question, err=True)
