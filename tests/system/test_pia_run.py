@@ -1,0 +1,313 @@
+"""`vpnpf run` with Private Internet Access: tunnels that the provider makes, and a port that stays."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+import pytest
+
+from mock_provider.capture import leak
+from mock_provider.https import Fault
+from mock_provider.peer import Result
+from mock_provider.pia import MockPia
+from mock_provider.pia_pki import servers_authority
+from mock_provider.product import traces
+from mock_provider.qbittorrent import QBittorrent
+from mock_provider.topology import EXIT
+from tests.system.pia_world import World, device, ready, talking, world
+
+__all__ = ["world"]
+pytestmark = pytest.mark.system
+
+TORRENT = """\
+[profiles.{profile}.forwards.torrent]
+client = "qb"
+[clients.qb]
+type = "qbittorrent"
+url = "URL"
+username = "USERNAME"
+password = {{ file = "qb.password" }}
+"""
+
+
+async def test_the_port_stays_over_a_restart_a_kill_and_another_server(world):
+    first, second = world.pia.servers
+    before = await traces(world.client)
+    async with world.game():
+        async with world.run() as product:
+            await product.until(ready)
+            port = await world.reached(product)
+            await product.until(lambda _: product.forward("game")["proofs"]["reachable"]["ok"])
+            assert await product.stop() == 0
+        assert await traces(world.client) == before
+        async with world.run() as product:
+            await product.until(ready)
+            assert await world.reached(product) == port
+            product.signal(signal.SIGKILL)
+            await product.ended()
+        async with world.run() as product, talking(world.client):
+            await product.until(ready)
+            assert await world.reached(product) == port
+            await first.kill()
+            await product.until(lambda state: state["server"]["number"] == 2 and ready(state), deadline=60)
+            assert await world.reached(product, second) == port
+            assert (await world.pia.peer.connect_tcp(EXIT, 1)).result is Result.UNREACHABLE
+            assert await product.stop() == 0
+        assert world.logins == [200]
+        assert len(first.api.paths("/getSignature")) == 1
+        assert not second.api.paths("/getSignature")
+        assert len(world.pia.web.list.asked) == 1
+    assert await traces(world.client) == before
+
+
+async def test_a_port_that_somebody_else_has_is_changed(world):
+    first = world.pia.servers[0]
+    async with world.game():
+        async with world.run() as product:
+            await product.until(ready)
+            port = await world.reached(product)
+            assert await product.stop() == 0
+        await first.forwards.occupy(port)
+        async with world.run() as product:
+            await product.until(ready)
+            assert await world.reached(product) != port
+            assert len(first.api.paths("/getSignature")) == 2
+
+
+async def test_qbittorrent_has_the_port(tmp_path):
+    async with MockPia() as pia, QBittorrent(pia.lab.client, tmp_path / "qbittorrent") as client:
+        world = World(pia, tmp_path)
+        secret = tmp_path / "qb.password"
+        secret.touch(mode=0o600)
+        secret.write_text(client.password + "\n")
+        world.configure(forwards=TORRENT.replace("URL", client.url).replace("USERNAME", client.username))
+        async with world.run() as product:
+            await product.until(ready)
+            port = product.forward()["external_port"]
+            preferences = await client.preferences()
+            assert preferences["listen_port"] == port
+            assert not preferences["random_port"]
+            assert (await pia.peer.connect_tcp(EXIT, port)).connected
+            await product.until(lambda _: product.forward()["proofs"]["reachable"]["ok"])
+            assert all(proof["ok"] for proof in product.forward()["proofs"].values())
+            assert await product.stop() == 0
+
+
+async def test_a_server_that_forgot_the_key_is_told_it_in_place(world, record_property):
+    site = world.pia.servers[0]
+    async with world.game(), world.run() as product, talking(world.client):
+        state = await product.until(ready)
+        port = await world.reached(product)
+        interface = state["tunnel"]["interface"]
+        was = await device(world.client, interface)
+        (key,) = site.registry.keys
+        await site.registry.forget()
+        began = time.monotonic()
+        await site.add_key.until(lambda: site.registry.keys, deadline=30)
+        told = time.monotonic() - began
+        while not (await world.pia.peer.connect_tcp(EXIT, port, deadline=0.3, send=b"x")).connected:
+            assert time.monotonic() - began < 30
+        record_property("seconds", took := time.monotonic() - began)
+        print(f"forgotten key: told again after {told:.1f} s, reachable after {took:.1f} s")
+        assert took < 15
+        assert site.registry.keys == (key,)
+        await product.until(ready)
+        assert await device(world.client, interface) == was
+        assert await world.reached(product) == port
+        assert len(site.api.paths("/getSignature")) == 1
+        assert product.state["server"]["number"] == 1
+        assert world.logins == [200]
+        assert await product.stop() == 0
+
+
+async def test_another_address_for_the_key_is_taken_over_in_place(world):
+    site = world.pia.servers[0]
+    async with world.game(), world.run() as product, talking(world.client):
+        state = await product.until(ready)
+        port = await world.reached(product)
+        index, (address,) = await device(world.client, state["tunnel"]["interface"])
+        site.registry.move_next()
+        await site.registry.forget()
+        await site.forwards.until(lambda: any(each.address != address for each in site.forwards.bound), deadline=40)
+        await product.until(ready)
+        now, addresses = await device(world.client, state["tunnel"]["interface"])
+        assert now == index
+        assert address not in addresses
+        assert await world.reached(product) == port
+        assert await product.stop() == 0
+
+
+@pytest.mark.parametrize("tunnel", ["openvpn", "openvpn-tcp"])
+async def test_over_openvpn(tmp_path, tunnel):
+    async with MockPia(tunnel=tunnel) as pia:
+        world = World(pia, tmp_path)
+        world.configure()
+        before = await traces(world.client)
+        ports = set()
+        async with world.game():
+            for _ in range(2):
+                async with world.run() as product:
+                    await product.until(ready)
+                    ports.add(await world.reached(product))
+                    assert await product.stop() == 0
+        assert len(ports) == 1
+        assert world.logins == [200]
+        assert {each.status for each in pia.servers[0].openvpn.attempts} == {200}
+        assert await traces(world.client) == before
+
+
+FAST = """\
+from msgspec.structs import replace
+from vpnpf_providers.pia import PrivateInternetAccess
+
+
+class Fast(PrivateInternetAccess):
+    manifest = replace(PrivateInternetAccess.manifest, id="pia_fast")
+
+    async def acquire(self, io, tunnel, request):
+        return replace(await super().acquire(io, tunnel, request), lifetime={lifetime})
+"""
+
+
+def accelerate(world, lifetime):
+    """The provider as it is, but with leases of so many seconds."""
+    package = world.directory / "package"
+    info = package / "pia_fast-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pia_fast\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[vpnpf.providers]\npia_fast = pia_fast:Fast\n")
+    (package / "pia_fast.py").write_text(FAST.format(lifetime=lifetime))
+    world.extra = {"PYTHONPATH": str(package)}
+    world.configure(provider="pia_fast")
+
+
+async def test_the_port_stays_open_over_many_binds_and_lost_requests(world):
+    site = world.pia.servers[0]
+    site.forwards.bind_for = 3.0
+    accelerate(world, 3.0)
+    async with world.game(), world.run() as product:
+        await product.until(ready)
+        port = await world.reached(product)
+
+        async def bound(more):
+            wanted = len(site.forwards.bound) + more
+            await site.forwards.until(lambda: len(site.forwards.bound) >= wanted)
+            assert await world.reached(product) == port
+
+        await bound(2)
+        site.api.fail_next(Fault.CUT_OFF, path="/bindPort")
+        await bound(1)
+        site.api.fail_next(Fault.HTML, path="/bindPort")
+        await bound(1)
+        problems = len(product.notices("problem"))
+        await site.api.close()
+        await product.until(lambda _: len(product.notices("problem")) > problems)
+        await site.api.open()
+        await bound(2)
+        assert {each.port for each in site.forwards.bound} == {port}
+        assert [each.message for each in site.forwards.bound].count("port scheduled for add") == 1, "it never ended"
+        assert not site.forwards.ended
+        assert [event["external_port"] for event in product.notices("port")] == [port]
+        assert len(site.api.paths("/getSignature")) == 1
+
+        # Control: without binds the mock takes the port away.
+        product.signal(signal.SIGSTOP)
+        await site.forwards.until(lambda: site.forwards.ended)
+        assert (await world.pia.peer.connect_tcp(EXIT, port)).result is Result.UNREACHABLE
+        product.signal(signal.SIGCONT)
+        await site.forwards.until(lambda: site.forwards.forwards)
+        assert await product.stop() == 0
+
+
+# -- the lock -------------------------------------------------------------------------------------
+
+
+async def test_nothing_leaves_but_to_the_endpoint_and_the_services(world):
+    first, _ = world.pia.servers
+    endpoints = [leak(site.place.address, site.place.port) for site in world.pia.servers]
+
+    def leaked(packet):
+        return all(test(packet) for test in endpoints) and not world.services(packet)
+
+    async with world.game():
+        async with world.run() as product:
+            await product.until(ready)
+            port = await world.reached(product)
+            product.signal(signal.SIGKILL)
+            await product.ended()
+        # The rules stand; a token, a key and a fresh list are needed all the same.
+        world.pia.account.end_tokens()
+        await first.registry.forget()
+        age(world)
+        async with world.pia.lab.capture(leaked) as outside, world.pia.lab.capture(world.services) as services:
+            async with world.run() as product:
+                await product.until(ready)
+                assert await world.reached(product) == port
+                assert world.logins == [200, 200]
+                # What is let out for vpnpf is let out for nobody else: beside the tunnel, at least.
+                assert not await world.passes_by_the_cable(first.place.address, 443)
+                assert await outside.count() == 0
+                asked = {packet.destination_port for packet in services.packets}
+                assert await services.count()
+                assert asked == {443, 1337}
+                assert await product.stop() == 0
+            assert await outside.count() == 0
+            # Control: without the lock, the same program's packets are seen, to the service and elsewhere.
+            seen = await services.count()
+            assert await world.passes_by_the_cable(first.place.address, 443)
+            assert await services.count() > seen
+            assert await world.passes_by_the_cable("203.0.113.84", 443)
+            assert await outside.count() > 0
+
+
+def age(world):
+    """Make the kept list two days old."""
+    path = next(world.secret("").glob("pia-list*"))
+    kept = json.loads(path.read_text())
+    inner = kept.get("value", kept)
+    inner["at"] -= 2 * 86400
+    path.write_text(json.dumps(kept))
+
+
+async def test_a_machine_that_is_another_is_told_nothing(world):
+    """First the login at a server's address, then the registration, then the gateway; each is right in the end."""
+    sites = world.pia.servers
+
+    def present(service, cn=""):
+        for site in sites:
+            getattr(site, service).present(servers_authority().context(cn) if cn else None)
+
+    def wrong(state):
+        return any("certificate" in each["message"] for each in state["problems"])
+
+    async with world.game():
+        await world.pia.web.www.close()
+        for site in (world.pia.web.apiv2, world.pia.web.proxy):
+            await site.close()
+        present("meta", "oslo417")
+        async with world.run() as product:
+            await product.until(lambda state: bool(state["problems"]))
+            assert all(site.meta.greeted for site in sites)
+            assert not any(site.meta.asked for site in sites)
+            assert not world.logins
+        present("meta")
+        present("add_key", "oslo417")
+        async with world.run() as product:
+            await product.until(wrong)
+            assert world.logins == [200], "control: it logs in where the certificate is right"
+            assert any(site.add_key.greeted for site in sites)
+            assert not any(site.add_key.asked for site in sites)
+        present("add_key")
+        present("api", "oslo417")
+        async with world.run() as product:
+            await product.until(wrong)
+            assert any(site.add_key.asked for site in sites), "control"
+            assert not any(site.api.asked for site in sites)
+        present("api")
+        async with world.run() as product:
+            await product.until(ready)
+            assert any(site.api.asked for site in sites), "control"
+            await world.reached(product)
+            assert await product.stop() == 0
