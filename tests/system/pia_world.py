@@ -43,6 +43,14 @@ class World:
         config = self.directory / "config.toml"
         return Product(self.client, self.directory, config, self.profile, env=env, wrap=wrap)
 
+    def patch(self, module, **values):
+        """Give the runs other constants: shorter times."""
+        place = self.directory / "patch"
+        place.mkdir()
+        lines = [f"{module}.{name} = {value!r}" for name, value in values.items()]
+        (place / "sitecustomize.py").write_text("\n".join([f"import {module}", *lines, ""]))
+        self.extra["PYTHONPATH"] = str(place)
+
     @contextlib.asynccontextmanager
     async def game(self):
         """A program that waits on its port, TCP and UDP, and sends back what it gets."""
