@@ -52,7 +52,7 @@ class Signed(NamedTuple):
     def lifetime(self, longest: float, wall: float) -> float:
         """Seconds that a port is bound for which was bound now."""
         left = self.ends - wall
-        return max(_LEAST, min(longest, left)) if left > 0 else longest
+        return min(longest, max(_LEAST, left)) if left > 0 else longest
 
     def as_token(self) -> str:
         """What is kept of it."""

@@ -19,13 +19,16 @@ from vpnpf_providers.pia_answer import OK, address, number, port, said, server_n
 URL = "https://serverlist.piaservers.net/vpninfo/servers/v6"
 LIMIT = 1 << 20
 """Bytes of the list, headers included."""
-FRESH = 86400.0
-"""Seconds; a list younger than that is used without asking. An older one is used if there is no other, however old: while all
-is blocked there is none, and who is at its addresses has to have PIA's certificate all the same."""
+FRESH, GOOD = 86400.0, 7 * 86400.0
+"""Seconds: an older list than the first is refreshed where that costs no time, which is in the tunnel; one that is older than the
+second is asked for before there is one. If none can be had the last one is used, however old: whoever is at its addresses has to
+have PIA's certificate all the same."""
 APART = 3600.0
 """Seconds between two tries to get a fresher one."""
 META, WIREGUARD, OPENVPN_UDP, OPENVPN_TCP = "meta", "wg", "ovpnudp", "ovpntcp"
 """Services, as the list calls them."""
+METAS = 2
+"""Servers that are asked for a token by their address."""
 _PORTS = {META: 443, WIREGUARD: 1337, OPENVPN_UDP: 8080, OPENVPN_TCP: 8443}
 """Where they are if the list does not say."""
 _DOING = "reading PIA's server list"
@@ -114,10 +117,16 @@ class ServerList:
             self._have = self._load(io)
         return self._have[0] if self._have else None
 
-    async def current(self, io: AccountIO) -> Listing:
-        """A list of today if it can be had, else the last one. Raises Failure if there is none at all."""
+    def metas(self, io: AccountIO, addresses: tuple[str, ...] = ()) -> tuple[Server, ...]:
+        """Servers that give tokens and can be asked by their address: those at these, else the first two of the list."""
+        listing = self.kept(io)
+        found = [each for region in listing.regions for each in region.servers[META]] if listing else []
+        return tuple(dict.fromkeys(each for each in found if not addresses or each.address in addresses))[:METAS]
+
+    async def current(self, io: AccountIO, good: float = GOOD) -> Listing:
+        """A list not older than `good` seconds if it can be had, else the last one. Raises Failure if there is none at all."""
         kept = self.kept(io)
-        if kept is not None and not self._due(io):
+        if kept is not None and not self._due(io, good):
             return kept
         try:
             return await self._fetch(io)
@@ -130,13 +139,13 @@ class ServerList:
         """Get a fresher list if it is time for that; what there is stays if none can be had."""
         with contextlib.suppress(Failure):
             self.kept(io)
-            if self._due(io):
+            if self._due(io, FRESH):
                 await self._fetch(io)
 
-    def _due(self, io: AccountIO) -> bool:
+    def _due(self, io: AccountIO, good: float) -> bool:
         """Whether what there is, if anything, is too old, and that was not tried to be mended just now."""
         # A clock that went back says nothing of the age.
-        fresh = self._have is not None and 0 <= io.wall() - self._have[1] < FRESH
+        fresh = self._have is not None and 0 <= io.wall() - self._have[1] < good
         return not fresh and (self._tried_at is None or io.now() - self._tried_at >= APART)
 
     def _load(self, io: AccountIO) -> tuple[Listing, float] | None:

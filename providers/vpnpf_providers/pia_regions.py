@@ -16,8 +16,10 @@ NEAREST = 4
 """Regions that are gone to, one after another, if none was named."""
 KEPT_FOR = 86400.0
 """Seconds that measured distances are used for."""
-PATIENCE = 4.0
-"""Seconds for measuring all regions together."""
+PATIENCE, LESS = 4.0, 1.5
+"""Seconds for measuring all regions together: the first time, and if it is known how far they were."""
+APART = 3600.0
+"""Seconds between two tries to measure anew: while all is blocked each costs time, and brings nothing."""
 RETRY = 300.0
 """Seconds until it is looked again whether a region is back."""
 _DOING = "choosing a region of PIA"
@@ -81,20 +83,23 @@ def hint_for(region: Listed | None) -> str:
 async def measured(io: OutsideIO, listing: Listing) -> Distances:
     """How far the regions with port forwarding are: as it was measured today, or now, or the last time."""
     kept, at = kept_distances(io)
-    if kept and 0 <= io.wall() - at < KEPT_FOR:
+    tried = number((io.store.load(_KEPT) or {}).get("tried")) or 0.0
+    if kept and (0 <= io.wall() - at < KEPT_FOR or 0 <= io.wall() - tried < APART):
         return kept
     knocks = {
         knock: region.id
         for region in listing.regions
         if region.forwards and (knock := _knock(listing, region)) is not None
     }
-    reached = await io.reach_all(tuple(knocks), PATIENCE)
+    reached = await io.reach_all(tuple(knocks), LESS if kept else PATIENCE)
     found = {knocks[knock]: seconds for knock, seconds in reached.items() if knock in knocks}
-    if not found:
-        return kept
+    now = io.wall()
     with contextlib.suppress(Unavailable):  # it is measured anew the next time, then
-        io.store.save(_KEPT, {"at": io.wall(), "seconds": found})
-    return found
+        if found:
+            io.store.save(_KEPT, {"at": now, "seconds": found})
+        elif kept:
+            io.store.save(_KEPT, {"at": at, "seconds": kept, "tried": now})
+    return found or kept
 
 
 def kept_distances(io: AccountIO) -> tuple[Distances, float]:

@@ -43,8 +43,6 @@ LOCKED, LONGEST_LOCK = 59.0, 6 * 3600.0
 """Seconds of a lock: if PIA does not say, and at most."""
 EXPIRED = 600.0
 """Seconds until the login to an expired account is tried again: somebody may have paid."""
-METAS = 2
-"""How many servers are asked by their address."""
 V2 = (
     "https://www.privateinternetaccess.com/api/client/v2/token",
     "https://apiv2.privateinternetaccess.com/api/client/v2/token",
@@ -148,8 +146,7 @@ class Tokens:
         self, io: AccountIO, credentials: Credentials, metas: Sequence[Server], *, names_first: bool
     ) -> str:
         """Get a new token, and keep it. Raises Misconfigured if it is refused, Transient if nobody gives one now."""
-        began, why = io.now(), "nobody was asked"
-        kind: type[Transient] = NoAnswer
+        began, silent, why, telling = io.now(), True, "nobody was asked", -1
         for desk in self._in_order(io, metas, names_first=names_first):
             if io.now() - began >= PATIENCE:
                 break
@@ -158,18 +155,22 @@ class Tokens:
             except Offline:
                 raise
             except (Transient, Misconfigured) as error:
-                self._silent[desk.url] = io.now()
-                why, kind = error.cause, kind if isinstance(error, NoAnswer) else Transient
-                continue
-            token = _token_of(response, credentials)
-            if token:
-                self._silent.pop(desk.url, None)
-                self._keep(io, {"token": token, "given": io.wall(), "account": _digest(credentials)})
-                return token
+                silent, cause = silent and isinstance(error, NoAnswer), error.cause
+                # A certificate that is somebody else's tells more than a name that is not found while all is blocked.
+                tells = 2 if isinstance(error, Misconfigured) else 0
+            else:
+                token = _token_of(response, credentials)
+                if token:
+                    self._silent.pop(desk.url, None)
+                    self._keep(io, {"token": token, "given": io.wall(), "account": _digest(credentials)})
+                    return token
+                silent, tells = False, 1
+                cause = f"PIA answered {said(response, credentials.password, credentials.username)}"
             self._silent[desk.url] = io.now()
-            kind = Transient
-            why = f"PIA answered {said(response, credentials.password, credentials.username)}"
+            if tells > telling:
+                why, telling = cause, tells
         hint = "is this machine online, and is the tunnel up, if there is one? It is tried again, with PIA's other services first"
+        kind = NoAnswer if silent else Transient
         raise kind(_DOING, f"none of its services gives a token: {why}", hint)
 
     async def log_out(self, io: AccountIO) -> None:
@@ -195,7 +196,7 @@ class Tokens:
     def _in_order(self, io: AccountIO, metas: Sequence[Server], *, names_first: bool) -> list[_Desk]:
         """All services: what did not answer lately is last."""
         names = [_Desk(url) for url in V2]
-        by_address = list(_by_address(metas[:METAS]))
+        by_address = list(_by_address(metas))
         desks = [*(names + by_address if names_first else by_address + names), _Desk(OLDEST, older=True)]
 
         def silent(desk: _Desk) -> bool:
@@ -256,7 +257,7 @@ def _seconds(text: str) -> float:
 
 def _in_words(seconds: float) -> str:
     if seconds < 120:  # noqa: PLR2004 - two minutes
-        return f"{seconds:.0f} seconds"
+        return f"{seconds:.0f} second" + "s" * (seconds > 1)
     return f"{seconds / 60:.0f} minutes"
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "login": ("vpnpf.cli.login", "login", "Log in at a provider or client, and keep the password safe."),
     "logout": ("vpnpf.cli.login", "logout", "Forget a login, here and at the provider."),
     "providers": ("vpnpf.cli.lists", "providers", "List the port-forwarding providers."),
+    "servers": ("vpnpf.cli.servers", "servers", "List a provider's regions, the nearest first."),
     "clients": ("vpnpf.cli.lists", "clients", "List the torrent clients."),
     "schema": ("vpnpf.cli.check", "schema", "Print the configuration's JSON Schema."),
 }
