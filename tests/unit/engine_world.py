@@ -112,6 +112,8 @@ class World:
     up: bool = False
     handshake_age: float | None = 5.0
     silent_for: float = 0.0
+    told_anew: Tunnel | None = None
+    """What the tunnel is once a server that has forgotten its key was told it anew; None: it knows the key."""
     table: FirewallPolicy | None = None
     flushed: bool = False
     port: int = 40000
@@ -282,7 +284,7 @@ class World:
                 if self.handshake_age is None or self.handshake_age > 180:
                     return self.failure(order, FailureKind.TRANSIENT)
                 self.silent_for = 0.0
-                return TunnelRekeyed(generation, TunnelHealth(0.0))
+                return TunnelRekeyed(generation, TunnelHealth(0.0), self.told_anew)
             case CheckExit():
                 return ExitSeen(generation, self.exit_seen)
             case StopTunnel():
@@ -337,7 +339,8 @@ class World:
     def _sockets(self, name: str, port: int) -> tuple[ListeningSocket, ...]:
         if name in self.settings and not (self.listening and self.settings[name].port == port):
             return ()
-        return tuple(ListeningSocket(protocol, "10.2.0.2", port) for protocol in Protocol)
+        own = self.machine.tunnel.address if self.machine.tunnel else "10.2.0.2"
+        return tuple(ListeningSocket(protocol, own, port) for protocol in Protocol)
 
     # -- what always holds ----------------------------------------------------------------------
 

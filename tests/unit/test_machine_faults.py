@@ -183,6 +183,25 @@ def test_what_only_the_person_can_mend_at_the_tunnel_is_failed_and_tried_slowly(
     world.until(lambda: world.phase is Phase.READY, 31)
 
 
+def test_lost_again_while_it_was_being_opened_it_is_closed_before_the_next_start():
+    """The rules of a standing tunnel come into force although that is lost by then: nothing is started under them."""
+    world = lost({StartTunnel})
+    world.held = {ApplyFirewall}
+    world.answer(world.waiting(StartTunnel))
+    opening = world.waiting(ApplyFirewall)
+    assert opening.work.policy.stage is FirewallStage.CONNECTED
+    world.handshake_age = None
+    world.wait(30)
+    assert world.machine.tunnel is None
+    started = len(world.ordered(StartTunnel))
+    world.answer(opening)
+    assert world.table.stage is FirewallStage.CONNECTED
+    assert len(world.ordered(StartTunnel)) == started
+    world.held.clear()
+    world.settle()
+    assert len(world.ordered(StartTunnel)) == started + 1
+
+
 def test_failed_for_good_the_rules_are_still_watched():
     world = World()
     world.fail(StartTunnel, FailureKind.MISCONFIGURED)

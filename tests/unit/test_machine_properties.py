@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from tests.unit.engine_world import MOVED, PLAN, START, World
+from tests.unit.engine_world import MOVED, PLAN, START, TUNNEL, World
 from vpnpf.core.state import initial
 from vpnpf.core.switch import switch_for
 from vpnpf.events import CheckTunnel, Order, PolicyWanted, Rekey, StopRequested, Tick
@@ -169,6 +169,11 @@ class Engine(RuleBasedStateMachine):
     @rule(age=st.sampled_from([None, 0.0, 170.0, 181.0]))
     def the_handshake_is_old(self, age):
         self.world.handshake_age = age
+
+    @rule(address=st.sampled_from(["10.2.0.2", "10.2.0.77", None]))
+    def the_server_forgets_the_key(self, address):
+        plan = msgspec.structs.replace(self.world.plan, addresses=(f"{address}/32",))
+        self.world.told_anew = address and msgspec.structs.replace(TUNNEL, plan=plan)
 
     @rule(port=st.integers(40000, 40005), random=st.booleans())
     def somebody_sets_the_client(self, port, random):

@@ -23,37 +23,29 @@ from vpnpf.events import (
     SetClient,
     StartTunnel,
     StopTunnel,
-    TunnelRekeyed,
     TunnelSeen,
     TunnelStirred,
     WatchFirewall,
     WatchTunnel,
 )
-from vpnpf.model import FailureKind, FirewallStage, Phase, Remedy, Stirring, TunnelHealth
+from vpnpf.model import FailureKind, FirewallStage, Phase, Remedy, Stirring
 
 OTHER = replace(PLAN, addresses=("10.2.0.77/32",), dns=("10.2.0.1",))
 MOVED = replace(TUNNEL, plan=OTHER)
 
 
 class Forgetful(World):
-    """The server has forgotten the key; `now_it_is` is what the tunnel is when it was told anew."""
-
-    now_it_is = TUNNEL
+    """It can be rekeyed however old the handshake is."""
 
     def success(self, order):
         if isinstance(order.work, Rekey):
-            self.silent_for, self.handshake_age = 0.0, 0.0
-            return TunnelRekeyed(order.generation, TunnelHealth(0.0), self.now_it_is)
+            self.handshake_age = 0.0
         return super().success(order)
 
-    def _sockets(self, name, port):
-        own = self.machine.tunnel.address
-        return tuple(replace(each, address=own) for each in super()._sockets(name, port))
 
-
-def forgetful(tunnel, **fields):
-    made = Forgetful(initial(SPEC, PLAN, START, watched=True, announces=True), lifetime=7200.0, **fields)
-    made.now_it_is = tunnel
+def forgetful(tunnel):
+    """The server has forgotten the key; `tunnel` is what it is when it was told anew, None: it had not."""
+    made = Forgetful(initial(SPEC, PLAN, START, watched=True, announces=True), lifetime=7200.0, told_anew=tunnel)
     made.held = {WatchTunnel, WatchFirewall, Listen, FitMtu}
     return made.ready()
 

@@ -53,6 +53,7 @@ def backend(monkeypatch, tmp_path):
     (tmp_path / "home.conf").chmod(0o600)
     made = WireGuard(TunnelOptions("home", (str(tmp_path / "home.conf"),), str(tmp_path), lan=False, held=True))
     made._device, made._around.rp_filter, made._around.resolver = Silent(), Nothing(), Nothing()
+    made._around.arp = Nothing()  # the machine's own
     monkeypatch.setattr(made._around.endpoints, "addresses", addresses)
     monkeypatch.setattr(wireguard.routing, "set_up", nothing)
     monkeypatch.setattr(wireguard, "PATIENCE", 0.01)

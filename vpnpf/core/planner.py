@@ -80,7 +80,7 @@ class Planner:
         if machine.tunnel is None:
             if not machine.planned:
                 self._order(PlanTunnel(machine.server))
-            elif guarded(machine) and intact(machine) and not self._doubtful():
+            elif guarded(machine) and intact(machine) and not self._unsettled():
                 self._order(StartTunnel(machine.plan))
             return
         if machine.rekey_due:
@@ -152,6 +152,13 @@ class Planner:
     def _doubtful(self) -> bool:
         """Whether a change of the rule set failed: cut off at its deadline, it may be in force all the same."""
         return self.machine.job("firewall").failed == "ApplyFirewall"
+
+    def _unsettled(self) -> bool:
+        """Whether the kernel may have, or get, another rule set than that which was applied last.
+
+        A change that was under way for a tunnel that is lost again opens what it was to open all the same.
+        """
+        return self._doubtful() or self.machine.job("firewall").running == "ApplyFirewall"
 
     def _ends(self) -> None:
         """What ends by itself is to be noticed then, also while nothing can be done for it."""

@@ -174,6 +174,7 @@ class Supplying(Provider, Protocol):
         """The configuration of a tunnel to this server; registers a key if need be. Only the offer's services can be asked.
 
         `again`: what was given last is not taken by the server any more (a key that it forgot, a token that ended). What
-        can stay the same, does: key and address first of all. Raises Failure.
+        can stay the same, does: key and address first of all. What was kept of that server, but for the key, is forgotten
+        before it is asked: cut off in the middle, nobody knows which address it gave. Raises Failure.
         """
         ...

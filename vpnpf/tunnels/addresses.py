@@ -6,6 +6,10 @@ import ipaddress
 
 from vpnpf.model import LanPrefix
 
+NOBODY = "192.0.0.8/32"
+"""A device's address until it is given one: the IPv4 dummy address (RFC 7600). Without an address there could be no way
+through the device, and with none a reverse path filter drops what comes back beside it, also a loose one."""
+
 
 def gateway_of(own: str, dns: tuple[str, ...]) -> str:
     """Where providers have their gateway: the resolver in the tunnel's own /24 if there is one, else its first host.

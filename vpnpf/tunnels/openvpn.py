@@ -37,6 +37,7 @@ from vpnpf.model import Rekeyed, Stirring
 from vpnpf.protocol.openvpn_config import OpenVpnConfig, Remote, parse, render
 from vpnpf.protocol.openvpn_push import Pushed
 from vpnpf.tunnels import outside, prerequisites, routing, uplink
+from vpnpf.tunnels.addresses import NOBODY
 from vpnpf.tunnels.config_file import read_bytes
 from vpnpf.tunnels.names import interface_name, mark_of
 from vpnpf.tunnels.openvpn_plan import MTU, completed, read
@@ -47,6 +48,8 @@ from vpnpf.tunnels.surroundings import Surroundings
 from vpnpf.tunnels.watch import Watch
 from vpnpf.tunnels.whole import all_of, in_thread, to_the_end
 
+Given = tuple[OpenVpnConfig, TunnelPlan]
+"""What a provider said that a tunnel is."""
 PATIENCE = 15.0
 """Seconds for the first connection; TLS repeats what was lost after 2 and 4 s."""
 REKEY_PATIENCE = 6.0
@@ -55,9 +58,6 @@ LOGIN_AGAIN = 60.0
 """Seconds until a login is tried again that was refused and had been good before: a session of ours may still count."""
 LOGIN_REFUSED_AGAIN = 300.0
 """Seconds until it is tried again where even a login that the provider has just given is refused."""
-_NOBODY = "192.0.0.8/32"
-"""The device's address until the server gives one: the IPv4 dummy address (RFC 7600). Without an address there could be
-no way through the device, and with none a reverse path filter drops the server's answers."""
 _NO_LOGIN = "set username and password in the profile's tunnel"
 
 
@@ -155,18 +155,21 @@ class OpenVpnTunnel:
         try:
             await self._make_device()
             await self._around.prepare()
+            # Where nothing is held yet, the provider is asked while his name can still be looked up.
+            supplied = None if self._options.held else self._supplied
+            given = await self._given(supplied, plan) if supplied else None
             # Everything but the marked packets and the LAN leads into it from now on, and is lost there for the moment.
-            placeholder = replace(plan, addresses=(_NOBODY,))
+            placeholder = replace(plan, addresses=(NOBODY,))
             if self._outside is None:
                 await routing.set_up(placeholder)
-            plan, pushed = await self._reached(plan)
+            plan, pushed = await self._reached(plan, given)
             whole = completed(plan, pushed, self._gateway)
             if self._outside is not None:
                 # Not before: openvpn finds it by its name, and it has that outside.
                 await outside.bring_in(self._outside, self._interface)
                 await routing.set_up(placeholder)
             await routing.heal(whole)
-            away = ("ip", "addr", "del", _NOBODY, "dev", self._interface)
+            away = ("ip", "addr", "del", NOBODY, "dev", self._interface)
             await process.must(away, doing="setting the tunnel's addresses")
             await self._around.ask(whole.dns)
         except BaseException:
@@ -252,11 +255,11 @@ class OpenVpnTunnel:
         argv = (*outside.at(self._outside, "ip"), "tuntap", "add", "dev", self._interface, "mode", "tun")
         await process.must(argv, doing=doing)
 
-    async def _reached(self, plan: TunnelPlan) -> tuple[TunnelPlan, Pushed]:
+    async def _reached(self, plan: TunnelPlan, given: Given | None) -> tuple[TunnelPlan, Pushed]:
         """Let openvpn connect: the plan as the configuration has it, and what was pushed. Raises Failure."""
         if self._supplied is None:
             return plan, await self._connected(await self._start(plan, self._chosen[plan.server][0]), plan)
-        config, plan = await self._given(self._supplied, plan)
+        config, plan = given or await self._given(self._supplied, plan)
         try:
             return plan, await (await self._start(plan, config)).connected(PATIENCE)
         except Misconfigured:
@@ -271,9 +274,7 @@ class OpenVpnTunnel:
             error.anywhere, error.retry_after = True, LOGIN_REFUSED_AGAIN
             raise
 
-    async def _given(
-        self, supplied: Supplied, plan: TunnelPlan, *, again: bool = False
-    ) -> tuple[OpenVpnConfig, TunnelPlan]:
+    async def _given(self, supplied: Supplied, plan: TunnelPlan, *, again: bool = False) -> Given:
         """What the provider says that the tunnel is. Raises Failure."""
         given = await supplied.configure(plan, again=again)
         self._given_login, self._gateway = Login(given.username, given.password), given.gateway

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 
-from vpnpf.errors import ConfigError, LeaseLost, Misconfigured, NoAnswer, Transient, Unsupported
+from vpnpf.errors import ConfigError, LeaseLost, Misconfigured, NoAnswer, Refused, Transient, Unsupported
 from vpnpf.interfaces import Configuration, Offer, TunnelSupply
 from vpnpf.io.clock import BootClock
 from vpnpf.io.lan import KernelLinks
@@ -36,6 +36,9 @@ class Supplied:
         """By server, as they were at the last plan."""
         self._again_from = 0.0
         """When `again` may be asked the next time, in seconds on CLOCK_BOOTTIME."""
+        self.in_doubt = False
+        """Whether a server may have been told the key anew and we did not hear its answer: then a handshake proves nothing
+        of our addresses."""
 
     async def plan(self, server: int, *, interface: str, table: int, mtu: int, lan: bool) -> TunnelPlan:
         """What is known of a tunnel before anybody logs in. Raises Failure."""
@@ -58,6 +61,7 @@ class Supplied:
 
     async def configure(self, plan: TunnelPlan, *, again: bool = False) -> Configuration:
         """Ask for the configuration of a tunnel that is to come up. Raises Failure."""
+        self.in_doubt = False
         return await self._asked(plan, AGAIN_PATIENCE if again else PATIENCE, again=again)
 
     async def configure_in_place(self, plan: TunnelPlan) -> Configuration | None:
@@ -67,6 +71,7 @@ class Supplied:
         """
         if self._clock.now() < self._again_from:
             return None
+        self.in_doubt = True
         try:
             given = await self._asked(plan, IN_PLACE_PATIENCE, again=True)
         except (Misconfigured, Unsupported) as error:
@@ -74,7 +79,9 @@ class Supplied:
             raise LeaseLost(error.doing, error.cause) from error
         except Transient as error:
             self._again_from = self._clock.now() + (error.retry_after or 0.0)
+            self.in_doubt = not isinstance(error, Refused)
             return None
+        self.in_doubt = False
         self._again_from = self._clock.now() + AGAIN_APART
         return given
 

@@ -35,7 +35,7 @@ from vpnpf.io.lan import KernelLinks
 from vpnpf.model import Rekeyed, Stirring
 from vpnpf.protocol.wireguard_config import MTU, WireGuardConfig, parse
 from vpnpf.tunnels import mtu, prerequisites, routing, uplink, watch
-from vpnpf.tunnels.addresses import beside, gateway_of
+from vpnpf.tunnels.addresses import NOBODY, beside, gateway_of
 from vpnpf.tunnels.config_file import read_text
 from vpnpf.tunnels.names import interface_name, mark_of
 from vpnpf.tunnels.supplied import Supplied
@@ -135,18 +135,24 @@ class WireGuard:
 
     async def up(self, plan: TunnelPlan) -> Tunnel:
         """Bring it up and wait for the first handshake. Raises Failure; then nothing is left."""
-        if self._supplied is None:
-            config = self._configs.get(plan.server) or await self._read(plan.server)
-            if _identity(config) != plan.identity:
-                raise Transient("reading the tunnel's file", "it holds another key or server than at the last plan")
+        config = await self._planned(plan) if self._supplied is None else None
         self._failures[plan.server] += 1
         await self.down()
         try:
-            # Before the provider is asked, too: his answers come past a way back that leads through the tunnel.
             await self._around.prepare()
-            if self._supplied is not None:
+            backend = await self._device.create()
+            if self._supplied is not None:  # and so there is no file
+                if self._options.held and self._options.outside is None:
+                    # The lock's routes end in nothing: the provider's answers would not get past the reverse path filter.
+                    await routing.set_up(replace(plan, addresses=(NOBODY,)))
                 config, plan = await self._given(self._supplied, plan)
-            backend = await self._begin(config, plan)
+            assert config is not None
+            self._running, self._health = config, Watch(config.keepalive, self._clock.now())
+            await self._device.configure(config.setconf(plan.endpoint, plan.mark))
+            await routing.set_up(plan)
+            await self._around.ask(plan.dns)
+            if self._supplied is not None:
+                await routing.keep_only(plan)
             patience = PATIENCE
             if self._supplied is not None and not await self._hands_shaken(REKEY_PATIENCE):
                 # The server has forgotten the key, perhaps: it is told once more.
@@ -187,12 +193,18 @@ class WireGuard:
         while True:
             await to_the_end(self._put_back(tunnel.plan, config))
             left = until - time.monotonic()
-            if await self._hands_shaken(min(KNOCK, max(0.1, left))):
-                return await self._rekeyed(tunnel)
-            if left <= KNOCK:
+            answered = await self._hands_shaken(min(KNOCK, max(0.1, left)))
+            if not answered and left <= KNOCK:
                 raise await self._no_answer(tunnel.plan, REKEY_PATIENCE)
-            if config := await self._given_in_place(tunnel.plan):
+            config = await self._given_in_place(tunnel.plan) if not answered or self._in_doubt else None
+            if config is not None:
                 until = time.monotonic() + REKEY_PATIENCE
+            elif answered:
+                return await self._rekeyed(tunnel)
+
+    @property
+    def _in_doubt(self) -> bool:
+        return self._supplied is not None and self._supplied.in_doubt
 
     async def _rekeyed(self, tunnel: Tunnel) -> Rekeyed:
         if not self._untold or self._running is None:
@@ -226,14 +238,12 @@ class WireGuard:
             self._watch = None
         await to_the_end(all_of(self._around.let_go, self._device.remove, *self._around.undo()))
 
-    async def _begin(self, config: WireGuardConfig, plan: TunnelPlan) -> str:
-        """Make the device, and lead everything into it; say by what it was made."""
-        self._running, self._health = config, Watch(config.keepalive, self._clock.now())
-        backend = await self._device.create()
-        await self._device.configure(config.setconf(plan.endpoint, plan.mark))
-        await routing.set_up(plan)
-        await self._around.ask(plan.dns)
-        return backend
+    async def _planned(self, plan: TunnelPlan) -> WireGuardConfig:
+        """The file that a plan was made of. Raises ConfigError, Transient."""
+        config = self._configs.get(plan.server) or await self._read(plan.server)
+        if _identity(config) != plan.identity:
+            raise Transient("reading the tunnel's file", "it holds another key or server than at the last plan")
+        return config
 
     async def _given(
         self, supplied: Supplied, plan: TunnelPlan, *, again: bool = False
