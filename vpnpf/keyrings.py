@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
@@ -27,8 +28,11 @@ _REFUSED = (_KEEPS_NOTHING, "keyring.backends.null", "keyrings.alt")
 """Back ends that keep nothing, or keep it in plain text or under a key that lies beside it."""
 _LOWEST = 1
 """Priority below which a back end says of itself that it is not to be recommended."""
+QUIET = 60.0
+"""Seconds after a locked keyring said no in which it is not asked again: each time it may open a window before a person."""
 _ASKING = "keyring"
 _SESSION = "DBUS_SESSION_BUS_ADDRESS"
+_LOCKED = "it is locked"
 
 
 class NoKeyring(Misconfigured):
@@ -37,6 +41,15 @@ class NoKeyring(Misconfigured):
 
 class KeyringShut(Misconfigured):
     """There is one, and it is locked, does not answer or fails."""
+
+
+class _Locked:
+    """When a keyring that was locked may be asked again, on time.monotonic(); one for the process, as the keyring is."""
+
+    until = 0.0
+
+
+_locked = _Locked()
 
 
 def session() -> bool:
@@ -86,6 +99,8 @@ def _asked(doing: str, way_out: str, ask: Callable[[KeyringBackend], T]) -> T:
             found.set_exception(error)
 
     hint = f"unlock the keyring, or {way_out}"
+    if time.monotonic() < _locked.until:
+        raise KeyringShut(doing, _LOCKED, hint)
     if any(thread.name == _ASKING for thread in threading.enumerate()):
         raise KeyringShut(doing, "it still waits for somebody to unlock it", hint)
     threading.Thread(target=answer, name=_ASKING, daemon=True).start()
@@ -108,8 +123,11 @@ def _carefully(doing: str, way_out: str, ask: Callable[[KeyringBackend], T]) -> 
         raise
     except Exception as error:  # noqa: BLE001 - back ends raise what they like, and their texts are not ours to show
         kind = type(error).__name__
-        cause = "it is locked" if "Locked" in kind else "it failed"
-        raise KeyringShut(doing, f"{cause} ({kind})", f"unlock the keyring, or {way_out}") from None
+        locked = "Locked" in kind
+        if locked:
+            _locked.until = time.monotonic() + QUIET
+        cause = _LOCKED if locked else f"it failed ({kind})"
+        raise KeyringShut(doing, cause, f"unlock the keyring, or {way_out}") from None
 
 
 def _unsafe(backend: KeyringBackend) -> Iterator[str]:
