@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -141,8 +140,7 @@ async def test_a_list_that_is_not_signed_is_not_used_and_the_kept_one_is(world):
             await product.until(ready)
             port = await world.reached(product)
             assert await product.stop() == 0
-        path = next(world.secret("").glob("pia-list*"))
-        text = age(path)
+        text = world.age_list(days=8)
         catalogue.trouble = ListTrouble.BAD_SIGNATURE
         asked = len(listed.asked)
         async with world.run() as product:
@@ -150,26 +148,10 @@ async def test_a_list_that_is_not_signed_is_not_used_and_the_kept_one_is(world):
             assert await world.reached(product) == port
             assert len(listed.asked) == asked + 1
             assert await product.stop() == 0
-        assert kept(json.loads(path.read_text()))["text"] == text
+        assert world.age_list(days=0) == text
         # What is kept is looked at again, too.
-        value = json.loads(path.read_text())
-        inner = kept(value)
-        inner["text"] = inner["text"].replace("198.51.100.10", "203.0.113.80")
-        path.write_text(json.dumps(value))
+        world.age_list(days=0, changed=("198.51.100.10", "203.0.113.80"))
         assert "signature" in await refused(world)
-
-
-def kept(value):
-    """The list in its file."""
-    return value.get("value", value)
-
-
-def age(path):
-    """Make the kept list two days old; returns its text."""
-    value = json.loads(path.read_text())
-    kept(value)["at"] -= 2 * 86400
-    path.write_text(json.dumps(value))
-    return kept(value)["text"]
 
 
 @pytest.mark.parametrize(("region", "why"), [("be_brussels", "no port forwarding"), ("US Chicago", "United States")])

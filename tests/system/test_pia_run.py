@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 
 import pytest
 
 from mock_provider.capture import leak
+from mock_provider.host import Host
 from mock_provider.https import Fault
 from mock_provider.pia import MockPia
 from mock_provider.pia_pki import servers_authority
 from mock_provider.product import traces
 from mock_provider.qbittorrent import QBittorrent
-from mock_provider.topology import EXIT
+from mock_provider.topology import CLIENT, EXIT
+from tests.system.namespace_world import program
 from tests.system.pia_world import World, device, ready, talking, world
 
 __all__ = ["world"]
@@ -161,6 +162,48 @@ async def test_over_openvpn(tmp_path, tunnel):
         assert await traces(world.client) == before
 
 
+@pytest.mark.parametrize("tunnel", ["wireguard", "openvpn"])
+async def test_in_a_namespace_of_its_own(tmp_path, tunnel):
+    async with MockPia(tunnel=tunnel) as pia:
+        world = World(pia, tmp_path)
+        config = world.configure()
+        kind = f'type = "{tunnel}"\n'
+        config.write_text(config.read_text().replace(kind, f"{kind}namespace = true\n"))
+        ports = set()
+        for _ in range(2):
+            async with world.run() as product:
+                await product.until(ready)
+                ports.add(product.forward("game")["external_port"])
+                async with program(Beside(product), SERVER) as server:
+                    await server.says()
+                    assert (await pia.peer.connect_tcp(EXIT, *ports, send=b"in")).data == b"in"
+                assert await product.stop() == 0
+        assert world.logins == [200]
+
+
+class Beside(Host):
+    """Where a run is, after it went into its namespace."""
+
+    def __init__(self, product):
+        super().__init__("beside", "beside")
+        self._pid = product.pid
+
+    def _argv(self, argv, env):
+        return ("nsenter", f"--net=/proc/{self._pid}/ns/net", *argv)
+
+
+SERVER = """
+import json, socket
+with socket.socket() as server:
+    server.bind(("", 25565))
+    server.listen()
+    print(json.dumps("listening"))
+    connection, _ = server.accept()
+    with connection:
+        connection.sendall(connection.recv(100))
+"""
+
+
 FAST = """\
 from msgspec.structs import replace
 from vpnpf_providers.pia import PrivateInternetAccess
@@ -190,6 +233,12 @@ async def test_the_port_stays_open_over_many_binds_and_lost_requests(world):
     site = world.pia.servers[0]
     site.forwards.bind_for = 3.0
     accelerate(world, 3.0)
+    async with world.run() as product:
+        await product.until(ready)
+        assert await product.stop() == 0
+    site.forwards.bound.clear()
+    await site.forwards.drop()
+    world.age_list(days=2)
     async with world.game(), world.run() as product:
         await product.until(ready)
         port = await world.reached(product)
@@ -200,6 +249,7 @@ async def test_the_port_stays_open_over_many_binds_and_lost_requests(world):
             assert await world.reached(product) == port
 
         await bound(2)
+        assert [asked.client for asked in world.pia.web.list.asked] == [CLIENT, EXIT], "a fresher one by the tunnel"
         site.api.fail_next(Fault.CUT_OFF, path="/bindPort")
         await bound(1)
         site.api.fail_next(Fault.HTML, path="/bindPort")
@@ -238,7 +288,7 @@ async def test_nothing_leaves_but_to_the_endpoint_and_the_services(world):
         # The rules stand; a token, a key and a fresh list are needed all the same.
         world.pia.account.end_tokens()
         await first.registry.forget()
-        age(world)
+        world.age_list(days=2)
         async with world.pia.lab.capture(leaked) as outside, world.pia.lab.capture(world.services) as services:
             async with world.run() as product:
                 await product.until(ready)
@@ -258,15 +308,6 @@ async def test_nothing_leaves_but_to_the_endpoint_and_the_services(world):
             assert await services.count() > seen
             assert await world.passes_by_the_cable("203.0.113.84", 443)
             assert await outside.count() > 0
-
-
-def age(world):
-    """Make the kept list two days old."""
-    path = next(world.secret("").glob("pia-list*"))
-    kept = json.loads(path.read_text())
-    inner = kept.get("value", kept)
-    inner["at"] -= 2 * 86400
-    path.write_text(json.dumps(kept))
 
 
 async def test_a_machine_that_is_another_is_told_nothing(world):
