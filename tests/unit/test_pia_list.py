@@ -276,3 +276,9 @@ async def test_a_disk_that_is_full_costs_no_list(io):
 
     io.store.save = full
     assert (await ServerList(list_key()).current(io)).regions
+
+
+async def test_control_without_the_signature_a_changed_list_would_be_used(service, io, monkeypatch):
+    monkeypatch.setattr("vpnpf_providers.pia_list.verified", lambda *_: True)
+    service.tampered = True
+    assert (await ServerList(list_key()).current(io)).place_of("203.0.113.66") is not None
