@@ -147,6 +147,8 @@ class Https:
         self._answer = answer
         self.asked: list[Asked] = []
         """Every request, in order."""
+        self.on_request: Callable[[Asked], None] = lambda _asked: None
+        """Called with each request."""
         self.greeted = 0
         """How many began TLS, whether they liked the certificate or not."""
         self._presented: ssl.SSLContext | None = None
@@ -260,6 +262,7 @@ class Https:
             body,
         )
         self.asked.append(asked)
+        self.on_request(asked)
         trouble = self._trouble(asked.path)
         if isinstance(trouble, Answer):
             said = trouble

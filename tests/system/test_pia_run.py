@@ -7,16 +7,15 @@ import time
 
 import pytest
 
-from mock_provider.capture import leak
 from mock_provider.host import Host
 from mock_provider.https import Fault
 from mock_provider.pia import MockPia
-from mock_provider.pia_pki import servers_authority
+from mock_provider.pia_forward import BAD_SIGNATURE, PORT_EXPIRED, UNAUTHORIZED_CLIENT, busy
 from mock_provider.product import traces
 from mock_provider.qbittorrent import QBittorrent
 from mock_provider.topology import CLIENT, EXIT
 from tests.system.namespace_world import program
-from tests.system.pia_world import World, device, ready, talking, world
+from tests.system.pia_world import World, device, failed, ready, talking, world
 
 __all__ = ["world"]
 pytestmark = pytest.mark.system
@@ -64,6 +63,33 @@ async def test_the_port_stays_over_a_restart_a_kill_and_another_server(world):
         assert not second.api.paths("/getSignature")
         assert len(world.pia.web.list.asked) == 1
     assert await traces(world.client) == before
+
+
+async def test_what_the_gateway_refuses_is_had_anew_once(world):
+    site = world.pia.servers[0]
+    # A token that it does not know, a signature that it does not like, a port whose time is over.
+    site.api.fail_next(UNAUTHORIZED_CLIENT, path="/getSignature")
+    async with world.game():
+        async with world.run() as product:
+            await product.until(ready)
+            port = await world.reached(product)
+            assert await product.stop() == 0
+        assert world.logins == [200, 200]
+        for trouble in (BAD_SIGNATURE, PORT_EXPIRED, busy(port, capital=False)):
+            site.api.fail_next(trouble, path="/bindPort")
+            async with world.run() as product:
+                await product.until(ready)
+                assert await world.reached(product) != port
+                port = await world.reached(product)
+                assert await product.stop() == 0
+        assert world.logins == [200, 200]
+        # Who refuses every token brings no login after the other.
+        site.api.fail_always(UNAUTHORIZED_CLIENT, path="/getSignature")
+        site.api.fail_always(BAD_SIGNATURE, path="/bindPort")
+        world.pia.servers[1].add_key.fail_always(Fault.HTML)
+        async with world.run() as product:
+            await product.until(failed, deadline=40)
+        assert world.logins == [200, 200, 200]
 
 
 async def test_a_port_that_somebody_else_has_is_changed(world):
@@ -267,86 +293,3 @@ async def test_the_port_stays_open_over_many_binds_and_lost_requests(world):
 
         # That it ends without binds is shown in test_mock_pia.py.
         assert await product.stop() == 0
-
-
-# -- the lock -------------------------------------------------------------------------------------
-
-
-async def test_nothing_leaves_but_to_the_endpoint_and_the_services(world):
-    first, _ = world.pia.servers
-    endpoints = [leak(site.place.address, site.place.port) for site in world.pia.servers]
-
-    def leaked(packet):
-        return all(test(packet) for test in endpoints) and not world.services(packet)
-
-    async with world.game():
-        async with world.run() as product:
-            await product.until(ready)
-            port = await world.reached(product)
-            product.signal(signal.SIGKILL)
-            await product.ended()
-        # The rules stand; a token, a key and a fresh list are needed all the same.
-        world.pia.account.end_tokens()
-        await first.registry.forget()
-        world.age_list(days=2)
-        async with world.pia.lab.capture(leaked) as outside, world.pia.lab.capture(world.services) as services:
-            async with world.run() as product:
-                await product.until(ready)
-                assert await world.reached(product) == port
-                assert world.logins == [200, 200]
-                # What is let out for vpnpf is let out for nobody else: beside the tunnel, at least.
-                assert not await world.passes_by_the_cable(first.place.address, 443)
-                assert await outside.count() == 0
-                asked = {packet.destination_port for packet in services.packets}
-                assert await services.count()
-                assert asked == {443, 1337}
-                assert await product.stop() == 0
-            assert await outside.count() == 0
-            # Control: without the lock, the same program's packets are seen, to the service and elsewhere.
-            seen = await services.count()
-            assert await world.passes_by_the_cable(first.place.address, 443)
-            assert await services.count() > seen
-            assert await world.passes_by_the_cable("203.0.113.84", 443)
-            assert await outside.count() > 0
-
-
-async def test_a_machine_that_is_another_is_told_nothing(world):
-    """First the login at a server's address, then the registration, then the gateway; each is right in the end."""
-    sites = world.pia.servers
-
-    def present(service, cn=""):
-        for site in sites:
-            getattr(site, service).present(servers_authority().context(cn) if cn else None)
-
-    def wrong(state):
-        return any("certificate" in each["message"] for each in state["problems"])
-
-    async with world.game():
-        await world.pia.web.www.close()
-        for site in (world.pia.web.apiv2, world.pia.web.proxy):
-            await site.close()
-        present("meta", "oslo417")
-        async with world.run() as product:
-            await product.until(lambda state: bool(state["problems"]))
-            assert all(site.meta.greeted for site in sites)
-            assert not any(site.meta.asked for site in sites)
-            assert not world.logins
-        present("meta")
-        present("add_key", "oslo417")
-        async with world.run() as product:
-            await product.until(wrong)
-            assert world.logins == [200], "control: it logs in where the certificate is right"
-            assert any(site.add_key.greeted for site in sites)
-            assert not any(site.add_key.asked for site in sites)
-        present("add_key")
-        present("api", "oslo417")
-        async with world.run() as product:
-            await product.until(wrong)
-            assert any(site.add_key.asked for site in sites), "control"
-            assert not any(site.api.asked for site in sites)
-        present("api")
-        async with world.run() as product:
-            await product.until(ready)
-            assert any(site.api.asked for site in sites), "control"
-            await world.reached(product)
-            assert await product.stop() == 0
