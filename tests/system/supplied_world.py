@@ -43,6 +43,7 @@ class Counter(NatPmp):
     )
     servers: ClassVar[tuple[tuple[str, int], ...]] = (("198.51.100.10", 51820),)
     """Public addresses, and the ports of their tunnels."""
+    transport: ClassVar[Protocol] = Protocol.UDP
 
     async def regions(self, io: OutsideIO) -> tuple[Region, ...]:
         """One."""
@@ -53,7 +54,9 @@ class Counter(NatPmp):
         """All that are known."""
         del io, tunnel_type
         return tuple(
-            Offer(Endpoint(address, port), IDENTITY, f"lab{number}", f"Lab {number}", (service(address),))
+            Offer(
+                Endpoint(address, port, self.transport), IDENTITY, f"lab{number}", f"Lab {number}", (service(address),)
+            )
             for number, (address, port) in enumerate(self.servers, 1)
         )
 

@@ -22,7 +22,7 @@ from vpnpf.errors import LeaseLost, NoAnswer, Transient
 from vpnpf.firewall.nft import Nft
 from vpnpf.interfaces import TunnelOptions
 from vpnpf.io.clock import BootClock
-from vpnpf.model import FirewallPolicy, FirewallStage, PortPolicy
+from vpnpf.model import FirewallPolicy, FirewallStage, PortPolicy, Protocol
 from vpnpf.tunnels.openvpn import OpenVpnTunnel
 from vpnpf.tunnels.wireguard import WireGuard
 
@@ -31,6 +31,10 @@ pytestmark = pytest.mark.system
 
 class TwoServers(Counter):
     servers = (("198.51.100.10", 51820), ("198.51.100.20", 51821))
+
+
+class OverTcp(Counter):
+    transport = Protocol.TCP
 
 
 class Fixtures(TunnelFixtures):
@@ -54,7 +58,7 @@ class Fixtures(TunnelFixtures):
         """Makes a process with the back end."""
 
         def make(settings=None, **more):
-            made = supply(profile, self.provider_class({}), tunnel_type=self.kind)
+            made = supply(profile, self.provider_class({}), tunnel_type=self.kind.removesuffix("-tcp"))
             options = TunnelOptions(profile, (), str(tmp_path / "run"), supply=made, **more)
             return Remote(host, self.backend, options, settings or {})
 
@@ -282,6 +286,18 @@ class TestOpenVpn(Fixtures):
         assert [each.welcome for each in provider.server.logins] == [True]
         assert (await tunnel.rekey(up)).tunnel is None
 
+    async def test_under_a_lock_that_holds_it_is_asked_for_too(self, provider, api, host, remote):
+        host.sysctl("net.ipv4.conf.eth0.rp_filter", 2)
+        async with remote(held=True) as tunnel:
+            plan = await tunnel.plan()
+            for family in routes.FAMILIES:
+                await host.must(("ip", family, "-batch", "-"), stdin="\n".join(routes.hold(plan, family)) + "\n")
+            await stand(host, FirewallStage.CONNECTING, plan)
+            up = await tunnel.up(plan)
+            await stand(host, FirewallStage.CONNECTED, up.plan)
+            assert await source_seen(provider) == EXIT
+            await tunnel.down()
+
     async def test_a_login_that_ended_is_asked_for_once_more(self, provider, api, host, tunnel):
         api.password = "of yesterday"
         with pytest.raises(Exception, match="refused the user name or the password") as raised:
@@ -294,3 +310,8 @@ class TestOpenVpn(Fixtures):
         await tunnel.come_up()
         assert [each["again"] for each in api.asked] == ["True"]
         assert await source_seen(provider) == EXIT
+
+
+class TestOpenVpnTcp(TestOpenVpn):
+    kind = "openvpn-tcp"
+    provider_class = OverTcp

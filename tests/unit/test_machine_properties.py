@@ -33,7 +33,7 @@ FAR = ForwardSpec("far", slot=1, client="qbittorrent", client_local=False)
 GAME = ForwardSpec("game", slot=2, protocols=(Protocol.TCP,), internal_port=25565)
 FORWARDS = ((), (TORRENT,), (GAME,), (TORRENT, GAME), (TORRENT, FAR, GAME))
 WISH = Lease(39999, 39999, tuple(Protocol), 0.0, 0.0)
-LONG_ENOUGH = 900.0
+LONG_ENOUGH = 3700.0
 """Seconds: longer than any failure here asks to be left alone, and than any backing off."""
 
 hours = st.floats(3600, 6 * 3600)

@@ -158,7 +158,9 @@ class Planner:
 
         A change that was under way for a tunnel that is lost again opens what it was to open all the same.
         """
-        return self._doubtful() or self.machine.job("firewall").running == "ApplyFirewall"
+        job = self.machine.job("firewall")
+        opening = isinstance(job.last, ApplyFirewall) and job.last.policy.stage is FirewallStage.CONNECTED
+        return self._doubtful() or (opening and job.running == "ApplyFirewall")
 
     def _ends(self) -> None:
         """What ends by itself is to be noticed then, also while nothing can be done for it."""
