@@ -139,8 +139,8 @@ class WireGuard:
         self._failures[plan.server] += 1
         await self.down()
         try:
-            await self._around.prepare()
             backend = await self._device.create()
+            await self._around.prepare()
             if self._supplied is not None:  # and so there is no file
                 if self._options.held and self._options.outside is None:
                     # The lock's routes end in nothing: the provider's answers would not get past the reverse path filter.
