@@ -4,10 +4,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-DEBIAN="wireguard-tools wireguard-go openvpn nftables iproute2 iputils-ping procps python3-venv qbittorrent-nox miniupnpd-nftables natpmpc tcpdump conntrack curl openssl dnsmasq-base udhcpc iperf3 systemd gnome-keyring dbus"
-FEDORA="wireguard-tools wireguard-go openvpn nftables iproute iputils procps-ng python3 qbittorrent-nox miniupnpd libnatpmp tcpdump conntrack-tools curl openssl dnsmasq busybox iperf3 systemd gnome-keyring dbus-daemon"
-ARCH="wireguard-tools wireguard-go openvpn nftables iproute2 iputils procps-ng python qbittorrent-nox miniupnpd libnatpmp tcpdump conntrack-tools curl openssl dnsmasq busybox iperf3 systemd gnome-keyring dbus"
-PROGRAMS="wg wg-quick wireguard-go openvpn nft ip ping ps qbittorrent-nox miniupnpd natpmpc tcpdump conntrack curl openssl dnsmasq iperf3 unshare setpriv systemd-analyze systemd-creds gnome-keyring-daemon dbus-run-session"
+DEBIAN="wireguard-tools wireguard-go openvpn nftables iproute2 iputils-ping procps python3-venv qbittorrent-nox miniupnpd-nftables natpmpc tcpdump conntrack curl openssl dnsmasq-base udhcpc iperf3 strace systemd gnome-keyring dbus"
+FEDORA="wireguard-tools wireguard-go openvpn nftables iproute iputils procps-ng python3 qbittorrent-nox miniupnpd libnatpmp tcpdump conntrack-tools curl openssl dnsmasq busybox iperf3 strace systemd gnome-keyring dbus-daemon"
+ARCH="wireguard-tools wireguard-go openvpn nftables iproute2 iputils procps-ng python qbittorrent-nox miniupnpd libnatpmp tcpdump conntrack-tools curl openssl dnsmasq busybox iperf3 strace systemd gnome-keyring dbus"
+PROGRAMS="wg wg-quick wireguard-go openvpn nft ip ping ps qbittorrent-nox miniupnpd natpmpc tcpdump conntrack curl openssl dnsmasq iperf3 strace unshare setpriv systemd-analyze systemd-creds gnome-keyring-daemon dbus-run-session"
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export PATH

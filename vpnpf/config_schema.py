@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import FieldInfo, fields
 
+from vpnpf.hidden import without
 from vpnpf.plugins import nearest
 
 Key = tuple[str | int, ...]
@@ -138,6 +139,10 @@ class ProfileTable(Table, frozen=True, kw_only=True):
         Text | None, said("URL that answers with the address it sees: compared with what the gateway says.")
     ] = None
     forwards: Annotated[dict[str, ForwardTable], said("The ports to get, by a name of your own.")] = {}
+
+    def __repr__(self) -> str:
+        # Some providers have a token among their options.
+        return without(self, "options")
 
 
 class ClientTable(Table, frozen=True, kw_only=True):

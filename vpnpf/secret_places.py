@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +21,8 @@ from vpnpf.whole_file import replace_file
 
 CREDSTORE = Path("/etc/credstore.encrypted")
 """Where systemd looks for encrypted credentials by name (systemd.exec(5))."""
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+"""Of a credential: nothing that leads out of its directory."""
 _ENCRYPTING = 30.0
 """Seconds that `systemd-creds` has: a TPM is slow."""
 
@@ -89,6 +92,8 @@ class CredentialPlace:
     async def put(self, secret: str) -> None:
         """As `Place.put`."""
         doing = f"encrypting a credential into {self.path}"
+        if not _NAME.fullmatch(self._name):
+            raise Misconfigured(doing, f'"{self._name}" is no name for a credential', "use letters, digits, . _ and -")
         if os.geteuid() != 0:
             raise PermissionDenied(doing, "only root can", "run it with sudo")
         # The name is part of what is encrypted: under another one it is of no use.
@@ -102,7 +107,7 @@ class CredentialPlace:
 
     async def remove(self) -> bool:
         """As `Place.remove`."""
-        return _unlink(self.path)
+        return bool(_NAME.fullmatch(self._name)) and _unlink(self.path)
 
     @property
     def drop_in(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from vpnpf.errors import UsageError
+from vpnpf.hidden import without
 from vpnpf.model import Endpoint, ProfileSpec
 from vpnpf.openings import Timed
 from vpnpf.plugins import nearest
@@ -58,6 +59,10 @@ class ProfileSettings(Struct, frozen=True):
     timed: tuple[Timed, ...] = ()
     """Entries of the allow-list whose end counts from when they are first put in force. In `spec` it counts from when
     the file was read, so a policy is put in force by `openings.settle`, with the ends that were kept."""
+
+    def __repr__(self) -> str:
+        # Some providers have a token among their options.
+        return without(self, "options")
 
 
 class Config(Struct, frozen=True):

@@ -220,6 +220,10 @@ class _Kept(NamedTuple):
     nonce: bytes
     """Empty: there is none."""
 
+    def __repr__(self) -> str:
+        # Whoever knows the nonce can end the mapping.
+        return f"_Kept({self.gateway!r}, {self.protocol!r}, ...)"
+
 
 def _read(token: str) -> _Kept | None:
     """What a token says; None: it is none of ours."""

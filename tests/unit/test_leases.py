@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from vpnpf.core.state import wishes_for as wishes
-from vpnpf.leases import REMEMBERED, from_store, merged
+from vpnpf.errors import Unavailable
+from vpnpf.leases import REMEMBERED, from_store, merged, moved
 from vpnpf.model import BOTH, Lease, Protocol
+from vpnpf.store import FileStore
 
 LEASE = Lease(
     40000,
@@ -160,3 +162,50 @@ def test_the_identity_not_used_for_longest_is_forgotten_first():
 def test_a_file_from_before_identities_is_a_wish_for_any():
     old = {"torrent": to_store((("torrent", LEASE),))["torrent"]}
     assert wishes(from_store(old), "anything")["torrent"].external_port == 40000
+
+
+# -- a file of an earlier version -----------------------------------------------------------------
+
+KEPT = merged(None, "server 1", (("torrent", LEASE),))
+NAME = "leases-home"
+
+
+@pytest.fixture
+def stores(tmp_path):
+    return FileStore(tmp_path / "state"), FileStore(tmp_path / "state" / "secrets")
+
+
+def test_it_is_read_once_and_moved_to_the_secrets(stores, tmp_path):
+    state, secrets = stores
+    state.save(NAME, KEPT)
+    (tmp_path / "state" / f"{NAME}.damaged").write_text(LEASE.token)
+    assert moved(state, secrets, NAME) == KEPT
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["secrets"]
+    assert secrets.load(NAME) == KEPT
+    assert (tmp_path / "state" / "secrets" / f"{NAME}.json").stat().st_mode & 0o777 == 0o600
+    assert moved(state, secrets, NAME) == KEPT
+
+
+def test_what_is_among_the_secrets_is_newer(stores):
+    """As after a kill between writing there and removing here."""
+    state, secrets = stores
+    state.save(NAME, {"version": 2, "leases": {}})
+    secrets.save(NAME, KEPT)
+    assert moved(state, secrets, NAME) == KEPT
+    assert state.load(NAME) is None
+
+
+def test_a_disk_that_takes_nothing_costs_no_lease(stores, monkeypatch):
+    state, secrets = stores
+    state.save(NAME, KEPT)
+
+    def full(_name, _value):
+        raise Unavailable("saving", "No space left on device")
+
+    monkeypatch.setattr(secrets, "save", full)
+    assert moved(state, secrets, NAME) == KEPT
+    assert state.load(NAME) == KEPT
+
+
+def test_none_is_none(stores):
+    assert moved(*stores, NAME) is None

@@ -475,6 +475,17 @@ def test_a_credential_and_what_the_unit_needs(acme, run, encrypting, tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.parametrize("name", ["../../etc/shadow", "/etc/shadow", "..", "a/b"])
+def test_a_credential_is_a_name_and_no_path(client, run, config, encrypting, tmp_path, name):
+    (tmp_path / "shadow").write_text("x")
+    place = config(f'{{ credential = "{name}" }}')
+    status, _, err = run("login", "qb", "--stdin", "--config", place, typed=PASSWORD + "\n")
+    assert status == 78
+    assert "no name for a credential" in err
+    assert encrypting == []
+    assert "nothing to remove" in run("logout", "qb", "--config", place)[1]
+
+
 def test_only_root_makes_credentials(acme, run, monkeypatch):
     monkeypatch.setattr(secret_places.os, "geteuid", lambda: 1000)
     status, _, err = run("login", "acme", "--stdin", "--store", "credential", typed=TYPED)

@@ -72,6 +72,8 @@ _PLAIN = (
     (USER, re.compile(r"(?<![^\s\"'/=(<,])[^\s\"'/@:]{1,100}:(?!//)[^\s\"'@]{1,200}(?=@)")),
     (EMAIL, re.compile(r"[\w.+%-]{1,100}@(?!\d+\.\d)[\w-][\w.-]{0,200}")),
     (USER, re.compile(r"[\w.+%-]{1,100}(?=@\d+\.\d)")),
+    # Of an account at a provider: a letter and digits, as some number their customers.
+    (USER, re.compile(r"(?<![\w.-])[pxv]\d{7,10}(?![\w.-]|:\d)")),
     (KEY, re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{43,}=")),
     (TOKEN, re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)),
     (NUMBER, re.compile(r"\d{16,}|\d{4}(?:[ -]?\d{4}){3,}\d*")),

@@ -34,7 +34,10 @@ class Account(Protocol):
         ...
 
     async def credentials(self) -> Credentials:
-        """Who to log in as; may ask a keyring, for seconds. Raises Misconfigured: there are none, or they were `refused`."""
+        """Who to log in as; may ask a keyring, for seconds.
+
+        Raises Misconfigured: there are none, or they were `refused`; Transient with `retry_after` if that was until some time.
+        """
         ...
 
     async def refused(self, credentials: Credentials, cause: str, until: float | None = None) -> None:

@@ -39,7 +39,9 @@ class Identity(Struct, frozen=True):
 
 def no_core() -> None:
     """Leave no core file behind, of this process and of those that it starts: secrets are in their memory."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # The soft limit, which is the one that counts, and which none of those programs raises.
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def need(capability: int, doing: str, cause: str, hint: str = "run it with sudo") -> None:

@@ -32,6 +32,7 @@ PACKAGES = {
     "wireguard-go": "wireguard-go",
     "nsenter": "util-linux",
     "setpriv": "util-linux",
+    "systemd-creds": "systemd",
 }
 
 

@@ -1,0 +1,77 @@
+"""The Web API of a torrent client, as `vpnpf login` and `logout` see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vpnpf import plugins
+from vpnpf.cli.login_running import running
+from vpnpf.errors import UsageError
+from vpnpf.interfaces import ClientOptions
+from vpnpf.io.http import HttpClient
+from vpnpf.secret_places import CredentialPlace, KeyringPlace, Place
+from vpnpf.settings import ClientSettings
+
+
+class ClientSubject:
+    """The Web API of a torrent client."""
+
+    asks_user = False
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, settings: ClientSettings) -> None:
+        doing = f"finding where the password of {settings.name} is kept"
+        self._settings = settings
+        self.title = f"{settings.name} at {settings.url}"
+        source = settings.password
+        hint = f'write password = {{ keyring = "{settings.name}" }} into [clients.{settings.name}]'
+        if source is None:
+            raise UsageError(doing, "the configuration has none", hint)
+        if source.kind not in {"keyring", "credential"}:
+            where = f"${source.name}" if source.kind == "env" else source.name
+            raise UsageError(doing, f"the configuration has it in {where}: write it there", f"or {hint}")
+        self.usual, self._name = source.kind, source.name
+        self.elsewhere = f"the configuration has it in {'the keyring' if self.usual == 'keyring' else 'a credential'}"
+        self.way_out = (
+            f'write password = {{ file = "…" }} into [clients.{settings.name}], and the password into that file'
+        )
+
+    async def log_in(self, secret: str) -> None:
+        """As `Subject.log_in`."""
+        options = ClientOptions(self._settings.url, self._settings.username, lambda: secret)
+        client = plugins.client(self._settings.type)(HttpClient(), options)
+        await client.probe()
+        await client.get_listen()
+
+    async def keep(self) -> None:
+        """As `Subject.keep`: a session ends by itself."""
+
+    async def log_out(self) -> bool:
+        """As `Subject.log_out`: likewise."""
+        return False
+
+    async def forget(self) -> tuple[str, ...]:
+        """As `Subject.forget`."""
+        return ()
+
+    def place(self, kind: str) -> Place | None:
+        """As `Subject.place`."""
+        if kind != self.usual:
+            return None
+        return CredentialPlace(self._name) if kind == "credential" else KeyringPlace(self._name, self.way_out)
+
+    def places(self) -> Iterator[Place]:
+        """As `Subject.places`."""
+        place = self.place(self.usual)
+        if place is not None:
+            yield place
+
+    def shadowing(self, place: Place) -> Iterator[Place]:
+        """As `Subject.shadowing`: none is."""
+        del place
+        yield from ()
+
+    def users(self) -> Iterator[str]:
+        """As `Subject.users`."""
+        name = self._settings.name
+        yield from running(lambda seen: any(forward.client == name for forward in seen.forwards))

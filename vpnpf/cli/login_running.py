@@ -1,0 +1,21 @@
+"""Which runs go on with a login that is being forgotten."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from vpnpf.cli import status_reading
+from vpnpf.cli.status_words import clean
+from vpnpf.errors import VpnpfError
+
+
+def running(uses: Callable[[status_reading.Seen], bool]) -> Iterator[str]:
+    """The profiles that run with it, as far as they can be seen."""
+    try:
+        found = status_reading.find(None, time.time())
+    except VpnpfError:
+        return
+    for each in found:
+        if each.alive and uses(each.seen):
+            yield f"the profile {clean(each.seen.profile)} runs and goes on with the login that it has until it is stopped"
