@@ -18,7 +18,7 @@ import tempfile
 from asyncio.subprocess import Process
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from mock_provider.host import end_processes
 from mock_provider.openvpn_pki import pki
@@ -95,6 +95,11 @@ class Customer(Client):
 class OpenVpnServer(WireGuardServer):
     """The server's end of all tunnels, by `openvpn`; an async context manager."""
 
+    more: ClassVar[tuple[str, ...]] = ()
+    """Other options of its own."""
+    check = CHECK
+    """The program that looks at a login; `{directory}` is where its files are."""
+
     def __init__(
         self, lab: Lab, *, ipv6: bool = False, place: Place = FIRST_PLACE, transport: Protocol = Protocol.UDP
     ) -> None:
@@ -123,7 +128,7 @@ class OpenVpnServer(WireGuardServer):
 
     async def pose(self) -> None:
         """Somebody else stands in its place: a customer, with his own certificate of the same authority."""
-        self._write_files(certificate=pki().customer, key=pki().customer_key)
+        self._write_files(cert=pki().customer, key=pki().customer_key)
         await self.restart()
 
     def refuse(self, reason: str = "", *, on: bool = True) -> None:
@@ -196,13 +201,25 @@ class OpenVpnServer(WireGuardServer):
                 self._ready.set()
         self._ready.set()
 
-    def _write_files(self, *, certificate: str = "", key: str = "") -> None:
-        made = pki()
-        texts = {"ca": made.ca, "cert": certificate or made.certificate, "key": key or made.key}
-        texts["tls-crypt"] = made.tls_crypt
-        for name, text in {**texts, "password": PASSWORD, "check": CHECK.format(directory=self._directory)}.items():
+    def _write_files(self, **instead: str) -> None:
+        checking = {"password": PASSWORD, "check": self.check.format(directory=self._directory)}
+        for name, text in {**self._keys(), **instead, **checking}.items():
             (self._directory / name).write_text(text)
         (self._directory / "check").chmod(0o700)
+
+    def _keys(self) -> dict[str, str]:
+        """Files of its configuration, by the option that each is for."""
+        made = pki()
+        return {"ca": made.ca, "cert": made.certificate, "key": made.key, "tls-crypt": made.tls_crypt}
+
+    def _pushed(self) -> list[str]:
+        """What every customer is told."""
+        place = self.place
+        pushed = ["topology subnet", f"route-gateway {place.gateway}", "redirect-gateway def1", "block-outside-dns"]
+        pushed += [f"dhcp-option DNS {place.gateway}"]
+        if self.ipv6:
+            pushed += [f"dhcp-option DNS6 {place.gateway6}", "redirect-gateway ipv6"]
+        return pushed
 
     def _argv(self) -> tuple[str, ...]:
         place, here = self.place, self._directory
@@ -227,18 +244,16 @@ class OpenVpnServer(WireGuardServer):
             *("verify-client-cert none", "username-as-common-name", "script-security 2"),
             f"auth-user-pass-verify {here}/check via-file",
             f"tmp-dir {here}",
-            *(f"{name} {here}/{name}" for name in ("ca", "cert", "key", "tls-crypt")),
+            *(f"{name} {here}/{name}" for name in self._keys()),
+            *self.more,
         ]
-        pushed = ["topology subnet", f"route-gateway {place.gateway}", "redirect-gateway def1", "block-outside-dns"]
-        pushed += [f"dhcp-option DNS {place.gateway}"]
         if self.ipv6:
             first = f"{place.gateway6[:-1]}2"
             options += [f"ifconfig-ipv6 {place.gateway6}/112 {first}", f"ifconfig-ipv6-pool {first}/112"]
-            pushed += [f"dhcp-option DNS6 {place.gateway6}", "redirect-gateway ipv6"]
         argv = [process.find("openvpn")]
         for option in options:
             name, _, rest = option.partition(" ")
             argv += [f"--{name}", *rest.split()]
-        for each in (*pushed, *self._push):
+        for each in (*self._pushed(), *self._push):
             argv += ["--push", each]
         return tuple(argv)

@@ -45,15 +45,23 @@ table inet mock_vpn{suffix} {{
   }}
 }}
 """
+SAME_PORT = """
+table inet mock_port{suffix} {{
+  chain pre {{
+    type nat hook prerouting priority dstnat; policy accept
+    ip daddr {address} udp dport {port} redirect to :{hidden}
+  }}
+}}
+"""
 MUTE = """
 table inet mock_mute{suffix} {{
   chain input {{
     type filter hook input priority -200; policy accept
-    meta l4proto {{ tcp, udp }} th dport {port} drop
+    meta l4proto {{ tcp, udp }} th dport {hidden} drop
   }}
   chain output {{
     type filter hook output priority -200; policy accept
-    meta l4proto {{ tcp, udp }} th sport {port} drop
+    meta l4proto {{ tcp, udp }} th sport {hidden} drop
   }}
 }}
 """
@@ -79,6 +87,8 @@ class Place:
     network6: str = NETWORK6
     suffix: str = ""
     """What its tables' names end with."""
+    hidden_port: int = 0
+    """Where WireGuard listens, if servers have the same port: it listens on all addresses. 0: on that port."""
 
     @classmethod
     def of(cls, number: int) -> Place:
@@ -219,8 +229,9 @@ class WireGuardServer:
     async def __aenter__(self) -> Self:
         self._key, self.public_key = await _key_pair()
         try:
-            await self.host.must(("nft", "-f", "-"), stdin=self._rules(NAT))
-            if self.place != FIRST_PLACE:
+            rules = self._rules(NAT) + (self._rules(SAME_PORT) if self.place.hidden_port else "")
+            await self.host.must(("nft", "-f", "-"), stdin=rules)
+            if self.place.address != FIRST_PLACE.address:  # the lab has those of the first
                 lines = [f"addr add {address}/24 dev eth0" for address in (self.place.address, self.place.exit)]
                 await self.host.must(("ip", "-batch", "-"), stdin="\n".join(lines) + "\n")
             await self._start()
@@ -236,16 +247,26 @@ class WireGuardServer:
 
     async def _start(self) -> None:
         await self.device.create()
-        config = f"[Interface]\nPrivateKey = {self._key}\nListenPort = {self.place.port}\n"
+        config = f"[Interface]\nPrivateKey = {self._key}\nListenPort = {self._listening}\n"
         for client in self.clients:
             config += f"[Peer]\nPublicKey = {client.public_key}\nAllowedIPs = {', '.join(_allowed(client))}\n"
         v6 = (f"{self.place.gateway6}/112 nodad",) if self.ipv6 else ()
         await self.device.set_up(config, (f"{self.place.gateway}/24", *v6))
 
+    @property
+    def _listening(self) -> int:
+        return self.place.hidden_port or self.place.port
+
     def _rules(self, text: str) -> str:
         place = self.place
         return text.format(
-            suffix=place.suffix, network=place.network, network6=place.network6, exit=place.exit, port=place.port
+            suffix=place.suffix,
+            network=place.network,
+            network6=place.network6,
+            exit=place.exit,
+            address=place.address,
+            port=place.port,
+            hidden=self._listening,
         )
 
     async def add_client(self, *, port_forwarding: bool = True) -> Client:
