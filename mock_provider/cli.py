@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from mock_provider import cli_faults
+from mock_provider import cli_faults, cli_pia
 from mock_provider import demo as demonstration
 from mock_provider.gateway import Request
 from mock_provider.natpmp import MODES
@@ -146,6 +146,7 @@ def demo(*, seconds: float, picture: Path | None) -> None:
 
 
 cli.add_command(cli_faults.faults)
+cli.add_command(cli_pia.pia)
 
 
 def _in_user_namespace() -> None:

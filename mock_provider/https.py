@@ -35,6 +35,8 @@ LONGEST = 256 * 1024
 """Bytes of a request."""
 PATIENCE = 5.0
 """Seconds that a request may take to come in."""
+GOODBYE = 0.5
+"""Seconds for the end of TLS."""
 PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
 
 
@@ -145,6 +147,10 @@ class Https:
         self._answer = answer
         self.asked: list[Asked] = []
         """Every request, in order."""
+        self.on_request: Callable[[Asked], None] = lambda _asked: None
+        """Called with each request."""
+        self.greeted = 0
+        """How many began TLS, whether they liked the certificate or not."""
         self._presented: ssl.SSLContext | None = None
         self._next: list[tuple[str, Trouble]] = []
         self._always: list[tuple[str, Trouble]] = []
@@ -186,6 +192,7 @@ class Https:
             task.cancel()
         await asyncio.gather(*self._talks, return_exceptions=True)
         await asyncio.gather(*(server.wait_closed() for server in servers))
+        await asyncio.sleep(0)  # what was aborted is closed in the loop's next round
 
     def present(self, context: ssl.SSLContext | None) -> None:
         """Show this certificate to everybody; None: the right ones again."""
@@ -215,6 +222,8 @@ class Https:
         return [each for each in self.asked if each.path.endswith(end)]
 
     def _choose(self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _first: ssl.SSLContext) -> None:
+        self.greeted += 1
+        self._changed.set()
         if chosen := self._presented or self._names.get(name or ""):
             connection.context = chosen
 
@@ -225,9 +234,14 @@ class Https:
         try:
             with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                 await self._talk(reader, writer)
+            writer.close()
+            # Somebody whose tunnel is gone never says goodbye.
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(GOODBYE):
+                    await writer.wait_closed()
         finally:
             self._talks.discard(task)
-            writer.close()
+            writer.transport.abort()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(PATIENCE):
@@ -248,6 +262,7 @@ class Https:
             body,
         )
         self.asked.append(asked)
+        self.on_request(asked)
         trouble = self._trouble(asked.path)
         if isinstance(trouble, Answer):
             said = trouble

@@ -120,6 +120,8 @@ class PortForwarding:
         """What is forwarded now, by port."""
         self.bound: list[Bound] = []
         """Every bind that succeeded, in order."""
+        self.ended: list[int] = []
+        """Ports whose time was up, in order."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._lock = asyncio.Lock()
@@ -210,6 +212,7 @@ class PortForwarding:
             # It may have been bound again while this waited.
             loop = asyncio.get_running_loop()
             if self.forwards.get(forward.port) is forward and forward.timer and forward.timer.when() <= loop.time():
+                self.ended.append(forward.port)
                 await self._remove(forward)
 
     async def _remove(self, *forwards: Forward) -> None:

@@ -77,6 +77,11 @@ class PiaSite:
         return self.place.exit
 
     @property
+    def services(self) -> tuple[Https, ...]:
+        """Its services over HTTPS."""
+        return self.add_key, self.api, self.meta
+
+    @property
     def openvpn(self) -> PiaOpenVpnServer:
         """The tunnel's server, if it is OpenVPN."""
         assert isinstance(self.server, PiaOpenVpnServer)
@@ -135,7 +140,7 @@ class PiaSite:
     def present(self, cn: str) -> None:
         """Show another machine's certificate at its HTTPS services; empty: its own again."""
         context = servers_authority().context(cn) if cn else None
-        for each in (self.add_key, self.api, self.meta):
+        for each in self.services:
             each.present(context)
 
     async def mute(self) -> None:
