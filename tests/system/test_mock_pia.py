@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -325,39 +324,3 @@ async def test_openvpn_logs_in_by_halves_of_a_token(tmp_path, tunnel):
         assert child is None
         assert "AUTH_FAILED" in said
         assert [each.status for each in site.openvpn.attempts] == [200, 401]
-
-
-async def test_it_can_be_played_with(tmp_path):
-    """`python -m mock_provider pia`: what it prints is enough for a run."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "mock_provider", "pia", "--servers", "1", stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        said = ""
-        while "Ctrl-C ends it" not in said:
-            line = (await child.stdout.readline()).decode()
-            assert line, said
-            said += line
-        words = next(line for line in said.splitlines() if "vpnpf run" in line).split()
-        directories = [f"{name}_DIRECTORY={tmp_path / name}" for name in ("STATE", "RUNTIME")]
-        for each in ("STATE", "RUNTIME"):
-            (tmp_path / each).mkdir(mode=0o700)
-        at = words.index("env") + 1
-        run = await asyncio.create_subprocess_exec(
-            *words[:at], *directories, *words[at:], stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
-        )
-        talk = ""
-        while "READY" not in talk:
-            line = (await run.stderr.readline()).decode()
-            assert line, talk
-            talk += line
-        run.terminate()
-        await run.communicate()
-        child.terminate()
-        rest, _ = await child.communicate()
-        assert "/bindPort" in rest.decode()
-        assert child.returncode == 0
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
