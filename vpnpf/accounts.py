@@ -83,7 +83,8 @@ def parse(text: str, provider: str) -> Credentials:
     lines = text.rstrip("\r\n").split("\n")
     username, password = (lines[0].rstrip("\r"), lines[1]) if len(lines) == 2 else ("", "")  # noqa: PLR2004
     if not username or not password:
-        doing, hint = f"reading the account for {provider}", f"vpnpf login {provider}"
+        doing = f"reading the account for {provider}"
+        hint = f"write the user name into the first line and the password into the second, or: vpnpf login {provider}"
         raise Misconfigured(doing, "it is not a user name and a password on two lines", hint)
     return Credentials(username, password)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from msgspec import structs
 
 from vpnpf import plugins
+from vpnpf.accounts import parse
 from vpnpf.config_forwards import NAME, NO_NAME, ForwardChecker
 from vpnpf.config_options import check_options
 from vpnpf.config_policy import PolicyChecker
@@ -33,6 +35,8 @@ _NEEDED = {
     "password": 'write password = { file = "…" }, { keyring = "…" }, { env = "…" } or { credential = "…" }',
 }
 
+_SUPPLIED = {"config", "username", "password"}
+"""Keys of the tunnel that its provider has in place of the file."""
 _ROUTER = {
     "to": "write the local port alone: to = 8080",
     "from": "remove it; the machine's own firewall decides",
@@ -77,7 +81,8 @@ class Checker:
         if not table.forwards:
             self._wrong(at, "no port is asked for", f"add [profiles.{name}.forwards.torrent]")
         elif len(table.forwards) > most:
-            self._wrong((*at, "forwards"), f"{len(table.forwards)} forwards; {table.provider} gives at most {most}")
+            what = f"{len(table.forwards)} forwards; {table.provider} gives at most {most}"
+            self._wrong((*at, "forwards"), what, f"remove {len(table.forwards) - most} of them")
         local = {client: is_local(settings.url) for client, settings in clients.items()}
         kinds = {client: manifest for client, each in clients.items() if (manifest := _of_client(each.type))}
         checker = ForwardChecker(self._wrong, self._policies, local, kinds)
@@ -120,8 +125,8 @@ class Checker:
         except Unavailable as error:
             self._wrong((*at, "type"), error.cause, error.hint)
             return settings
-        self._tunnel_keys(at, table, manifest)
-        for file in files:
+        supplied = self._tunnel_keys(at, table, manifest)
+        for file in () if supplied else files:
             if files.count(file) > 1:
                 self._wrong((*at, "config"), f"{file} is there twice", "name each file once")
             elif missing(file):
@@ -130,13 +135,16 @@ class Checker:
                 self._wrong((*at, "config"), f"{file} cannot be read", "run as root, or as its owner")
         return settings
 
-    def _tunnel_keys(self, at: Key, table: ProfileTable, manifest: Manifest) -> None:
-        """See that the tunnel has the keys that its type needs, and no others; and that the lock fits it."""
+    def _tunnel_keys(self, at: Key, table: ProfileTable, manifest: Manifest) -> bool:
+        """See that the tunnel has the keys that its type needs, and no others; and that the lock fits it.
+
+        Returns whether the provider makes its configuration.
+        """
         values = structs.asdict(table.tunnel)
         given = {key for key, value in values.items() if key != "type" and value not in (None, False, [])}
-        for key in sorted(given - set(manifest.keys)):
-            self._wrong((*at, key), f'a tunnel of type "{manifest.id}" has no "{key}"', "remove the line")
         supplied = self._supplied(at, table, manifest)
+        for key in sorted(given - set(manifest.keys) - (_SUPPLIED if supplied else set())):
+            self._wrong((*at, key), f'a tunnel of type "{manifest.id}" has no "{key}"', "remove the line")
         for key in manifest.required:
             if key not in given and not (supplied and key == "config"):
                 self._wrong((*at, key), f'the key "{key}" is missing', _NEEDED.get(key, ""))
@@ -155,6 +163,7 @@ class Checker:
         elif table.tunnel.namespace and table.lock.mode not in (None, "on"):
             what = "a tunnel with a network namespace of its own has its lock in there, always"
             self._wrong(lock, what, "leave it out")
+        return supplied
 
     def _supplied(self, at: Key, table: ProfileTable, tunnel: Manifest) -> bool:
         """Whether the provider makes the tunnel's configuration; then nothing of it is written here."""
@@ -164,11 +173,13 @@ class Checker:
             return False
         if not provider.supplies:
             return False
+        if tunnel.direct:  # said already
+            return False
         if tunnel.id not in provider.supplies:
             kinds = " or ".join(f'"{kind}"' for kind in provider.supplies)
             self._wrong((*at, "type"), f"{provider.name} makes no tunnel of this type", f"write type = {kinds}")
             return False
-        for key in ("config", "username", "password"):
+        for key in sorted(_SUPPLIED):
             if getattr(table.tunnel, key) is not None:
                 what = f"{provider.name} makes the tunnel's configuration itself"
                 self._wrong((*at, key), what, f"remove the line; `vpnpf login {provider.id}` asks for the account")
@@ -182,7 +193,7 @@ class Checker:
             wanted = True
         if table.account is not None and not wanted:
             self._wrong(at, f'"{table.provider}" has no login', "remove it")
-        return self._secret(at, table.account)
+        return self._secret(at, table.account, partial(parse, provider=table.provider))
 
     def _published(self, at: Key, table: ProfileTable) -> Iterator[Endpoint]:
         """Ports of this machine that lead into the namespace: for itself or the LAN, never for the internet."""
@@ -217,7 +228,7 @@ class Checker:
             self._wrong((*at, "tunnel", "type"), what, 'write tunnel = { type = "none" }')
         elif tunnel and not provider:
             what = f'"{table.provider}" is reached through a tunnel, and this profile has none'
-            self._wrong((*at, "provider"), what, 'use provider = "router", or another tunnel')
+            self._wrong((*at, "provider"), what, 'use another tunnel, or provider = "router"')
         elif tunnel:
             if table.policy != PolicyTable():
                 what = "without a tunnel nothing is blocked, so a policy means nothing"
@@ -261,25 +272,25 @@ class Checker:
         source = self._secret((*at, "password"), table.password)
         return ClientSettings(name, table.type, table.url.rstrip("/"), table.username, source)
 
-    def _secret(self, at: Key, table: SecretTable | None) -> Source | None:
-        """Where a secret is, if it is anywhere."""
+    def _secret(self, at: Key, table: SecretTable | None, read: Callable[[str], object] = str) -> Source | None:
+        """Where a secret is, if it is anywhere; `read` raises Misconfigured for what it cannot be."""
         if table is None:
             return None
         given = [(kind, value) for kind, value in structs.asdict(table).items() if value is not None]
         if len(given) == 1:
             kind, value = given[0]
             source = Source(kind, str(self._beside(value)) if kind == "file" else value)
-            self._readable(at, source)
+            self._readable(at, source, read)
             return source
         if not any(key[: len(at)] == at for key in self._broken):
             self._wrong(at, "exactly one place is needed", "keyring, file, env or credential")
         return None
 
-    def _readable(self, at: Key, source: Source) -> None:
+    def _readable(self, at: Key, source: Source, read: Callable[[str], object]) -> None:
         """See now that a file with a secret can be used; the other places may be there only when it runs."""
         if source.kind == "file":
             try:
-                reader(source)()
+                read(reader(source)())
             except Misconfigured as error:
                 self._wrong(at, str(error), error.hint)
 

@@ -10,6 +10,10 @@ from vpnpf.config_schema import Key
 from vpnpf.interfaces import Manifest, Objection, Option
 from vpnpf.model import ForwardSpec
 
+_TYPES = {str: "text in quotes", int: "a whole number", bool: "true or false", list: "a list in [ ]"}
+_LOGIN = {"account", "user", "username", "password"}
+"""What people write where a login does not belong."""
+
 
 def check_options(
     wrong: Wrong, at: Key, manifest: Manifest, given: Mapping[str, object], forwards: tuple[ForwardSpec, ...]
@@ -29,6 +33,8 @@ def _right(wrong: Wrong, at: Key, manifest: Manifest, given: Mapping[str, object
         option = options.get(key)
         if option is None:
             hint = plugins.nearest(key, tuple(options)) if options else f"{manifest.id} has no options"
+            if manifest.account and key in _LOGIN:
+                hint = f"remove it; `vpnpf login {manifest.id}` asks for the account"
             wrong((*at, key), f'unknown option "{key}"', hint)
             continue
         found = tuple(_wrong_in(option, value))
@@ -46,7 +52,7 @@ def _right(wrong: Wrong, at: Key, manifest: Manifest, given: Mapping[str, object
 def _wrong_in(option: Option, value: object) -> Iterator[tuple[Key, str]]:
     """What is wrong with the value of an option, and where in it."""
     if type(value) is not option.type:
-        yield (), f"not of the type {option.type.__name__}"
+        yield (), f"not {_TYPES.get(option.type, option.type.__name__)}"
         return
     places = [((place,), item) for place, item in enumerate(value)] if isinstance(value, list) else [((), value)]
     for place, item in places:

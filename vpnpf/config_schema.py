@@ -132,7 +132,12 @@ class ProfileTable(Table, frozen=True, kw_only=True):
         SecretTable | None,
         said("Where user name and password of the account are, on two lines; otherwise as `vpnpf login` kept them."),
     ] = None
-    tunnel: Annotated[TunnelTable, said("Type and configuration file of the tunnel.")]
+    tunnel: Annotated[
+        TunnelTable,
+        said(
+            'Type and configuration file of the tunnel: type = "wireguard", config = "FILE"; no file if the provider makes it.'
+        ),
+    ]
     policy: Annotated[PolicyTable, said("What may come in.")] = PolicyTable()
     lock: Annotated[LockTable, said("What may go past the tunnel.")] = LockTable()
     exit_check: Annotated[

@@ -41,7 +41,7 @@ def _registered(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
 
 def nearest(name: str, known: tuple[str, ...]) -> str:
     """A hint for a name that is not known: the nearest one, or all of them."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name.casefold(), known, n=1, cutoff=0.7)
     return f'did you mean "{close[0]}"?' if close else "known: " + ", ".join(known)
 
 

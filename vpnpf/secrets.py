@@ -46,7 +46,7 @@ def reader(source: Source | None) -> Callable[[], str]:
     def ask() -> str:
         secret = read(doing, source.name)
         if not secret:
-            raise Misconfigured(doing, "it is empty", "write the password into it")
+            raise Misconfigured(doing, "it is empty", "write the secret into it")
         return secret
 
     return ask
@@ -57,7 +57,7 @@ def _file(doing: str, name: str) -> str:
         # Not to wait for the other end, should it be a pipe.
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
-        hint = f"make it with: install -m 600 /dev/null {name}, and write the password into it"
+        hint = f"make it with: install -m 600 /dev/null {name}, and write the secret into it"
         raise Misconfigured(doing, "there is no such file", hint) from None
     except (OSError, ValueError) as error:
         number = getattr(error, "errno", None)

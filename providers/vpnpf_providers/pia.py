@@ -59,7 +59,7 @@ KEY_BYTES = 32
 
 
 def _wrong_region(value: object) -> str:
-    return "" if all(each.strip() for each in str(value).split(",")) else "an empty name between commas"
+    return "" if all(each.strip() for each in str(value).split(",")) else "empty, or an empty name between commas"
 
 
 def _wrong_authority(value: object) -> str:

@@ -35,6 +35,8 @@ LIFETIME = 23 * 3600.0 + 55 * 60.0
 """Seconds that a token is used for; it is good for a day."""
 PATIENCE = 20.0
 """Seconds after which no other service is tried any more: one may take ten, and the tunnel waits."""
+CERTIFICATE = 2
+"""How much an untrusted certificate tells: more than an answer, which tells more than none."""
 SILENT = 600.0
 """Seconds for which a service that did not answer is tried after the others."""
 USELESS = 900.0
@@ -157,7 +159,7 @@ class Tokens:
             except (Transient, Misconfigured) as error:
                 silent, cause = silent and isinstance(error, NoAnswer), error.cause
                 # A certificate that is somebody else's tells more than a name that is not found while all is blocked.
-                tells = 2 if isinstance(error, Misconfigured) else 0
+                tells = CERTIFICATE if isinstance(error, Misconfigured) else 0
             else:
                 token = _token_of(response, credentials)
                 if token:
@@ -169,7 +171,9 @@ class Tokens:
             self._silent[desk.url] = io.now()
             if tells > telling:
                 why, telling = cause, tells
-        hint = "is this machine online, and is the tunnel up, if there is one? It is tried again, with PIA's other services first"
+        hint = "is this machine online, and is the tunnel up, if there is one?"
+        if telling == CERTIFICATE:
+            hint = "is this machine's clock right? Else somebody answers in PIA's place, or PIA has a new authority: options.ca"
         kind = NoAnswer if silent else Transient
         raise kind(_DOING, f"none of its services gives a token: {why}", hint)
 
@@ -233,7 +237,7 @@ def _token_of(response: HttpResponse, credentials: Credentials) -> str:
     """The token that was answered; empty: none. Raises _Refused, _Expired, _Locked for what others would answer too."""
     fields = fields_of(response)
     if response.status == UNAUTHORIZED or "authentication failed" in message_of(response):
-        hint = "vpnpf login pia: the user name begins with p and is not the e-mail address; is the account yours still?"
+        hint = "it is p and seven digits, not the e-mail address; `vpnpf login pia` asks for both anew"
         raise _Refused(_DOING, "PIA does not know this user name with this password", hint)
     if response.status == _PAYMENT:
         hint = "renew it on PIA's site, and then start vpnpf anew"

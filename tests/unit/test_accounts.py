@@ -73,7 +73,7 @@ def test_blanks_belong_to_a_password():
 def test_anything_else_is_refused(text):
     with pytest.raises(Misconfigured, match="two lines") as caught:
         parse(text, "pia")
-    assert caught.value.hint == "vpnpf login pia"
+    assert caught.value.hint.endswith("or: vpnpf login pia")
 
 
 # -- refusals -------------------------------------------------------------------------------------

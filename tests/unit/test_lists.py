@@ -90,13 +90,14 @@ def test_what_a_provider_needs_and_how_far_it_was_proven():
     assert "What you do: Buy a plan." in one
     assert "proven against: the real service (Acme VPN, 2026-11)" in one
     assert "login: `vpnpf login acme` asks for the account" in one
-    assert "tunnel: it makes the configuration: wireguard or openvpn" in one
+    assert 'tunnel: it makes it itself: type = "wireguard" or "openvpn" is all to be written' in one
     assert "forwards: one" in one
     assert "port policy of its own" in one
-    assert "region (str) where to go key (str, needed) of the account" in one
-    assert 'Transmission: type = "t"' in details(
-        Group.CLIENTS, Manifest(id="t", name="Transmission", summary="by RPC", verified="mock"), 80
-    )
+    assert "region (text) where to go key (text, needed) of the account" in one
+    client = details(Group.CLIENTS, Manifest(id="t", name="Transmission", summary="by RPC", verified="mock"), 80)
+    assert 'Transmission: type = "t"' in client
+    assert "keys: url, username and password, in [clients.NAME]" in re.sub(r"\s+", " ", "\n".join(client))
+    assert "`vpnpf providers` lists those that have ports." in details(Group.PROVIDERS, OLD, 80)
 
 
 @pytest.mark.parametrize("level", ["none", "mock", "real daemon", "real service", "not needed", "in my dreams"])

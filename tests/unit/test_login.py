@@ -185,8 +185,9 @@ def test_a_refused_login_leaves_the_one_before(acme, run):
 def test_where_nobody_can_be_asked_a_script_has_to_say_so(acme, run):
     acme.fails["in"] = NoAnswer("asking acme.example", "no answer in 10 s", "is this machine online?")
     status, out, err = run("login", "acme", "--stdin", "--store", "file", typed=TYPED)
-    assert (status, out) == (64, "")
+    assert (status, out) == (75, "")
     assert "no answer in 10 s (is this machine online?)" in err
+    assert "nothing was kept" in err
     assert "--untried" in err
     assert everything() == {}
     status, out, err = run("login", "acme", "--stdin", "--store", "file", "--untried", typed=TYPED)
@@ -217,7 +218,7 @@ def test_one_that_never_ends_is_given_up(acme, run, monkeypatch):
     monkeypatch.setattr(acme.Acme, "log_in", for_ever)
     monkeypatch.setattr("vpnpf.cli.login._TRYING", 0.05)
     status, _, err = run("login", "acme", "--stdin", "--store", "file", typed=TYPED)
-    assert status == 64
+    assert status == 75
     assert "not done after 0.05 s" in err
 
 
@@ -292,8 +293,9 @@ def test_a_configuration_with_mistakes_is_no_reason_not_to_log_in(acme, run, tmp
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("", "two lines are needed"),
-        ("user\n", "two lines are needed"),
+        ("", "two lines are needed: user name and password, and nothing came"),
+        ("user\n", "two lines are needed: user name and password, and there is one"),
+        ("user\n\n", "the password is empty"),
         ("user\npass\nmore\n", "there are 3"),
         ("\npass\n", "user name is empty"),
         ("user\npa\tss\n", "nobody can type"),
@@ -366,6 +368,17 @@ def test_what_is_known_is_named(acme, run, config):
 
 @pytest.mark.parametrize("command", ["login", "logout"])
 def test_without_a_configuration_a_client_is_not_known(acme, run, command):
+    status, _, err = run(command, "qb")
+    assert status == 64
+    assert 'no provider or client "qb", and no configuration that could name a client' in err
+    assert f"{'logging in' if command == 'login' else 'logging out'}: " in err
+
+
+@pytest.mark.parametrize("command", ["login", "logout"])
+def test_a_client_of_a_configuration_with_mistakes(acme, run, tmp_path, command):
+    path = tmp_path / "config/vpnpf/config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text("[profiles")
     status, _, err = run(command, "qb")
     assert status == 78
     assert "config.toml" in err

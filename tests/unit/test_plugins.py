@@ -91,6 +91,8 @@ def test_somebody_elses(install):
 
 def test_one_that_is_not_there_names_the_nearest():
     assert 'did you mean "protonvpn"?' in refused("protonvpm")
+    assert 'did you mean "protonvpn"?' in refused("ProtonVPN")
+    assert "known: " in refused("nonsense")
     assert "known: airvpn, anonine, gateway, " in refused("zzz")
 
 

@@ -61,6 +61,8 @@ def describe(profile: ProfileSettings) -> list[str]:
     if spec.policy.mode is PolicyMode.OPEN_ALL:
         see = f"`vpnpf exposure {spec.name}` lists it"
         lines.insert(2, f"  note: anybody can reach whatever listens on this machine, now or later; {see}")
+    if plugins.manifest(Group.PROVIDERS, spec.provider).account:
+        lines.append(f"  account: {_account(profile)}")
     if profile.tunnel.namespace:
         published = f"; led into it: {', '.join(map(str, profile.tunnel.publish))}" if profile.tunnel.publish else ""
         lines.append(f"  network namespace: vpnpf-{spec.name}, for `vpnpf exec {spec.name} -- ...`{published}")
@@ -76,6 +78,14 @@ def _source(profile: ProfileSettings) -> str:
     tunnel, provider = profile.tunnel, plugins.manifest(Group.PROVIDERS, profile.spec.provider)
     made = f"configuration by {provider.name}" if tunnel.type in provider.supplies else "no file"
     return ", ".join(map(str, tunnel.configs)) or tunnel.interface or made
+
+
+def _account(profile: ProfileSettings) -> str:
+    """Where user name and password are. Whether they are there is not looked at: that may be another user's."""
+    source = profile.account
+    if source is None:
+        return f"the one that `vpnpf login {profile.spec.provider}` asked for"
+    return f"in ${source.name}" if source.kind == "env" else f"in the {source.kind} {source.name}"
 
 
 def _behind(forward: ForwardSpec) -> str:

@@ -30,7 +30,7 @@ def providers(name: str | None, *, json_wanted: bool) -> None:
 @click.argument("name", required=False)
 @click.option("--json", "json_wanted", is_flag=True, help="As JSON, for scripts.")
 def clients(name: str | None, *, json_wanted: bool) -> None:
-    """List the torrent clients; with NAME, what is to be done for one, and its options."""
+    """List the torrent clients; with NAME, what is to be done for one."""
     _show(Group.CLIENTS, name, json_wanted=json_wanted)
 
 

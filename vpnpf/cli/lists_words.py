@@ -15,6 +15,7 @@ _VERIFIED = {
     "real service": "the real service",
     "not needed": "nothing to prove",
 }
+_TYPES = {str: "text", int: "whole number", bool: "true or false", list: "list"}
 _ENDED = "Known, but without ports to give:"
 _ID, _NAME, _GAP = 12, 20, 2
 """The narrowest columns, and what is between them."""
@@ -37,8 +38,9 @@ def overview(group: Group, manifests: Iterable[Manifest], width: int) -> list[st
         lines += ["", _ENDED]
     for manifest in ended:
         lines += _wrapped(manifest.ended, width, f"{manifest.id:<{first}}", " " * first)
-    what = group.removeprefix("vpnpf.")
-    return [*lines, "", f"`vpnpf {what} ID` says what to do for one, and explains its options."]
+    if group is Group.CLIENTS:
+        return [*lines, "", "`vpnpf clients ID` says what to do for one."]
+    return [*lines, "", "`vpnpf providers ID` says what to do for one, and explains its options."]
 
 
 def details(group: Group, manifest: Manifest, width: int) -> list[str]:
@@ -46,13 +48,21 @@ def details(group: Group, manifest: Manifest, width: int) -> list[str]:
     key = "provider" if group is Group.PROVIDERS else "type"
     lines = [f'{manifest.name}: {key} = "{manifest.id}"', *_wrapped(manifest.summary, width, "  ")]
     if manifest.ended:
-        return [*lines, "", *_wrapped(manifest.ended, width, "  ")]
+        return [
+            *lines,
+            "",
+            *_wrapped(manifest.ended, width, "  "),
+            "",
+            "`vpnpf providers` lists those that have ports.",
+        ]
     if manifest.help:
         lines += ["", "What you do:", *_wrapped(manifest.help, width, "  ")]
     detail = f" ({manifest.verified_with})" if manifest.verified_with else ""
     facts = [("proven against", f"{_words(manifest)}{detail}")]
     if group is Group.PROVIDERS:
         facts += _facts(manifest)
+    else:
+        facts += [("keys", 'url, username and password, in [clients.NAME]; a forward names it with client = "NAME"')]
     lines += [""]
     for name, said in facts:
         lines += _wrapped(said, width, f"{name + ':':<16}", " " * 16)
@@ -93,7 +103,8 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if manifest.direct:
         yield "tunnel", "none: it works without a VPN"
     elif manifest.supplies:
-        yield "tunnel", f"it makes the configuration: {' or '.join(manifest.supplies)}"
+        kinds = " or ".join(f'"{kind}"' for kind in manifest.supplies)
+        yield "tunnel", f"it makes it itself: type = {kinds} is all to be written in [profiles.NAME.tunnel]"
     else:
         yield "tunnel", "from the configuration file that you download"
     if manifest.username_suffix:
@@ -121,7 +132,8 @@ def _words(manifest: Manifest) -> str:
 
 
 def _option(option: Option) -> str:
-    return f"{option.name} ({option.type.__name__}{', needed' if option.required else ''})"
+    kind = _TYPES.get(option.type, option.type.__name__)
+    return f"{option.name} ({kind}{', needed' if option.required else ''})"
 
 
 def _wrapped(text: str, width: int, first: str, rest: str | None = None) -> list[str]:

@@ -19,6 +19,7 @@ from vpnpf.io.privileges import no_core
 from vpnpf.secret_places import CredentialPlace, FilePlace, KeyringPlace, Place
 
 _NOT_KEPT = 1
+_UNTRIED = "try again later, or add --untried to keep it all the same"
 _TRYING = 60.0
 """Seconds that a login may take as a whole."""
 
@@ -35,11 +36,12 @@ def login(
 ) -> None:
     """Log in at a provider or client, and keep the password safe.
 
-    NAME is a provider's id or a client's name. What you type is tried once, and kept only if it is right: in the
-    keyring, in a file that only vpnpf's user can read (--store file), or encrypted for systemd (--store credential).
+    NAME is a provider's id, as in `vpnpf login pia`, or a client's name in the configuration. What you type is tried
+    once, and kept only if it is right: in the keyring, in a file that only vpnpf's user can read (--store file; use this
+    for `sudo vpnpf run` and on a server), or encrypted for systemd (--store credential).
     """
     no_core()
-    subject = find(name, config)
+    subject = find(name, config, "logging in")
     place = _place(subject, store)
     secret = ask(subject, stdin=stdin)
     if not asyncio.run(_log_in(subject, place, secret, untried=untried)):
@@ -56,7 +58,7 @@ def logout(name: str, config: Path | None) -> None:
     A token is ended at the provider first, if that can be reached.
     """
     no_core()
-    asyncio.run(_log_out(find(name, config)))
+    asyncio.run(_log_out(find(name, config, "logging out")))
 
 
 async def _log_in(subject: Subject, place: Place, secret: str, *, untried: bool) -> bool:
@@ -67,7 +69,11 @@ async def _log_in(subject: Subject, place: Place, secret: str, *, untried: bool)
     except Transient as failure:
         tried = False
         click.echo(f"{clean(str(failure))}{f' ({clean(failure.hint)})' if failure.hint else ''}", err=True)
-        if not untried and not agreed("Nobody could say whether it is right. Keep it untried?"):
+        keep = untried or agreed("Nobody could say whether it is right. Keep it untried?")
+        if keep is None:
+            doing = f"logging in to {subject.title}"
+            raise Transient(doing, "nothing was kept, since nobody could say whether it is right", _UNTRIED) from None
+        if not keep:
             return False
     with _right_user(place):
         await place.put(secret)

@@ -48,17 +48,16 @@ def _lines(doing: str, wanted: int) -> list[str]:
         text = data.decode()
     except UnicodeDecodeError:
         raise UsageError(doing, "it is not UTF-8 text", "write it anew") from None
-    lines = [line.rstrip("\r") for line in text.rstrip("\r\n").split("\n")]
+    lines = [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+    while len(lines) > wanted and not lines[-1]:
+        lines.pop()
     if len(lines) != wanted:
         what = "two lines are needed: user name and password" if wanted > 1 else "one line is needed: the password"
-        raise UsageError(doing, f"{what}, and there are {len(lines)}", 'for example: printf "%s\\n" ...')
+        there = f"there {'is one' if len(lines) == 1 else f'are {len(lines)}'}" if lines else "nothing came"
+        raise UsageError(doing, f"{what}, and {there}", "hand it a file: vpnpf login NAME --stdin < FILE")
     return lines
 
 
-def agreed(question: str) -> bool:
-    """Ask yes or no. Raises UsageError if nobody is there."""
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "asking whether to keep it untried", "standard input is no terminal", "add --untried, or try again later"
-        )
-    return click.confirm(question, err=True)
+def agreed(question: str) -> bool | None:
+    """Ask yes or no; None: nobody is there to be asked."""
+    return click.confirm(question, err=True) if sys.stdin.isatty() else None

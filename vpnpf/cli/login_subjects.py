@@ -68,9 +68,8 @@ class Subject(Protocol):
         ...
 
 
-def find(name: str, config: Path | None) -> Subject:
-    """Whom a name means. Raises UsageError, ConfigError, Unavailable."""
-    doing = "logging in or out"
+def find(name: str, config: Path | None, doing: str) -> Subject:
+    """Whom a name means; `doing` is for the error. Raises UsageError, ConfigError, Unavailable."""
     loaded, wrong = _config(config)
     clients = _clients(loaded)
     if name in plugins.names(Group.PROVIDERS):
@@ -80,13 +79,14 @@ def find(name: str, config: Path | None) -> Subject:
         if manifest.account and not manifest.ended:
             return ProviderSubject(manifest, loaded, note=wrong)
         if name not in clients:
-            raise UsageError(doing, f"{manifest.name} has no account to log in to", _known(loaded))
+            cause = manifest.ended.rstrip(".") or f"{manifest.name} has no account to log in to"
+            raise UsageError(doing, cause, _known(loaded))
     if name in clients:
         return ClientSubject(clients[name])
-    if loaded is None:
-        # It may be a client of the configuration, which has to be there and to be right.
-        load(config)
-    raise UsageError(doing, f'there is no provider or client "{clean(name)}"', _known(loaded))
+    if loaded is None and wrong:
+        load(config)  # it may be a client of the configuration, which has to be right for that
+    where = "" if loaded else ", and no configuration that could name a client"
+    raise UsageError(doing, f'there is no provider or client "{clean(name)}"{where}', _known(loaded))
 
 
 def _config(path: Path | None) -> tuple[Config | None, str]:

@@ -46,8 +46,9 @@ def servers(
 ) -> None:
     """List a provider's regions, the nearest first.
 
-    Nobody has to be logged in. Distances are those of a TCP connection from here; while a tunnel is up, they are measured
-    through it.
+    Nobody has to be logged in. What stands below REGION is what the option `region` takes. MS is how long a TCP connection
+    takes from here, or through the tunnel while one is up: "-" for no answer, "off" where the provider says that it is out
+    of service.
     """
     if country is not None and not (country.isascii() and country.isalpha() and len(country) == 2):  # noqa: PLR2004
         raise UsageError(_DOING, f'"{clean(country[:40])}" is not a country', "write its two letters, as in NL")

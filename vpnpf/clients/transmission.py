@@ -65,6 +65,9 @@ class Transmission:
         summary="by its RPC, 3.00 or later; it listens on any device",
         verified="real daemon",
         verified_with="Transmission 3.00",
+        help="Switch remote access on in its preferences (transmission-daemon has it on), and write its address "
+        "(http://127.0.0.1:9091 if not changed) in [clients.NAME]; user name and password if it asks for them. It has to run in "
+        "the network namespace that the tunnel is in.",
         sets_device=False,
         tests_port=True,
     )
