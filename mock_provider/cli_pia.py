@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -51,15 +52,19 @@ async def _serve(directory: Path, tunnel: str, servers: int, bind_for: float) ->
         for service in (*provider.web.sites, *(each for site in provider.servers for each in site.services)):
             service.on_request = _show
         config = write_config(directory, provider, "home", forwards=PORT)
-        (setting,) = (f"{name}={value}" for name, value in environment(directory).items())
-        print(describe(provider, config, setting), flush=True)
+        settings = dict(environment(directory))
+        for name in ("state", "runtime"):  # not those of the machine: what is a mock's is gone with it
+            (directory / name).mkdir(mode=0o700)
+            settings[f"{name.upper()}_DIRECTORY"] = str(directory / name)
+        print(describe(provider, config, settings), flush=True)
         await stop.wait()
         print("taking it away", flush=True)
 
 
-def describe(provider: MockPia, config: Path, setting: str) -> str:
+def describe(provider: MockPia, config: Path, settings: Mapping[str, str]) -> str:
     """What a person needs to use it."""
     lab, python = provider.lab, shlex.quote(sys.executable)
+    setting = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
     servers = "".join(f"  {site.cn}  {site.place.address}, exit {site.exit_address}\n" for site in provider.servers)
     return f"""\
 The provider is up. Namespaces:
@@ -72,6 +77,7 @@ Configuration: {config}
 
 In another terminal:
   ip netns exec {lab.client.name} env {setting} {python} -m vpnpf run home --config {config}
+  env {setting} {python} -m vpnpf status
   ip netns exec {lab.internet.name} {python} -c 'import socket; socket.create_connection(("{EXIT}", PORT), 2)'
 
 Ctrl-C ends it and takes everything away."""

@@ -297,30 +297,39 @@ async def test_the_port_stays_open_over_many_binds_and_lost_requests(world):
         assert await product.stop() == 0
 
 
-async def test_it_can_be_played_with(tmp_path):
+async def test_it_can_be_played_with():
     """`python -m mock_provider pia`: what it prints is enough for a run."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "mock_provider", "pia", "--servers", "1", stdout=asyncio.subprocess.PIPE
     )
+    run = None
     try:
         said = ""
         while "Ctrl-C ends it" not in said:
             line = (await child.stdout.readline()).decode()
             assert line, said
             said += line
-        words = next(line for line in said.splitlines() if "vpnpf run" in line).split()
-        directories = [f"{name}_DIRECTORY={tmp_path / name}" for name in ("STATE", "RUNTIME")]
-        for each in ("STATE", "RUNTIME"):
-            (tmp_path / each).mkdir(mode=0o700)
-        at = words.index("env") + 1
+        words, status = (
+            next(line for line in said.splitlines() if f"vpnpf {it}" in line).split() for it in ("run", "status")
+        )
+        # Nothing of the machine's own is touched.
+        assert all(
+            any(word.startswith(f"{name}_DIRECTORY=") and "/mock-pia-" in word for word in words)
+            for name in ("STATE", "RUNTIME")
+        )
         run = await asyncio.create_subprocess_exec(
-            *words[:at], *directories, *words[at:], stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
+            *words, stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
         )
         talk = ""
         while "READY" not in talk:
             line = (await run.stderr.readline()).decode()
             assert line, talk
             talk += line
+        async with asyncio.timeout(20):
+            known = b""
+            while b"READY" not in known:  # the file is written a moment later
+                asked = await asyncio.create_subprocess_exec(*status, stdout=asyncio.subprocess.PIPE)
+                known, _ = await asked.communicate()
         run.terminate()
         await run.communicate()
         child.terminate()
@@ -328,6 +337,7 @@ async def test_it_can_be_played_with(tmp_path):
         assert "/bindPort" in rest.decode()
         assert child.returncode == 0
     finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
+        for each in (child, run):
+            if each is not None and each.returncode is None:
+                each.kill()
+                await each.wait()

@@ -345,3 +345,33 @@ async def test_every_new_state_is_an_event():
     world.settle()
     said = await lines(write_events, (first, ()), (view(world.machine), ()))
     assert [json.loads(line)["phase"] for line in said] == ["leasing", "ready"]
+
+
+async def test_a_cause_that_was_just_told_is_not_told_again():
+    problem = Problem("logging in", FailureKind.MISCONFIGURED, "refused", "mend it", START, 1, None)
+    notices = [
+        ProblemNoticed(problem),
+        PhaseChanged(Phase.CONNECTING, Phase.FAILED, "logging in: refused"),
+        PhaseChanged(Phase.FAILED, Phase.CONNECTING, "another cause"),
+    ]
+    said = await lines(write_talk, (view(World().machine), notices))
+    assert [line[9:] for line in said] == [
+        "problem: logging in: refused; it is not tried again",
+        "  hint: mend it",
+        "FAILED: this needs you; the rules in force stay as they are",
+        "connecting: nothing leaves but the tunnel's own packets (another cause)",
+    ]
+
+
+async def test_where_the_tunnel_goes_is_told_when_it_changes():
+    def going(place):
+        state = view(World().ready().machine)
+        return replace(state, tunnel=replace(state.tunnel, plan=replace(state.tunnel.plan, place=place)))
+
+    states = [going(place) for place in ("", "Here (one)", "Here (one)", "There (two)", "Here (one)")]
+    said = await lines(write_talk, *((state, ()) for state in states))
+    assert [line[9:] for line in said] == [
+        "the tunnel goes to Here (one)",
+        "the tunnel goes to There (two)",
+        "the tunnel goes to Here (one)",
+    ]

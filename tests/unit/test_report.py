@@ -82,6 +82,7 @@ def runtime(tmp_path, monkeypatch):
     proofs = replace(forward.proofs, lease=replace(forward.proofs.lease, evidence=EVERYTHING))
     state = replace(
         ready,
+        tunnel=replace(ready.tunnel, plan=replace(ready.tunnel.plan, place="Canaryhome")),
         forwards=(replace(forward, proofs=proofs),),
         problems=(Problem(f"asking {EVERYTHING}", FailureKind.TRANSIENT, EVERYTHING, EVERYTHING, START),),
         timeline=(Entry(START, "port-lost", "port 40000 is lost", EVERYTHING, "torrent"),),
@@ -190,3 +191,12 @@ def test_a_directory_that_is_not_there(report, config, tmp_path):
     code, _, err = report("--config", config, "--output", str(tmp_path / "no" / "report.txt"), "--yes")
     assert code == 69
     assert "hint: name another file" in err
+
+
+def test_rules_that_are_not_there(report, config, monkeypatch):
+    async def run(command):
+        return Completed(1, "", "Error: No such file or directory\nlist table inet vpnpf\n     ^^^^^\n")
+
+    monkeypatch.setattr(report_text, "run", run)
+    out = report("--config", config)[1]
+    assert "== rules\nnone here: nft says: Error: No such file or directory\n" in out

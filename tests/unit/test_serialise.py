@@ -84,6 +84,7 @@ def test_the_keys_of_a_state():
         "interface",
         "backend",
         "endpoint",
+        "place",
         "addresses",
         "gateway",
         "dns",

@@ -13,9 +13,11 @@ from msgspec.structs import replace
 from tests.unit.engine_world import START, World
 from vpnpf.cli import status_reading
 from vpnpf.cli.main import run_command_line
+from vpnpf.cli.policy_standing import settings_of
 from vpnpf.cli.status_words import size, span
 from vpnpf.core.serialise import state_json, time_of
 from vpnpf.core.state import view
+from vpnpf.errors import ConfigError
 from vpnpf.model import FailureKind, Phase, Problem, Use
 from vpnpf.observers.status_file import document
 
@@ -67,6 +69,11 @@ def test_a_ready_profile(status, write):
     assert names == ["tunnel", "lease", "firewall", "client", "listening", "reachable"]
     assert "yes" in lines[4]
     assert lines[8].split()[1:] == ["-", "not", "looked", "at"] or " ago" in lines[8]
+
+
+def test_where_a_tunnel_goes_that_the_provider_made(status, write):
+    write(replace(READY, tunnel=replace(READY.tunnel, plan=replace(READY.tunnel.plan, place="Here (one)"))))
+    assert f" to Here (one), {READY.tunnel.plan.endpoint}: " in status()[1]
 
 
 def test_the_table_is_aligned(status, write):
@@ -123,6 +130,7 @@ def test_what_was_last_known_is_said_to_be_that(status, write, ago, more):
     code, out, _ = status()
     assert code == 69
     assert out.startswith(f"vpnpf is not running: this is what was last known, {ago:.0f} s ago\n")
+    assert "`sudo vpnpf unlock` gives the network back" in out.splitlines()[1]
     code, out, err = status("--json")
     assert code == 69
     assert "not running" in err
@@ -200,3 +208,16 @@ def test_spans(seconds, said):
 @pytest.mark.parametrize(("octets", "said"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (2**50, "1024.0 TiB")])
 def test_sizes(octets, said):
     assert size(octets) == said
+
+
+def test_the_only_one_that_runs_needs_no_configuration(write, tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[profiles")
+    with pytest.raises(ConfigError):
+        settings_of(None, path)
+    write()
+    write(replace(READY, profile="crashed"), pid=GONE)
+    assert settings_of(None, path) == ("home", None)
+    write(replace(READY, profile="work"))
+    with pytest.raises(ConfigError):
+        settings_of(None, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import msgspec
 from msgspec import Struct
 
 from vpnpf.cli.policy_arguments import Times
+from vpnpf.cli.status_reading import find
 from vpnpf.config import load
 from vpnpf.control.client import NotRunning, ask
 from vpnpf.core.policy_codec import PolicyError, digest, policy_from, policy_json
-from vpnpf.errors import ConfigError, PermissionDenied, Transient, Unavailable
+from vpnpf.errors import ConfigError, PermissionDenied, Transient, Unavailable, VpnpfError
 from vpnpf.model import PortPolicy
 from vpnpf.policy_store import PolicyStore
 from vpnpf.settings import ProfileSettings
@@ -85,7 +87,7 @@ class Standing(Struct, frozen=True):
 
 
 def settings_of(profile: str | None, config: Path | None) -> tuple[str, ProfileSettings | None]:
-    """The profile's name and settings; None for a configuration that cannot be read, where the name was given.
+    """The profile's name and settings; None for a configuration that cannot be read, where one was named or just one runs.
 
     A run goes on with the configuration it has read, and what it lets in must not need a good file to be shut.
     Raises ConfigError, UsageError.
@@ -93,10 +95,19 @@ def settings_of(profile: str | None, config: Path | None) -> tuple[str, ProfileS
     try:
         settings = load(config, ended=True).profile(profile)
     except ConfigError:
-        if profile is None:
+        name = profile or _only_one_running()
+        if name is None:
             raise
-        return profile, None
+        return name, None
     return settings.spec.name, settings
+
+
+def _only_one_running() -> str | None:
+    try:
+        running = [each.seen.profile for each in find(None, time.time()) if each.alive]
+    except VpnpfError:
+        return None
+    return running[0] if len(running) == 1 else None
 
 
 def standing(name: str, settings: ProfileSettings | None, times: Times) -> Standing:

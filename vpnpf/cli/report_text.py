@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from msgspec import structs
+
 from vpnpf import __version__
 from vpnpf.cli.check import describe
 from vpnpf.cli.status_reading import Status, find
@@ -116,6 +118,9 @@ def _statuses(profile: str | None) -> tuple[list[Status], list[str]]:
 
 
 def _state(status: Status, now: float) -> list[str]:
+    if status.seen.tunnel is not None:  # where it goes is nobody's business, as its address
+        seen = structs.replace(status.seen, tunnel=structs.replace(status.seen.tunnel, place=""))
+        status = structs.replace(status, seen=seen)
     return [*words(status, now), f"  written by vpnpf {clean(status.seen.version)}, {status.age:.0f} s ago"]
 
 
@@ -150,8 +155,10 @@ async def _rules() -> list[str]:
         done = await run(("nft", "list", "table", *FAMILY_TABLE.split()))
     except VpnpfError as error:
         return [clean(str(error))]
-    said = done.stdout if done.status == 0 else done.stderr
-    return [clean(line.expandtabs(4)) for line in said.splitlines()]
+    if done.status != 0:
+        why = done.stderr.strip().splitlines() or ["it said nothing"]
+        return [clean(f"none here: nft says: {why[0]}")]
+    return [clean(line.expandtabs(4)) for line in done.stdout.splitlines()]
 
 
 def _body(lines: list[str]) -> str:

@@ -58,6 +58,7 @@ class SeenTunnel(Struct, frozen=True):
     interface: str
     backend: str = ""
     endpoint: str = ""
+    place: str = ""
     gateway: str = ""
     received: int = 0
     sent: int = 0

@@ -18,6 +18,9 @@ _PHASES = {
     "stopping": "stopping",
     "stopped": "stopped",
 }
+_LOCKED = (
+    "it was not stopped, so what it locked is locked: start it again, or `sudo vpnpf unlock` gives the network back"
+)
 _ANSWERS = {True: "yes", False: "NO", None: "-"}
 
 
@@ -27,10 +30,13 @@ def words(status: Status, now: float) -> list[str]:
     lines = [f"{seen.profile} ({seen.provider}): {_phase(seen, now)}"]
     if not status.alive:
         lines.insert(0, stale(status))
+        if seen.phase != "stopped":
+            lines.insert(1, _LOCKED)
     if seen.tunnel is not None:
         tunnel = seen.tunnel
         traffic = f"{size(tunnel.received)} received, {size(tunnel.sent)} sent"
-        lines.append(f"  tunnel {tunnel.interface} ({tunnel.backend}) to {tunnel.endpoint}: {traffic}")
+        to = f"{tunnel.place}, {tunnel.endpoint}" if tunnel.place else tunnel.endpoint
+        lines.append(f"  tunnel {tunnel.interface} ({tunnel.backend}) to {to}: {traffic}")
     else:
         lines.append("  no tunnel")
     if seen.provider_policy is not None:

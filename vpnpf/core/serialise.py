@@ -56,6 +56,7 @@ def state_json(state: State, offset: float) -> Json:
             "interface": tunnel.interface,
             "backend": tunnel.backend,
             "endpoint": str(tunnel.plan.endpoint),
+            "place": tunnel.plan.place,
             "addresses": list(tunnel.plan.addresses),
             "gateway": tunnel.gateway,
             "dns": list(tunnel.plan.dns),

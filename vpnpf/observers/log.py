@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 
 from vpnpf.core.policy_words import changed
@@ -47,6 +48,8 @@ _PHASES_BY_LOCK = {
     (LockMode.OFF, Phase.BLOCKED): "the tunnel is lost: traffic goes its usual way until it is back (lock = off)",
     (LockMode.LOCKDOWN, Phase.STOPPED): "stopped, and locked: nothing leaves until vpnpf runs again, or `vpnpf unlock`",
 }
+_JUST_NOW = 10.0
+"""Seconds for which a problem that was told is not told again as the cause of what follows."""
 _NO_LONGER_READY = "not READY for now"
 _LEFT_BEHIND = "stopped, but not everything could be put back"
 
@@ -78,14 +81,22 @@ async def write_events(hub: Hub, clock: Clock, put: Put) -> None:
 async def write_talk(hub: Hub, clock: Clock, put: Put, *, verbose: bool = False) -> None:
     """A few lines that a person wants to read."""
     proven: dict[str, int] = {}
+    place, trouble, trouble_at = "", "", -math.inf
     with hub.subscribe() as reader:
         async for update in reader.updates():
             offset = clock.wall() - clock.now()
             if update.missed:
                 put(f"{_hour(clock.now(), offset)} {update.missed} notices were lost: this log was not written in time")
             for moment in update.moments:
+                said_already = trouble if moment.at - trouble_at < _JUST_NOW else ""
                 for line in talk(moment.notice, verbose=verbose):
-                    put(f"{_hour(moment.at, offset)} {line}")
+                    put(f"{_hour(moment.at, offset)} {line.removesuffix(said_already)}")
+                if isinstance(moment.notice, ProblemNoticed):
+                    # What is done about a problem has it as its cause, and follows at once.
+                    trouble, trouble_at = f" ({_of(moment.notice.problem)})", moment.at
+            if update.state.tunnel is not None and update.state.tunnel.plan.place not in {"", place}:
+                place = update.state.tunnel.plan.place
+                put(f"{_hour(clock.now(), offset)} the tunnel goes to {place}")
             for line in _reached(update.state, proven):
                 put(f"{_hour(clock.now(), offset)} {line}")
 
@@ -146,8 +157,12 @@ def _phase(notice: PhaseChanged) -> str:
 
 def _trouble(problem: Problem) -> list[str]:
     again = "" if problem.retry_at is not None else "; it is not tried again"
-    lines = [f"problem: {problem.doing}: {problem.message}{again}"]
+    lines = [f"problem: {_of(problem)}{again}"]
     return [*lines, f"  hint: {problem.hint}"] if problem.hint else lines
+
+
+def _of(problem: Problem) -> str:
+    return f"{problem.doing}: {problem.message}"
 
 
 def _reached(state: State, proven: dict[str, int]) -> list[str]:
