@@ -273,7 +273,7 @@ def test_the_commands_of_a_document_are_those_that_were_run_here(document, name)
     module, what = name.replace("-", "_"), {NAMES[0]: "clients gust", NAMES[1]: "providers acme"}[name]
     assert [line.partition("  #")[0].rstrip() for line in commands] == [
         f"cp -r docs/examples/{name} my-plug-in && cd my-plug-in",
-        "pip install --editable .",
+        "pip install --editable '.[test]'",
         "python -m pytest",
         f"python -m mypy --strict {module}.py",
         f"vpnpf {what}",
