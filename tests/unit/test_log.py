@@ -177,7 +177,10 @@ LINES = [
     ),
     (
         ProblemNoticed(HINT),
-        ["problem: asking 10.2.0.1 for a port: refused", "  hint: switch it on"],
+        [
+            "problem: asking 10.2.0.1 for a port: refused; it goes on by itself once that is mended",
+            "  hint: switch it on",
+        ],
     ),
     (
         ProblemNoticed(replace(HINT, hint="", retry_at=None)),

@@ -16,6 +16,7 @@ from vpnpf.events import (
     PortAnnounced,
     PortLost,
     ProblemNoticed,
+    ProblemOver,
     ReadClient,
     ReadFirewall,
     ReadSockets,
@@ -181,6 +182,17 @@ def test_what_only_the_person_can_mend_at_the_tunnel_is_failed_and_tried_slowly(
     assert world.table.stage is FirewallStage.BLOCKED
     world.faults.clear()
     world.until(lambda: world.phase is Phase.READY, 31)
+
+
+def test_what_was_not_mended_is_not_over_when_it_is_stopped():
+    world = lost({StartTunnel})
+    world.fail(StartTunnel, FailureKind.MISCONFIGURED, 30.0)
+    world.held.clear()
+    world.settle()
+    world.stop()
+    world.wait(5)
+    assert world.phase is Phase.STOPPED
+    assert not [notice for notice in world.heard(ProblemOver) if "StartTunnel" in notice.problem.doing]
 
 
 def test_lost_again_while_it_was_being_opened_it_is_closed_before_the_next_start():

@@ -62,6 +62,9 @@ from vpnpf.model import (
 )
 from vpnpf.protocol.epoch import Epoch
 
+UNDOING = frozenset({"StopTunnel", "RemoveFirewall", "Release"})
+"""Work whose success ends what went wrong with itself; another problem under its key is given up, not over."""
+
 
 class Absorber(Failing):
     """One event on its way into the memory."""
@@ -108,7 +111,7 @@ class Absorber(Failing):
         if job.running in LOOKS and job.failed not in {"", job.running} and not self._as_wanted(event):
             self._set_job(event.key, replace(job, running="", not_before=0.0))
         else:
-            if job.problem is not None:
+            if job.problem is not None and (job.running not in UNDOING or job.failed == job.running):
                 self.notices.append(ProblemOver(job.problem))
             self._set_job(event.key, replace(job, running="", failed="", failures=0, not_before=0.0, problem=None))
         match event:

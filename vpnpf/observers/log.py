@@ -30,7 +30,7 @@ from vpnpf.events import (
 )
 from vpnpf.hub import Hub
 from vpnpf.interfaces import Clock
-from vpnpf.model import LockMode, Phase, Problem, Remedy, State
+from vpnpf.model import FailureKind, LockMode, Phase, Problem, Remedy, State
 
 Put = Callable[[str], None]
 
@@ -157,6 +157,8 @@ def _phase(notice: PhaseChanged) -> str:
 
 def _trouble(problem: Problem) -> list[str]:
     again = "" if problem.retry_at is not None else "; it is not tried again"
+    if problem.retry_at is not None and problem.kind in {FailureKind.MISCONFIGURED, FailureKind.UNSUPPORTED}:
+        again = "; it goes on by itself once that is mended"
     lines = [f"problem: {_of(problem)}{again}"]
     return [*lines, f"  hint: {problem.hint}"] if problem.hint else lines
 
