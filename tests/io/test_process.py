@@ -55,6 +55,11 @@ def states_of_children() -> list[str]:
     return [Path("/proc", child, "stat").read_text().rpartition(")")[2].split()[0] for child in children]
 
 
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def test_output_and_status_are_the_answer(programs):
     programs(speak="cat; echo loud >&2; exit 3")
     done = await process.run(("speak",), stdin="in\n")
@@ -285,10 +290,10 @@ async def test_who_is_not_waited_for_is_no_zombie(programs):
 async def test_the_descriptors_are_closed_again(programs):
     programs(quick="cat; echo loud >&2")
     await process.run(("quick",), stdin="in")
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     for _ in range(5):
         await process.run(("quick",), stdin="in")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 async def test_without_a_descriptor_to_watch_it_by_it_is_ended(programs, monkeypatch, tmp_path):
