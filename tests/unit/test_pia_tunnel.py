@@ -112,7 +112,7 @@ async def test_a_server_that_takes_no_token_is_told(service, io, provider):
         with pytest.raises(Misconfigured) as told:
             await provider.configure(io, "wireguard", offered[0])
     assert str(told.value) == (
-        'registering a WireGuard key at nlamsterdam400: it takes no login by a new token: HTTP 200: "Login failed!"'
+        'registering a key at nlamsterdam400: it takes no login by a new token: HTTP 200: "Login failed!"'
     )
     assert "vpnpf login pia" in told.value.hint
     assert len(service.logins) == 2
