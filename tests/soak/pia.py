@@ -33,8 +33,9 @@ LOOK = 60.0
 RECOVERS = 780.0
 """Seconds after a trouble until the port has to be bound again: services that gave no token are asked every 600 s in the end, the
 engine comes every 66 s, a try takes 45 s at most, and a minute passes between two looks."""
-LOGINS = 100
-"""Tries to log in that there may be in an hour, whoever is asked: a round of eight at once, and another after 1, 2, 5 and 10 min."""
+LOGINS = 120
+"""Tries to log in that there may be in an hour, whoever is asked: ten rounds (two at once, then after 1, 2, 5 and 10 min) at twelve
+services, which are four by name and four at the servers of each of two regions."""
 PLANNED = "renewed before its end"
 COARSE = 300.0
 """Seconds of the longest sleep in the short form, in place of 15."""
