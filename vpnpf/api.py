@@ -15,6 +15,7 @@ from vpnpf.errors import (
     Transient,
     Unavailable,
     Unsupported,
+    Untrusted,
     WishRefused,
 )
 from vpnpf.interfaces import (
@@ -133,6 +134,7 @@ __all__ = [
     "TunnelPlan",
     "Unavailable",
     "Unsupported",
+    "Untrusted",
     "Verified",
     "WishRefused",
     "key_pair",

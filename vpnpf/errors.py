@@ -13,6 +13,7 @@
         |   `-- WishRefused    what was wished for is not to be had; something else may be
         |-- LeaseLost          what was held is gone: acquire again from nothing
         |-- Misconfigured      trying again cannot help; stop and show the hint
+        |   `-- Untrusted      who answers has no certificate that is to be trusted
         `-- Unsupported        the far side or this machine cannot do it at all
             `-- OtherVersion   the far side speaks another version: fall back to that
 
@@ -139,6 +140,10 @@ class Misconfigured(Failure):
     """Trying again cannot help: stop and show the hint."""
 
     exit_code = EX_CONFIG
+
+
+class Untrusted(Misconfigured):
+    """Who answers has no certificate that is to be trusted for that name: nothing was said to it."""
 
 
 class Unsupported(Failure):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from msgspec.structs import replace
 
@@ -113,6 +114,8 @@ class Supervisor:
         self._work: dict[str, set[asyncio.Task[Answer]]] = {}
         """Work that has not ended, by key: the newest, and what it waits for."""
         self._watchers: set[asyncio.Task[None]] = set()
+        self._told: WeakSet[asyncio.Task[Any]] = WeakSet()
+        """Tasks that were told to end."""
 
     def post(self, event: Event) -> None:
         """Hand in a fact or a wish; safe to call at any time from the loop's thread."""
@@ -179,7 +182,7 @@ class Supervisor:
         key = order.work.key
         unfinished = self._work.setdefault(key, set())
         before = frozenset(unfinished)
-        _end(before)
+        self._end(before)
         work = asyncio.create_task(self._carry_out(order, before), name=key)
         unfinished.add(work)
         work.add_done_callback(unfinished.discard)
@@ -198,7 +201,7 @@ class Supervisor:
         doing = f"doing {type(order.work).__name__}"
         done, _ = await asyncio.wait([work], timeout=limit)
         if not done:
-            _end({work})
+            self._end({work})
             ended, _ = await asyncio.wait([work], timeout=GRACE)
             cause = f"not done after {limit:g} s" + ("" if ended else ", and it does not end")
             self.post(_failed(order, Transient(doing, cause)))
@@ -213,15 +216,17 @@ class Supervisor:
 
     async def _end_tasks(self) -> None:
         unfinished: set[asyncio.Task[Answer] | asyncio.Task[None]] = set().union(self._watchers, *self._work.values())
-        _end(unfinished)
+        self._end(unfinished)
         if unfinished:
             await asyncio.wait(unfinished, timeout=GRACE)
 
+    def _end(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """Tell tasks to end, once: a second time would cut short what they clean up.
 
-def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Tell tasks to end, once: a second time would cut short what they clean up."""
-    for task in tasks:
-        if not task.cancelling():
+        Not by `cancelling`, which counts a timeout of the task's own, too, until it is raised as one.
+        """
+        for task in set(tasks) - set(self._told):
+            self._told.add(task)
             task.cancel()
 
 

@@ -32,6 +32,7 @@ from vpnpf.api import (
     Region,
     Tunnel,
     Unsupported,
+    Untrusted,
     key_pair,
     verified,
 )
@@ -125,7 +126,7 @@ class PrivateInternetAccess:
         self._tcp = options.get("transport", "udp") == "tcp"
         self._authority = cast("str", options.get("ca", AUTHORITY))
         self._list = ServerList(cast("str", options.get("list_key", LIST_KEY)))
-        self._tokens = Tokens(self._authority)
+        self._tokens = Tokens(self._authority, self._list.doubt)
         self._keys: dict[tuple[str, str], KeyPair] = {}
         """By name and address of the server."""
         self._ports = Ports(self._list, self._tokens, self._authority, self.lifetime)
@@ -168,9 +169,13 @@ class PrivateInternetAccess:
         if machine not in self._keys:
             self._keys[machine] = key_pair(io.random_bytes(KEY_BYTES))
         keys = self._keys[machine]
-        registered = await self._tokens.use(
-            io, metas, lambda token: register(io, offer, self._authority, keys, token), names_first=False
-        )
+        try:
+            registered = await self._tokens.use(
+                io, metas, lambda token: register(io, offer, self._authority, keys, token), names_first=False
+            )
+        except Untrusted:
+            self._list.doubt()
+            raise
         return wireguard(offer, keys, registered)
 
     async def _login(self, io: OutsideIO, offer: Offer, metas: Sequence[Server], *, again: bool) -> Configuration:

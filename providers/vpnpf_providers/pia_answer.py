@@ -9,12 +9,18 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address
 from urllib.parse import quote
 
-from vpnpf.api import HttpResponse, Transient
+from vpnpf.api import HttpResponse, Transient, Untrusted
 
 OK = 200
 UNAUTHORIZED = 401
 SERVER_NAME = re.compile(r"[a-z0-9-]{1,63}", re.ASCII)
 """The name in a server's certificate: "oslo417"."""
+DISTRUSTED = 300.0
+"""Seconds until a machine is asked again whose certificate was another's."""
+NOTHING_TOLD = (
+    "the server list may be old, or somebody stands in between, like a network with a login page; nothing was told to it, "
+    "and it is looked at again"
+)
 _LAST_PORT = 65535
 _LONGEST_QUOTE = 80
 _LONG = re.compile(r"[^\s\"',:;<>(){}\[\]]{24,}")
@@ -66,6 +72,11 @@ def unexpected(doing: str, response: HttpResponse, *secrets: str) -> Transient:
     """The failure for an answer that nothing is known of."""
     hint = "it is tried again; if it goes on, PIA's service may be down"
     return Transient(doing, f"PIA answered {said(response, *secrets)}", hint)
+
+
+def distrusted(doing: str, error: Untrusted, retry_after: float = DISTRUSTED) -> Untrusted:
+    """The failure for a machine of the list that is not the one it should be: that may pass, so it is looked at again."""
+    return Untrusted(doing, error.cause, NOTHING_TOLD, retry_after)
 
 
 def port(value: object) -> int | None:

@@ -15,8 +15,18 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from urllib.parse import quote
 
-from vpnpf.api import AccountIO, HttpResponse, NoAnswer, Offline, Refused, Transient
-from vpnpf_providers.pia_answer import UNAUTHORIZED, fields_of, is_good, message_of, number, port, said, unexpected
+from vpnpf.api import AccountIO, HttpResponse, NoAnswer, Offline, Refused, Transient, Untrusted
+from vpnpf_providers.pia_answer import (
+    UNAUTHORIZED,
+    distrusted,
+    fields_of,
+    is_good,
+    message_of,
+    number,
+    port,
+    said,
+    unexpected,
+)
 from vpnpf_providers.pia_token import TokenRefused
 
 PORT = 19999
@@ -121,9 +131,9 @@ class Gateway(NamedTuple):
     authority: str
 
     async def sign(self, io: AccountIO, token: str) -> Signed:
-        """A new port, not bound yet. Raises TokenRefused, Unheard, Transient, and Failure of the request."""
+        """A new port, not bound yet. Raises TokenRefused, Unheard, Untrusted, Transient, and Failure of the request."""
         doing = f"asking {self.name} for a port"
-        response = await self._get(io, "getSignature", token=token)
+        response = await self._get(io, doing, "getSignature", token=token)
         if response.status == UNAUTHORIZED:
             hint = (
                 "the login may have ended, the request may not have gone through this tunnel, or this is another server "
@@ -139,9 +149,9 @@ class Gateway(NamedTuple):
         return found
 
     async def bind(self, io: AccountIO, what: Signed) -> None:
-        """Have packets to the port sent here, for a quarter of an hour. Raises NotBound, Unheard, Transient, Failure."""
+        """Have packets to the port sent here, for a quarter of an hour. Raises NotBound, Unheard, Untrusted, Transient, Failure."""
         doing = f"binding port {what.port} at {self.name}"
-        response = await self._get(io, "bindPort", payload=what.payload, signature=what.signature)
+        response = await self._get(io, doing, "bindPort", payload=what.payload, signature=what.signature)
         if is_good(response):
             return
         message = message_of(response)
@@ -155,11 +165,13 @@ class Gateway(NamedTuple):
             raise NotBound(doing, cause, "a new one is fetched")
         raise unexpected(doing, response, what.payload, what.signature)
 
-    async def _get(self, io: AccountIO, what: str, **query: str) -> HttpResponse:
+    async def _get(self, io: AccountIO, doing: str, what: str, **query: str) -> HttpResponse:
         pairs = "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
         url = f"https://{self.name}:{PORT}/{what}?{pairs}"
         try:
             return await io.http.request("GET", url, connect_to=self.address, ca=self.authority)
+        except Untrusted as error:
+            raise distrusted(doing, error) from None
         except Offline:
             raise
         except (Refused, NoAnswer) as failure:

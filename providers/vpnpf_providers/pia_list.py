@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, cast
 
-from vpnpf.api import AccountIO, Failure, Misconfigured, Transient, Unavailable, verified
-from vpnpf_providers.pia_answer import OK, address, number, port, said, server_name, shown
+from vpnpf.api import AccountIO, Failure, Misconfigured, Transient, Unavailable, Untrusted, verified
+from vpnpf_providers.pia_answer import OK, address, distrusted, number, port, said, server_name, shown
 
 URL = "https://serverlist.piaservers.net/vpninfo/servers/v6"
 LIMIT = 1 << 20
@@ -23,8 +23,8 @@ FRESH, GOOD = 86400.0, 7 * 86400.0
 """Seconds: an older list than the first is refreshed where that costs no time, which is in the tunnel; one that is older than the
 second is asked for before there is one. If none can be had the last one is used, however old: whoever is at its addresses has to
 have PIA's certificate all the same."""
-APART = 3600.0
-"""Seconds between two tries to get a fresher one."""
+APART, DOUBTED_APART = 3600.0, 300.0
+"""Seconds between two tries to get a fresher one: usually, and while there is reason to doubt it."""
 META, WIREGUARD, OPENVPN_UDP, OPENVPN_TCP = "meta", "wg", "ovpnudp", "ovpntcp"
 """Services, as the list calls them."""
 METAS = 2
@@ -35,7 +35,7 @@ _DOING = "reading PIA's server list"
 _KEPT = "list"
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _COUNTRY = re.compile(r"[A-Za-z]{2}", re.ASCII)
-_RETRY = 300.0
+_RETRY, _SOON = 300.0, 60.0
 
 
 class Server(NamedTuple):
@@ -110,6 +110,7 @@ class ServerList:
         self._have: tuple[Listing, float] | None = None
         """With the wall clock when it was fetched."""
         self._tried_at: float | None = None
+        self._doubted = False
 
     def kept(self, io: AccountIO) -> Listing | None:
         """The list that is there without asking anybody, however old. Raises Misconfigured."""
@@ -142,11 +143,16 @@ class ServerList:
             if self._due(io, FRESH):
                 await self._fetch(io)
 
+    def doubt(self) -> None:
+        """A machine is not what the list says of it: a fresher list is wanted, however young this one is."""
+        self._doubted = True
+
     def _due(self, io: AccountIO, good: float) -> bool:
         """Whether what there is, if anything, is too old, and that was not tried to be mended just now."""
         # A clock that went back says nothing of the age.
-        fresh = self._have is not None and 0 <= io.wall() - self._have[1] < good
-        return not fresh and (self._tried_at is None or io.now() - self._tried_at >= APART)
+        fresh = self._have is not None and 0 <= io.wall() - self._have[1] < good and not self._doubted
+        apart = DOUBTED_APART if self._doubted else APART
+        return not fresh and (self._tried_at is None or io.now() - self._tried_at >= apart)
 
     def _load(self, io: AccountIO) -> tuple[Listing, float] | None:
         kept = io.store.load(_KEPT) or {}
@@ -163,7 +169,10 @@ class ServerList:
 
     async def _fetch(self, io: AccountIO) -> Listing:
         self._tried_at = io.now()
-        response = await io.http.request("GET", URL, limit=LIMIT)
+        try:
+            response = await io.http.request("GET", URL, limit=LIMIT)
+        except Untrusted as error:
+            raise distrusted(_DOING, error, _SOON) from None
         if response.status != OK:
             raise Transient(_DOING, f"PIA answered {said(response)}", "it is tried again")
         try:
@@ -183,7 +192,7 @@ class ServerList:
         with contextlib.suppress(Unavailable):  # it is good for this run all the same
             signed = base64.b64encode(signature).decode()
             io.store.save(_KEPT, {"text": text.decode(), "signature": signed, "at": wall})
-        self._have = (listing, wall)
+        self._have, self._doubted = (listing, wall), False
         return listing
 
     def _is_signed(self, text: bytes, signature: bytes) -> bool:

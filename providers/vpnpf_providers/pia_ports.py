@@ -15,6 +15,7 @@ from vpnpf.api import (
     Transient,
     Tunnel,
     Unsupported,
+    Untrusted,
 )
 from vpnpf_providers.pia_answer import address, server_name
 from vpnpf_providers.pia_lease import Gateway, NotBound, Signed, Unheard, read_token
@@ -49,7 +50,7 @@ class Ports:
             doing = f"renewing port {request.previous.external_port}"
             raise LeaseLost(doing, "what was kept of its signature cannot be read")
         try:
-            lease = await self._keep(io, await self._gateway(io, tunnel), request, held)
+            lease = await self._keep_by_list(io, tunnel, await self._gateway(io, tunnel), request, held)
         except NotBound as error:
             raise LeaseLost(error.doing, error.cause, error.hint) from None
         except Unheard as error:
@@ -63,7 +64,7 @@ class Ports:
     async def _acquire(self, io: ProviderIO, tunnel: Tunnel, request: MappingRequest, held: Signed | None) -> Lease:
         gateway = await self._gateway(io, tunnel)
         try:
-            lease = await self._keep(io, gateway, request, held)
+            lease = await self._keep_by_list(io, tunnel, gateway, request, held)
         except Unheard as error:
             raise await self._silent(io, tunnel, gateway, error.failure) from None
         except Failure:
@@ -71,6 +72,20 @@ class Ports:
             raise
         self._unheard = None
         return lease
+
+    async def _keep_by_list(
+        self, io: ProviderIO, tunnel: Tunnel, gateway: Gateway, request: MappingRequest, held: Signed | None
+    ) -> Lease:
+        """As `_keep`, once more by the name that a fresher list has, if the gateway is not who it should be."""
+        try:
+            return await self._keep(io, gateway, request, held)
+        except Untrusted:
+            self._list.doubt()
+            await self._list.refresh(io)
+            place = self._place(io, tunnel)
+            if place is None or place[1].name == gateway.name:
+                raise
+            return await self._keep(io, gateway._replace(name=place[1].name), request, held)
 
     async def _keep(self, io: ProviderIO, gateway: Gateway, request: MappingRequest, held: Signed | None) -> Lease:
         """Bind what is held, else a new port; that, too, if what is held ends soon. Raises NotBound, Unheard, Failure."""

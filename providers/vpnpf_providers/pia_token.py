@@ -25,9 +25,11 @@ from vpnpf.api import (
     Offline,
     Transient,
     Unavailable,
+    Untrusted,
 )
-from vpnpf_providers.pia_answer import OK, UNAUTHORIZED, fields_of, message_of, number, said
+from vpnpf_providers.pia_answer import NOTHING_TOLD, OK, UNAUTHORIZED, fields_of, message_of, number, said
 from vpnpf_providers.pia_list import Server
+from vpnpf_providers.pia_pauses import Found, Pauses
 
 T = TypeVar("T")
 
@@ -35,8 +37,6 @@ LIFETIME = 23 * 3600.0 + 55 * 60.0
 """Seconds that a token is used for; it is good for a day."""
 PATIENCE = 20.0
 """Seconds after which no other service is tried any more: one may take ten, and the tunnel waits."""
-CERTIFICATE = 2
-"""How much an untrusted certificate tells: more than an answer, which tells more than none."""
 SILENT = 600.0
 """Seconds for which a service that did not answer is tried after the others."""
 USELESS = 900.0
@@ -56,6 +56,9 @@ _DOING = "logging in to PIA"
 _KEPT = "token"
 _TOKEN = re.compile(r"[!-~]{8,1024}", re.ASCII)
 _PAYMENT, _TOO_MANY = 402, 429
+_NOTHING, _SOMETHING, _MUCH = 0, 1, 2
+"""How much it tells: that nothing came, an answer without a token, somebody else's certificate."""
+_ONLINE = "is this machine online, and is the tunnel up, if there is one?"
 
 
 class TokenRefused(Misconfigured):
@@ -85,11 +88,13 @@ class _Desk(NamedTuple):
 
 
 class Tokens:
-    """The token of an account."""
+    """The token of an account. `doubt` is called when a machine of the list is not who it should be."""
 
-    def __init__(self, authority: str) -> None:
+    def __init__(self, authority: str, doubt: Callable[[], None] = lambda: None) -> None:
         self._authority = authority
         """Certificates, in PEM, that PIA's own servers are known by."""
+        self._doubt = doubt
+        self._pauses = Pauses()
         self._silent: dict[str, float] = {}
         """By URL: when a service did not answer."""
         self._useless_at: float | None = None
@@ -147,35 +152,55 @@ class Tokens:
     async def log_in(
         self, io: AccountIO, credentials: Credentials, metas: Sequence[Server], *, names_first: bool
     ) -> str:
-        """Get a new token, and keep it. Raises Misconfigured if it is refused, Transient if nobody gives one now."""
-        began, silent, why, telling = io.now(), True, "nobody was asked", -1
+        """Get a new token, and keep it. Raises Misconfigured if it is refused, Transient if nobody gives one now.
+
+        Whoever gave none is not asked for a while; while there is nobody else that is told without asking, and
+        the engine comes again by itself within a minute.
+        """
+        self._pauses.begin(credentials)
+        began, came = io.now(), []
         for desk in self._in_order(io, metas, names_first=names_first):
-            if io.now() - began >= PATIENCE:
-                break
-            try:
-                response = await self._ask(io, desk, credentials)
-            except Offline:
-                raise
-            except (Transient, Misconfigured) as error:
-                silent, cause = silent and isinstance(error, NoAnswer), error.cause
-                # A certificate that is somebody else's tells more than a name that is not found while all is blocked.
-                tells = CERTIFICATE if isinstance(error, Misconfigured) else 0
-            else:
-                token = _token_of(response, credentials)
-                if token:
-                    self._silent.pop(desk.url, None)
-                    self._keep(io, {"token": token, "given": io.wall(), "account": _digest(credentials)})
-                    return token
-                silent, tells = False, 1
-                cause = f"PIA answered {said(response, credentials.password, credentials.username)}"
-            self._silent[desk.url] = io.now()
-            if tells > telling:
-                why, telling = cause, tells
-        hint = "is this machine online, and is the tunnel up, if there is one?"
-        if telling == CERTIFICATE:
-            hint = "is this machine's clock right? Else somebody answers in PIA's place, or PIA has a new authority: options.ca"
-        kind = NoAnswer if silent else Transient
-        raise kind(_DOING, f"none of its services gives a token: {why}", hint)
+            key = (desk.url, names_first)
+            if (last := self._pauses.resting(key, began)) is not None:
+                came.append(last)
+            elif io.now() - began < PATIENCE:
+                found = await self._try(io, desk, credentials)
+                if isinstance(found, str):
+                    self._pauses.clear()
+                    self._keep(io, {"token": found, "given": io.wall(), "account": _digest(credentials)})
+                    return found
+                self._pauses.rest(key, found, io.now())
+                came.append(found)
+        most = max(came, key=lambda each: each.tells)
+        kind = NoAnswer if all(each.silent for each in came) else Transient
+        raise kind(_DOING, f"none of its services gives a token: {most.why}", most.hint or _ONLINE)
+
+    async def _try(self, io: AccountIO, desk: _Desk, credentials: Credentials) -> str | Found:
+        """Ask one. Raises Offline, and _Refused, _Expired, _Locked for what others would answer too."""
+        try:
+            response = await self._ask(io, desk, credentials)
+        except Offline:
+            raise
+        except (Transient, Misconfigured) as error:
+            if desk.server and isinstance(error, Untrusted):
+                self._doubt()
+            hint = error.hint if isinstance(error, Misconfigured) else ""
+            # A certificate that is somebody else's tells more than a name that is not found while all is blocked.
+            found = Found(
+                error.cause,
+                _MUCH if isinstance(error, Misconfigured) else _NOTHING,
+                NOTHING_TOLD if isinstance(error, Untrusted) else hint,
+                silent=isinstance(error, NoAnswer),
+            )
+        else:
+            token = _token_of(response, credentials)
+            if token:
+                self._silent.pop(desk.url, None)
+                return token
+            cause = f"PIA answered {said(response, credentials.password, credentials.username)}"
+            found = Found(cause, _SOMETHING, heard=True)
+        self._silent[desk.url] = io.now()
+        return found
 
     async def log_out(self, io: AccountIO) -> None:
         """End the kept token; whether PIA hears of it or not."""

@@ -10,8 +10,18 @@ import base64
 from typing import NamedTuple
 from urllib.parse import quote
 
-from vpnpf.api import AccountIO, Configuration, HttpResponse, KeyPair, Offer, Protocol, Transient
-from vpnpf_providers.pia_answer import UNAUTHORIZED, address, fields_of, is_good, message_of, port, said, unexpected
+from vpnpf.api import AccountIO, Configuration, HttpResponse, KeyPair, Offer, Protocol, Transient, Untrusted
+from vpnpf_providers.pia_answer import (
+    UNAUTHORIZED,
+    address,
+    distrusted,
+    fields_of,
+    is_good,
+    message_of,
+    port,
+    said,
+    unexpected,
+)
 from vpnpf_providers.pia_token import TokenRefused
 
 KEEPALIVE = 25
@@ -19,7 +29,7 @@ KEY_LENGTH = 32
 USER = 62
 """Characters of a token that are the user name for OpenVPN; the rest is the password."""
 _MOST_RESOLVERS = 4
-_DOING = "registering a WireGuard key at {}"
+_DOING = "registering a key at {}"
 _RETRY = 300.0
 
 
@@ -37,11 +47,14 @@ class Registered(NamedTuple):
 
 
 async def register(io: AccountIO, offer: Offer, authority: str, keys: KeyPair, token: str) -> Registered:
-    """Make a WireGuard server know our key. Raises TokenRefused, Transient, and Failure of the request."""
+    """Make a WireGuard server know our key. Raises TokenRefused, Untrusted, Transient, and Failure of the request."""
     doing = _DOING.format(offer.server_name)
     query = f"pt={quote(token, safe='')}&pubkey={quote(keys.public, safe='')}"
     url = f"https://{offer.server_name}:{offer.endpoint.port}/addKey?{query}"
-    response = await io.http.request("GET", url, connect_to=offer.endpoint.address, ca=authority)
+    try:
+        response = await io.http.request("GET", url, connect_to=offer.endpoint.address, ca=authority)
+    except Untrusted as error:
+        raise distrusted(doing, error) from None
     if response.status == UNAUTHORIZED or "login failed" in message_of(response):
         hint = "is the subscription still good? vpnpf login pia tries the login anew"
         raise TokenRefused(doing, f"it takes no login by a new token: {said(response, token)}", hint, _RETRY)

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec.structs import replace
 
 from tests.contract.provider_world import World
-from vpnpf.errors import NoAnswer, Refused, Transient
+from vpnpf.errors import NoAnswer, Refused, Transient, Untrusted
 from vpnpf.interfaces import Credentials, HttpResponse
 from vpnpf.model import Endpoint, Protocol
 from vpnpf.testing import Asked, FakeClock, FakeHttp, FakeIO, FakeOutside, Fate, HttpReply, a_tunnel
@@ -120,6 +120,10 @@ class PiaService:
         # -- what can be wrong
         self.down: set[str] = set()
         """Hosts that cannot be reached, by the beginning of their name."""
+        self.strangers: set[str] = set()
+        """Services whose place somebody else has taken, with a certificate of his own: "list", "name", "meta", "addKey", "gateway"."""
+        self.met: list[tuple[float, str, str]] = []
+        """When one of them was asked, which, and by which name."""
         self.login: HttpReply | None = None
         self.tampered = False
         self.unauthorized = False
@@ -146,7 +150,7 @@ class PiaService:
         io.login = Credentials(USER, PASSWORD)
         return io
 
-    def answer(self, asked: Asked, *, inside: bool = False) -> HttpReply:
+    def answer(self, asked: Asked, *, inside: bool = False) -> HttpReply:  # noqa: PLR0911 - one answer a line
         """The answer to one request."""
         parts = urlsplit(asked.url)
         host = parts.hostname or ""
@@ -158,13 +162,18 @@ class PiaService:
         assert by_name == (not asked.connect_to) == (not asked.ca), "who has a name is known by it, others by PIA's own"
         if not by_name:
             assert asked.ca == AUTHORITY
+        by_address = "gateway" if parts.port == 19999 else "addKey" if parts.path == "/addKey" else "meta"
+        service = "list" if host == LIST else "name" if by_name else by_address
+        if service in self.strangers:
+            self.met.append((self.now(), service, host))
+            return Untrusted(doing, "its certificate is for another name", "name the host as its certificate does")
         if host == LIST:
             assert asked.limit == 1 << 20
             return answer(self.listed())
         if parts.port == 19999:
             return self._forwarded(asked, host, parts.path, parse_qs(parts.query), inside=inside)
         if not by_name and asked.connect_to not in self.addresses(host):
-            return Transient(doing, "certificate not trusted")
+            return Untrusted(doing, "its certificate is for another name")
         if parts.path == "/addKey":
             return self._registered(asked, host, parse_qs(parts.query))
         return self._logged_in(asked, host, parts.path)

@@ -103,8 +103,8 @@ async def test_the_client_alone(name, canary):
     hostility = HOSTILITIES[name]
     expected = {
         "dripping": {"NoAnswer"},
-        "a stranger's certificate": {"Misconfigured"},
-        "another name's certificate": {"Misconfigured"},
+        "a stranger's certificate": {"Untrusted"},
+        "another name's certificate": {"Untrusted"},
         "deep": {"answered", "Transient"},
         "control characters": {"answered", "Transient"},
     }.get(name, {"answered"} if hostility.understood else {"Transient"})

@@ -76,4 +76,7 @@ def main() -> None:
     with blockbuster_ctx("vpnpf") as guard:
         for name in ("os.stat", "os.access"):
             guard.functions[name].can_block_in("vpnpf/io/process.py", "find")  # once for each program
+        guard.functions["os.read"].can_block_in(
+            "vpnpf/io/process.py", "_start"
+        )  # until the program begins, as in asyncio
         asyncio.run(serve(backend))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +53,11 @@ def states_of_children() -> list[str]:
     """One letter for each child of this process; Z: a zombie."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return [Path("/proc", child, "stat").read_text().rpartition(")")[2].split()[0] for child in children]
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def test_output_and_status_are_the_answer(programs):
@@ -223,3 +230,78 @@ async def test_a_program_that_is_none_is_a_failure_of_the_known_kind(tmp_path, m
     process.find.cache_clear()
     with pytest.raises(Transient, match=r"starting .*/broken: No such file or directory"):
         await start(("broken",))
+
+
+LEFT = """\
+import asyncio, sys
+from vpnpf.io import process
+
+async def main(turns):
+    tasks = [asyncio.create_task(process.run(("sleep", "60"), stdin="x"))]
+    tasks.append(asyncio.create_task(start()))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+async def start():
+    child = await process.spawn(("sleep", "60"), output=-1)
+    try:
+        await child.read()
+    finally:
+        child.kill()
+        await child.wait()
+
+for turns in range(12):
+    asyncio.run(main(turns))
+    print(turns, flush=True)
+"""
+
+
+def test_a_run_that_is_left_at_any_moment_of_a_start_ends():
+    """asyncio cancels all tasks then, also those of its own that nobody holds."""
+    done = subprocess.run([sys.executable, "-c", LEFT], capture_output=True, text=True, timeout=20, check=False)
+    assert done.stdout.split() == [str(turns) for turns in range(12)], done.stderr
+    assert done.stderr == ""
+
+
+async def test_what_is_cancelled_does_not_wait_for_output_that_nobody_reads(programs, tmp_path):
+    """Neither for a grandchild that holds the pipe."""
+    programs(flood=f"sleep 600 & echo $$ $! > {tmp_path}/pid; exec yes noise")
+    task = asyncio.create_task(process.run(("flood",)))
+    await until(lambda: written(tmp_path / "pid"))
+    pid, grandchild = map(int, (tmp_path / "pid").read_text().split())
+    task.cancel()
+    try:
+        async with asyncio.timeout(2):
+            await asyncio.wait([task])
+        assert task.cancelled()
+        assert not exists(pid)
+    finally:
+        os.kill(grandchild, signal.SIGKILL)
+
+
+async def test_who_is_not_waited_for_is_no_zombie(programs):
+    programs(quick="exit 0")
+    child = await process.spawn(("quick",))
+    await until(lambda: not exists(child.pid))
+    assert child.returncode == 0
+    assert await child.wait() == 0
+
+
+async def test_the_descriptors_are_closed_again(programs):
+    programs(quick="cat; echo loud >&2")
+    await process.run(("quick",), stdin="in")
+    before = descriptors()
+    for _ in range(5):
+        await process.run(("quick",), stdin="in")
+    assert descriptors() == before
+
+
+async def test_without_a_descriptor_to_watch_it_by_it_is_ended(programs, monkeypatch, tmp_path):
+    def none(_pid: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    programs(hang=f"echo $$ > {tmp_path}/pid; exec sleep 600")
+    monkeypatch.setattr(os, "pidfd_open", none)
+    with pytest.raises(Transient, match="Too many open files"):
+        await process.run(("hang",))
+    assert "Z" not in states_of_children()

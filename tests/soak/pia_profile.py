@@ -90,11 +90,12 @@ class Tunnels(Backend):
         return await super().rekey(tunnel)
 
     async def _configured(self, offer: Offer, *, again: bool = False) -> Configuration:
-        """What only the person can mend is looked at again, as whoever hands an account to a tunnel has to see to."""
+        """An account that lets nobody in is looked at again, as whoever hands it to a tunnel has to see to."""
         try:
             return await self.provider.configure(self.outside, "wireguard", offer, again=again)
         except Misconfigured as error:
-            error.retry_after = error.retry_after or ACCOUNT_AGAIN
+            if self.outside.refusals:
+                error.retry_after = error.retry_after or ACCOUNT_AGAIN
             raise
 
     async def watch(self, tunnel: Tunnel) -> Stirring:

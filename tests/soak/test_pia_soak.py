@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from tests.soak import pia
 from tests.soak.pia_troubles import DAY, FORCED_BY, FORCING, KINDS, Trouble, calendar
+from vpnpf_providers import pia_pauses
 from vpnpf_providers.pia import PrivateInternetAccess
 
 SHORT = 20.0
@@ -52,6 +53,22 @@ def test_a_port_that_is_not_bound_in_time_is_found_out(monkeypatch):
     quarter = pia.lived(1, 0.2, [Trouble(1000.0, KINDS[0], 30)])
     assert quarter.missed > 0
     assert quarter.healthy_without.total() > 0
+
+
+@pytest.mark.parametrize("name", ["login: HTTP 502", "login: no answer"])
+def test_services_that_give_no_token_for_hours_are_left_in_peace(name):
+    kind = next(kind for kind in KINDS if kind.name == name)
+    quarter = pia.lived(1, 0.3, [Trouble(1000.0, kind, 3 * 3600)])
+    assert 0 < quarter.most_in_an_hour <= pia.LOGINS
+    assert quarter.longest <= pia.RECOVERS
+    assert quarter.healthy_without.total() == 0
+
+
+def test_an_engine_that_asks_for_a_token_each_time_is_found_out(monkeypatch):
+    monkeypatch.setattr(pia_pauses, "PAUSES", (0.0,))
+    kind = next(kind for kind in KINDS if kind.name == "login: HTTP 502")
+    quarter = pia.lived(1, 0.2, [Trouble(1000.0, kind, 2 * 3600)])
+    assert quarter.most_in_an_hour > pia.LOGINS
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

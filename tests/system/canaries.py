@@ -29,7 +29,7 @@ if place:
             if isinstance(each, msgspec.Struct) or (dataclasses.is_dataclass(each) and not isinstance(each, type))
         }
         crash = RuntimeError("canary crash: " + " ".join([repr(self), repr(vars(self)), *alive]))
-        # Also here, should a task not let itself be cancelled.
+        # Also here: vpnpf tells less of it if a task does not let itself be cancelled.
         traceback.print_exception(crash)
         raise crash
 

@@ -16,6 +16,7 @@ from tests.contract.pia_world import (
     BROKEN,
     DAY,
     GATEWAY,
+    LIST,
     MONTH,
     REGIONS,
     PiaWorld,
@@ -25,7 +26,7 @@ from tests.contract.pia_world import (
     region,
 )
 from tests.contract.provider_world import stored
-from vpnpf.errors import LeaseLost, Misconfigured, NoAnswer, Refused, Transient, Unsupported
+from vpnpf.errors import LeaseLost, Misconfigured, NoAnswer, Refused, Transient, Unsupported, Untrusted
 from vpnpf.model import Endpoint, ForwardSpec, Protocol
 from vpnpf_providers.pia import PrivateInternetAccess
 from vpnpf_providers.pia_lease import Signed, moment, read_token, signed
@@ -87,6 +88,37 @@ async def test_a_tunnel_without_a_gateway(world, gateway):
     with pytest.raises(Misconfigured) as told:
         await world.acquire()
     assert "tunnel.gateway" in told.value.hint
+
+
+async def test_a_gateway_that_is_somebody_else_is_told_nothing_and_asked_again_after_five_minutes(world):
+    world.service.strangers.add("gateway")
+    with pytest.raises(Untrusted) as told:
+        await world.acquire()
+    assert str(told.value) == "asking nlamsterdam400 for a port: its certificate is for another name"
+    assert "nothing was told to it" in told.value.hint
+    assert told.value.retry_after == 300
+    assert [each.url for each in world.io.http.asked if LIST in each.url], (
+        "a fresher list is fetched through the tunnel"
+    )
+    world.service.strangers.clear()
+    held = await world.acquire()
+    # Who had a port keeps it.
+    world.service.strangers.add("gateway")
+    world.clock.advance(450)
+    with pytest.raises(Transient, match="its certificate is for another name") as told:
+        await world.renew(held)
+    assert "nothing was told to it" in told.value.hint
+
+
+async def test_a_gateway_is_asked_by_the_name_that_a_fresher_list_has(world):
+    await world.acquire()
+    regions = json.loads(json.dumps(world.service.regions).replace("nlamsterdam400", "nlamsterdam410"))
+    answered, world.service.regions, world.service.current = world.io.http.answer, regions, "nlamsterdam410"
+    world.io.http.answer = lambda asked: (
+        Untrusted("asking", "its certificate is for another name") if "400:19999" in asked.url else answered(asked)
+    )
+    assert (await world.acquire()).external_port
+    assert asked(world, "bindPort")[-1].url.startswith("https://nlamsterdam410:19999/")
 
 
 # -- how long -----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.contract.pia_world import DAY, REGIONS, PiaService, answer, list_key, sign
-from vpnpf.errors import Misconfigured, NoAnswer, Transient, Unavailable
+from vpnpf.errors import Misconfigured, NoAnswer, Transient, Unavailable, Untrusted
 from vpnpf.testing import FakeClock
 from vpnpf_providers.pia_answer import address, port, server_name
 from vpnpf_providers.pia_authority import LIST_KEY
@@ -238,6 +238,32 @@ async def test_a_list_is_refreshed_after_a_day_where_that_costs_no_time(service,
         await servers.refresh(io)
         service.clock.advance(1200)
     assert asked(io) == 4
+
+
+async def test_a_list_that_is_doubted_is_replaced_however_young_but_not_asked_for_all_the_time(service, io):
+    servers = ServerList(list_key())
+    await servers.current(io)
+    servers.doubt()
+    service.down.add("serverlist")
+    for _ in range(10):
+        assert await servers.current(io)
+        await servers.refresh(io)
+        service.clock.advance(60)
+    assert asked(io) == 2, "in ten minutes, every five"
+    service.down.clear()
+    for _ in range(10):
+        await servers.current(io)
+        service.clock.advance(60)
+    assert asked(io) == 3, "and then no more"
+
+
+async def test_a_login_page_in_place_of_the_list_is_looked_at_again(service, io):
+    service.strangers.add("list")
+    with pytest.raises(Untrusted, match="its certificate is for another name") as told:
+        await ServerList(list_key()).current(io)
+    assert told.value.doing == "reading PIA's server list"
+    assert "login page" in told.value.hint
+    assert told.value.retry_after == 60
 
 
 @pytest.mark.parametrize("days", [8, 400])

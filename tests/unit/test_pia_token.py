@@ -20,7 +20,7 @@ from tests.contract.pia_world import (
     answer,
     too_many,
 )
-from vpnpf.errors import Failure, Misconfigured, NoAnswer, Offline, Refused, Transient, Unavailable
+from vpnpf.errors import Failure, Misconfigured, NoAnswer, Offline, Refused, Transient, Unavailable, Untrusted
 from vpnpf.interfaces import Credentials, HttpResponse
 from vpnpf.testing import FakeClock
 from vpnpf_providers.pia_list import Server
@@ -368,10 +368,104 @@ def test_whatever_is_answered_is_a_token_or_a_failure(body, status, retry_after)
 async def test_a_certificate_of_somebody_else_is_the_cause_that_is_told(io):
     def answered(asked):
         if asked.connect_to:
-            return Misconfigured("GET https://x", "certificate not trusted: Hostname mismatch", "use another")
+            return Untrusted("GET https://x", "certificate not trusted: Hostname mismatch", "use another")
         return Transient("POST https://x", "Temporary failure in name resolution")
 
     io.http.answer = answered
     for names_first in (True, False):
-        with pytest.raises(Transient, match="certificate not trusted"):
+        with pytest.raises(Transient, match="certificate not trusted") as told:
             await get(io, names_first=names_first)
+        assert "nothing was told to it" in told.value.hint
+
+
+async def test_an_authority_that_is_none_is_told_with_what_to_do(io):
+    io.http.answer = lambda asked: (
+        Misconfigured("GET https://x", "not a certificate", "give it as PEM") if asked.ca else BROKEN
+    )
+    with pytest.raises(Transient, match="not a certificate") as told:
+        await get(io)
+    assert told.value.hint == "give it as PEM"
+
+
+# -- while nobody gives one ---------------------------------------------------------------------------
+
+
+async def tries(service, io, hours, every=30.0, *, names_first=True):
+    """Try so often while nobody gives a token; returns when somebody was asked, in seconds from the first try."""
+    tokens, began, asked = Tokens(AUTHORITY), io.now(), []
+    while io.now() - began < hours * 3600:
+        before = len(io.http.asked)
+        with pytest.raises(Transient, match="none of its services gives a token: ") as told:
+            await get(io, tokens, names_first=names_first)
+        assert told.value.retry_after is None, "the engine would double it, again and again"
+        asked += [io.now() - began] * (len(io.http.asked) > before)
+        service.clock.advance(every)
+    return tokens, asked
+
+
+async def test_nobody_is_asked_more_often_than_the_pauses_let(service, io):
+    service.login = BROKEN
+    tokens, asked = await tries(service, io, 2)
+    assert asked[:6] == [0, 30, 90, 210, 510, 1110]
+    assert len(service.logins) == len(asked) * 8
+    assert len([at for at in asked if at < 3600]) * 8 <= 80
+    # Somebody gives one again: it is had within the longest pause, and then nothing is remembered.
+    service.login = None
+    service.clock.advance(600)
+    await get(io, tokens)
+    service.login = BROKEN
+    io.store.forget("token")
+    for _ in range(2):
+        before = len(service.logins)
+        with pytest.raises(Transient):
+            await get(io, tokens)
+        assert len(service.logins) == before + 8
+
+
+async def test_what_cannot_be_reached_at_all_is_asked_every_five_minutes(service, io):
+    io.http.answer = lambda _: Transient("asking", "Temporary failure in name resolution")
+    _, asked = await tries(service, io, 1)
+    assert asked[:7] == [0, 30, 90, 210, 510, 810, 1110]
+
+
+async def test_while_nobody_is_asked_it_is_still_said_that_nobody_answers(service, io):
+    io.http.answer = lambda _: NoAnswer("asking", "no whole answer within 10 s")
+    tokens = Tokens(AUTHORITY)
+    for _ in range(4):
+        with pytest.raises(NoAnswer, match="no whole answer"):
+            await get(io, tokens)
+    assert len(io.http.asked) == 16
+
+
+async def test_other_credentials_another_way_and_another_server_are_new_chances(service, io):
+    service.login = BROKEN
+    tokens, _ = await tries(service, io, 1)
+    service.login = None
+    for change in ({"names_first": False}, {"metas": (Server("198.51.100.20", "deberlin400"),)}):
+        await get(io, tokens, **change)
+        io.store.forget("token")
+        service.login = BROKEN
+        for _ in range(5):
+            with pytest.raises(Transient):
+                await get(io, tokens)
+        service.login = None
+        with pytest.raises(Transient):
+            await get(io, tokens)
+    io.login = Credentials(USER, "wrong")
+    with pytest.raises(Misconfigured, match="does not know"):
+        await get(io, tokens)
+
+
+async def test_a_machine_of_the_list_with_another_certificate_makes_the_list_doubtful(service, io):
+    doubts = []
+    io.http.answer = lambda asked: Untrusted("x", "its certificate is for another name") if asked.ca else BROKEN
+    tokens = Tokens(AUTHORITY, lambda: doubts.append(1))
+    with pytest.raises(Transient):
+        await get(io, tokens)
+    assert doubts
+    # Control: of a name the list says nothing.
+    doubts.clear()
+    io.http.answer = lambda asked: BROKEN if asked.ca else Untrusted("x", "its certificate is for another name")
+    with pytest.raises(Transient):
+        await get(io, tokens)
+    assert not doubts

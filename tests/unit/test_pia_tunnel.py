@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.contract.pia_world import AUTHORITY, BROKEN, GATEWAY, OWN, PASSWORD, PiaService, answer, options
-from vpnpf.errors import Failure, Misconfigured, NoAnswer, Transient
+from vpnpf.errors import Failure, Misconfigured, NoAnswer, Transient, Untrusted
 from vpnpf.interfaces import HttpResponse, Offer
 from vpnpf.model import Endpoint, Protocol
 from vpnpf.protocol import openvpn_config, values, wireguard_config
@@ -19,6 +19,7 @@ from vpnpf.protocol.openvpn_config import Remote
 from vpnpf.testing import FakeClock
 from vpnpf_providers.pia import PrivateInternetAccess
 from vpnpf_providers.pia_authority import AUTHORITY as REAL
+from vpnpf_providers.pia_list import URL
 from vpnpf_providers.pia_tunnel import Registered, read
 
 KEY = base64.b64encode(bytes(range(1, 33))).decode()
@@ -103,6 +104,23 @@ async def test_a_token_that_the_server_does_not_take_is_renewed_once(service, io
     assert len(service.logins) == 2
 
 
+async def test_a_server_that_is_somebody_else_is_told_nothing_and_the_list_is_doubted(service, io, provider):
+    offered = await provider.offers(io, "wireguard")
+    service.strangers.add("addKey")
+    with pytest.raises(Untrusted) as told:
+        await provider.configure(io, "wireguard", offered[0])
+    assert str(told.value) == "registering a key at nlamsterdam400: its certificate is for another name"
+    assert "nothing was told to it" in told.value.hint
+    assert "name the host" not in told.value.hint
+    assert told.value.retry_after == 300
+    before = len(io.http.asked)
+    service.clock.advance(300)
+    await provider.offers(io, "wireguard")
+    assert [each.url for each in io.http.asked[before:]] == [URL]
+    service.strangers.clear()
+    await provider.configure(io, "wireguard", offered[0])
+
+
 async def test_a_server_that_takes_no_token_is_told(service, io, provider):
     await configure(provider, io)
     offered = await provider.offers(io, "wireguard")
@@ -112,7 +130,7 @@ async def test_a_server_that_takes_no_token_is_told(service, io, provider):
         with pytest.raises(Misconfigured) as told:
             await provider.configure(io, "wireguard", offered[0])
     assert str(told.value) == (
-        'registering a WireGuard key at nlamsterdam400: it takes no login by a new token: HTTP 200: "Login failed!"'
+        'registering a key at nlamsterdam400: it takes no login by a new token: HTTP 200: "Login failed!"'
     )
     assert "vpnpf login pia" in told.value.hint
     assert len(service.logins) == 2

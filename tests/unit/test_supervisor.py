@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import typing
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -459,6 +460,24 @@ def test_what_is_displaced_twice_still_cleans_up_to_its_end():
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(main())
+
+
+def test_what_is_displaced_ends_although_a_timeout_of_its_own_is_just_over():
+    async def times_out(made):
+        loop = asyncio.get_running_loop()
+        when = loop.time() + 1.0
+        # In the same turn of the loop, and before it.
+        loop.call_at(when - 2e-10, made.supervisor.post, StopRequested())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(when):
+                await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    async def story(made):
+        made.once[StartTunnel] = lambda _order: times_out(made)
+        await made.until(lambda: StopTunnel.__name__ in {name for _, name in made.begun}, within=5)
+
+    run(story)
 
 
 def test_an_answer_of_displaced_work_is_not_taken():

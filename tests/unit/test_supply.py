@@ -9,7 +9,17 @@ from msgspec.structs import replace
 
 from tests.unit.engine_world import PLAN
 from vpnpf.core import routes
-from vpnpf.errors import ConfigError, LeaseLost, Misconfigured, Mistake, NoAnswer, Refused, Transient, Unsupported
+from vpnpf.errors import (
+    ConfigError,
+    LeaseLost,
+    Misconfigured,
+    Mistake,
+    NoAnswer,
+    Refused,
+    Transient,
+    Unsupported,
+    Untrusted,
+)
 from vpnpf.interfaces import Configuration, Credentials, Manifest, Offer
 from vpnpf.model import Endpoint, LanPrefix, Protocol, TunnelPlan
 from vpnpf.protocol.openvpn_push import Pushed
@@ -247,6 +257,16 @@ async def test_in_place_who_asks_for_patience_gets_it():
     assert await made.configure_in_place(plan) is None
     assert await made.configure_in_place(plan) is None
     assert len(made._supply.asked) == 1
+
+
+async def test_in_place_somebody_else_in_between_costs_no_tunnel():
+    made, plan = await planned(Untrusted("x", "its certificate is for another name", retry_after=300.0), GIVEN)
+    assert await made.configure_in_place(plan) is None
+    assert not made.in_doubt, "nothing was told to it"
+    assert await made.configure_in_place(plan) is None
+    assert len(made._supply.asked) == 1
+    made._again_from -= 300.0
+    assert await made.configure_in_place(plan) == GIVEN
 
 
 async def test_in_place_it_does_not_wait_for_ever(monkeypatch):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from vpnpf.cli.ending import end_at_last
 from vpnpf.cli.options import CONFIG
 from vpnpf.control.policy_verbs import PolicyVerbs
 from vpnpf.control.server import ControlServer
@@ -60,15 +61,21 @@ async def _run(profile: str | None, config: Path | None, *, events: bool, verbos
         with await prepare(profile, config) as prepared:
             _listen_to_signals(prepared)
             observers = [_observe("talk", write_talk(prepared.hub, prepared.clock, talk.put, verbose=verbose), talk)]
-            status = keep_status(prepared.hub, prepared.clock, runtime_directory(), talk.put)
-            observers.append(_observe("status file", status, talk))
+            keeping = keep_status(prepared.hub, prepared.clock, runtime_directory(), talk.put)
+            observers.append(_observe("status file", keeping, talk))
             observers.append(_observe("word to systemd", tell_systemd(prepared.hub), talk))
             if data is not None:
                 observers.append(_observe("events", write_events(prepared.hub, prepared.clock, data.put), talk))
             beside = [_observe(f"relay of {each.place}", each.serve(), talk) for each in prepared.relays]
             beside.append(_observe("control socket", _control(prepared, talk).serve(), talk))
             # Tasks start in the order they were made: the observers hear the engine's first word.
-            await asyncio.create_task(prepared.supervisor.run(), name="supervisor")
+            supervising = asyncio.create_task(prepared.supervisor.run(), name="supervisor")
+            status = EX_SOFTWARE
+            try:
+                await supervising
+                status = EX_SOFTWARE if prepared.supervisor.left_behind else EX_OK
+            finally:
+                end_at_last(status, supervising)
             await asyncio.gather(*observers)
             for task in beside:
                 task.cancel()
@@ -80,7 +87,7 @@ async def _run(profile: str | None, config: Path | None, *, events: bool, verbos
         for writer in (data, talk):
             if writer is not None:
                 writer.close()
-    return EX_SOFTWARE if prepared.supervisor.left_behind else EX_OK
+    return status
 
 
 def _control(prepared: Run, talk: LineWriter) -> ControlServer:

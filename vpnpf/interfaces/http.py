@@ -47,7 +47,7 @@ class Http(Protocol):
         have all the same. `ca` is PEM: certificates that are trusted, and no others are. `limit` is in bytes of the whole
         answer, headers included.
 
-        Raises Refused, NoAnswer, Transient, or Misconfigured for a URL that cannot be asked or a certificate that is not
-        trusted.
+        Raises Refused, NoAnswer, Transient, or Misconfigured for a URL that cannot be asked, Untrusted for a
+        certificate that is not trusted.
         """
         ...

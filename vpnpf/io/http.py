@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from vpnpf.errors import Misconfigured, NoAnswer, Refused, Transient
+from vpnpf.errors import Misconfigured, NoAnswer, Refused, Transient, Untrusted
 from vpnpf.interfaces import ANSWER_LIMIT, HttpResponse
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ class HttpClient:
         What is sent is a form, or `content` as it stands. For the rest see `interfaces.Http`.
 
         Raises Refused if nothing listens there, NoAnswer if it is not done in time, Transient for a broken
-        connection, a name that is not found or an answer that is too large or not HTTP, Misconfigured for a URL that
-        cannot be asked, an untrusted certificate, or a secret that would travel unencrypted to another machine.
+        connection, a name that is not found or an answer that is too large or not HTTP, Untrusted for a certificate,
+        Misconfigured for a URL that cannot be asked, or a secret that would travel unencrypted to another machine.
         """
         scheme, where, host = _place(url)
         # The path, but neither query nor user: texts go to logs.
@@ -182,17 +182,17 @@ def _anybody() -> ssl.SSLContext:
     return context
 
 
-def _untrusted(doing: str, error: ssl.SSLCertVerificationError) -> Misconfigured:
+def _untrusted(doing: str, error: ssl.SSLCertVerificationError) -> Untrusted:
     if error.verify_code in _OTHER_NAME:
         hint = "name the host as its certificate does; it may also be another machine that answers"
-        return Misconfigured(doing, "its certificate is for another name", hint)
+        return Untrusted(doing, "its certificate is for another name", hint)
     said = _printable(error.verify_message)
     hint = (
         "renew it"
         if error.verify_code == _EXPIRED
         else "add the certificate of who signed it to those this machine trusts"
     )
-    return Misconfigured(doing, f"its certificate is not trusted: {said}", hint)
+    return Untrusted(doing, f"its certificate is not trusted: {said}", hint)
 
 
 def _place(url: str) -> tuple[str, str, str]:

@@ -13,8 +13,8 @@ import os
 import secrets
 import socket
 import struct
-from asyncio import StreamReader, StreamWriter, subprocess
-from asyncio.subprocess import Process
+import subprocess
+from asyncio import StreamReader, StreamWriter
 from pathlib import Path
 
 from vpnpf.errors import Transient
@@ -39,7 +39,7 @@ Connection = tuple[StreamReader, StreamWriter]
 class OpenVpn:
     """One run of it."""
 
-    def __init__(self, child: Process) -> None:
+    def __init__(self, child: process.Child) -> None:
         self._child = child
         self._tail = b""
         self._reader = asyncio.create_task(self._read())
@@ -63,15 +63,18 @@ class OpenVpn:
         return " / ".join(told)[-300:] or f"it said nothing, status {self._child.returncode}"
 
     async def stop(self) -> None:
-        """End it and wait for that."""
+        """End it and wait for that, but not for one that the kernel does not let go."""
         if not self.ended:
             await in_thread(end, self._child.pid, _END)
-        await self._child.wait()
+        ending = asyncio.create_task(self._child.wait())
+        await asyncio.wait([ending, self._reader], timeout=_END)
+        ending.cancel()
+        self._reader.cancel()
         await asyncio.wait([self._reader])
+        self._child.close()
 
     async def _read(self) -> None:
-        assert self._child.stdout is not None
-        while data := await self._child.stdout.read(65536):
+        while data := await self._child.read():
             self._tail = (self._tail + data)[-_TAIL:]
 
 

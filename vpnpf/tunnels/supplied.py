@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 
-from vpnpf.errors import ConfigError, LeaseLost, Misconfigured, NoAnswer, Refused, Transient, Unsupported
+from vpnpf.errors import ConfigError, LeaseLost, Misconfigured, NoAnswer, Refused, Transient, Unsupported, Untrusted
 from vpnpf.interfaces import Configuration, Offer, TunnelSupply
 from vpnpf.io.clock import BootClock
 from vpnpf.io.lan import KernelLinks
@@ -74,6 +74,11 @@ class Supplied:
         self.in_doubt = True
         try:
             given = await self._asked(plan, IN_PLACE_PATIENCE, again=True)
+        except Untrusted as error:
+            # On another network, say, before somebody has logged in there: the tunnel may be good again by itself.
+            self._again_from = self._clock.now() + (error.retry_after or 0.0)
+            self.in_doubt = False
+            return None
         except (Misconfigured, Unsupported) as error:
             # What is to be done is told by the next start.
             raise LeaseLost(error.doing, error.cause) from error

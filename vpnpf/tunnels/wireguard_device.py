@@ -12,7 +12,6 @@ import contextlib
 import socket
 import struct
 import time
-from asyncio.subprocess import Process
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +38,7 @@ class Device:
         self.name = name
         self._outside = there
         """Where its own packets leave, if that is not here."""
-        self._process: Process | None = None
+        self._process: process.Child | None = None
         self._socket = SOCKETS / f"{name}.sock"
 
     async def create(self) -> str:
