@@ -19,11 +19,12 @@ _PEM, _KEY = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
 class Authority:
     """A certificate authority."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, old: bool = False) -> None:
+        """`old`: as was usual in 2014, with a basicConstraints that is not critical."""
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _named(name)
         made = _certificate(self._name, self._name, self._key).add_extension(
-            x509.BasicConstraints(ca=True, path_length=0), critical=True
+            x509.BasicConstraints(ca=True, path_length=None if old else 0), critical=not old
         )
         self.certificate = made.sign(self._key, hashes.SHA256())
         self.pem = self.certificate.public_bytes(_PEM).decode()

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.contract.certificates import Authority
 from vpnpf.errors import Failure, Misconfigured, NoAnswer, Refused, Transient
 from vpnpf.interfaces import ANSWER_LIMIT as LIMIT
 from vpnpf.io.http import DEADLINE, HttpClient
@@ -458,6 +459,42 @@ async def test_a_certificate_for_another_name_has_a_sentence_of_its_own(certific
         with pytest.raises(Misconfigured, match="for another name") as caught:
             await soon(HttpClient().request("POST", url, form={"password": PASSWORD}, ca=shown))
     assert "as its certificate does" in caught.value.hint
+
+
+@pytest.fixture
+def strict(monkeypatch):
+    """`ssl.create_default_context` as it is from Python 3.13 on, whichever this is."""
+    made = ssl.create_default_context
+
+    def stricter(*arguments, **more):
+        context = made(*arguments, **more)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr("ssl.create_default_context", stricter)
+    return stricter
+
+
+@pytest.mark.usefixtures("strict")
+async def test_an_authority_of_a_providers_own_may_be_as_old_as_it_is():
+    authority = Authority("torrents.example authority", old=True)
+    async with server(saying(OK), tls=authority.context("oslo417")) as url:
+        asked = url.replace("127.0.0.1", "oslo417")
+        client = HttpClient()
+        assert (await soon(client.request("GET", asked, connect_to="127.0.0.1", ca=authority.pem))).body == b"ok"
+        other = Authority("torrents.example authority", old=True)
+        for wrong in ({"ca": other.pem}, {"ca": authority.pem, "url": url.replace("127.0.0.1", "oslo418")}):
+            with pytest.raises(Misconfigured, match="certificate"):
+                await soon(client.request("GET", **{"url": asked, "connect_to": "127.0.0.1", **wrong}))
+
+
+async def test_an_old_authority_would_not_be_taken_as_strictly_as_python_does_it_by_itself(strict):
+    authority = Authority("torrents.example authority", old=True)
+    async with server(saying(OK), tls=authority.context("oslo417")) as url:
+        port = int(url.rpartition(":")[2])
+        tls = strict(cadata=authority.pem)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await soon(asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname="oslo417"))
 
 
 async def test_https_asked_of_a_server_that_speaks_http():
