@@ -1,6 +1,7 @@
 """What survives a restart: never half of it, never readable to others, and one holder of a lock."""
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -119,6 +120,48 @@ def test_the_file_is_on_the_disk_before_it_replaces_the_old_one_and_then_the_dir
     monkeypatch.setattr("os.replace", replace)
     store.save("a", NEW)
     assert happened == ["file", "replace", "directory"]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from vpnpf.store import FileStore
+store = FileStore(Path(sys.argv[1]))
+for number in range(150):
+    store.save("token", {"whose": sys.argv[2], "text": sys.argv[2] * (1 + number % 7) * 20_000})
+"""
+
+
+def test_two_processes_that_save_the_same_value_are_not_in_each_others_way(store, tmp_path):
+    """As the runs of two profiles with one account do: neither fails, and nobody ever reads a half."""
+    store.save("token", OLD)
+    directory = tmp_path / "state"
+    argv = [sys.executable, "-c", WRITER, str(directory)]
+    writers = [subprocess.Popen([*argv, name], stderr=subprocess.PIPE, text=True) for name in "ab"]
+    seen = 0
+    while any(each.poll() is None for each in writers):
+        value = store.load("token")
+        assert value is not None, "half of a file was read, and put aside"
+        seen += 1
+    said = [each.communicate()[1] for each in writers]
+    assert said == ["", ""]
+    assert [each.returncode for each in writers] == [0, 0]
+    assert seen > 0
+    assert [path.name for path in directory.iterdir()] == ["token.json"]
+
+
+def test_who_holds_up_another_process_for_ever_is_not_waited_for(store, tmp_path, monkeypatch):
+    store.save("a", OLD)
+    monkeypatch.setattr("vpnpf.whole_file.PATIENCE", 0.05)
+    descriptor = os.open(tmp_path / "state", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with pytest.raises(Unavailable, match="another process is writing there"):
+            store.save("a", NEW)
+    finally:
+        os.close(descriptor)
+    assert store.load("a") == OLD
+    store.save("a", NEW)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"a": 1', b"\xff", b"[" * 100_000, b"9" * 5000])
