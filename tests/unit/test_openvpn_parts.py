@@ -362,7 +362,8 @@ async def test_who_waits_for_counters_when_it_ends_is_told():
 
 
 def test_a_login_does_not_show_its_password():
-    assert "s3cret" not in repr(Login("me", "s3cret"))
+    # A provider's user name may be the first half of a token.
+    assert repr(Login("first-half", "s3cret")) == "Login(...)"
 
 
 @pytest.mark.parametrize(

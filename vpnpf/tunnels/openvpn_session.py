@@ -43,14 +43,14 @@ _WORDS = {
 
 
 class Login(Struct, frozen=True):
-    """User name and password."""
+    """User name and password; neither is shown by `repr`."""
 
     username: str
     password: str
 
     def __repr__(self) -> str:
-        """Without the password."""
-        return f"Login({self.username!r})"
+        # The user name may be one half of a token.
+        return "Login(...)"
 
 
 class Session:
