@@ -94,6 +94,9 @@ async def measured(io: OutsideIO, listing: Listing) -> Distances:
     reached = await io.reach_all(tuple(knocks), LESS if kept else PATIENCE)
     found = {knocks[knock]: seconds for knock, seconds in reached.items() if knock in knocks}
     now = io.wall()
+    if 2 * len(found) < len(kept):
+        # While all is blocked the servers of the last offer answer, and nobody else: that is no measure of the others.
+        found = {}
     with contextlib.suppress(Unavailable):  # it is measured anew the next time, then
         if found:
             io.store.save(_KEPT, {"at": now, "seconds": found})
