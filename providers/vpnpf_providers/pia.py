@@ -40,6 +40,7 @@ from vpnpf_providers.pia_answer import server_name
 from vpnpf_providers.pia_authority import AUTHORITY, LIST_KEY
 from vpnpf_providers.pia_list import (
     FRESH,
+    LOGINS,
     META,
     METAS,
     OPENVPN_TCP,
@@ -197,7 +198,7 @@ class PrivateInternetAccess:
         where = listing.ports[service]
         # Of another region where this one has none: without any there is no new token while all else is blocked.
         metas = region.servers[META] or next((each.servers[META] for each in listing.regions if each.servers[META]), ())
-        services = [Endpoint(each.address, listing.ports[META], Protocol.TCP) for each in metas[:METAS]]
+        services = [Endpoint(each.address, LOGINS, Protocol.TCP) for each in metas[:METAS]]
         if service == WIREGUARD:
             services.insert(0, Endpoint(server.address, where, Protocol.TCP))
         return Offer(

@@ -27,9 +27,11 @@ APART, DOUBTED_APART = 3600.0, 300.0
 """Seconds between two tries to get a fresher one: usually, and while there is reason to doubt it."""
 META, WIREGUARD, OPENVPN_UDP, OPENVPN_TCP = "meta", "wg", "ovpnudp", "ovpntcp"
 """Services, as the list calls them."""
+LOGINS = 443
+"""The port at which those give tokens, whatever other ports the list says that they have."""
 METAS = 2
 """Servers that are asked for a token by their address."""
-_PORTS = {META: 443, WIREGUARD: 1337, OPENVPN_UDP: 8080, OPENVPN_TCP: 8443}
+_PORTS = {META: LOGINS, WIREGUARD: 1337, OPENVPN_UDP: 8080, OPENVPN_TCP: 8443}
 """Where they are if the list does not say."""
 _DOING = "reading PIA's server list"
 _KEPT = "list"

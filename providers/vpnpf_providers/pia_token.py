@@ -28,7 +28,7 @@ from vpnpf.api import (
     Untrusted,
 )
 from vpnpf_providers.pia_answer import NOTHING_TOLD, OK, UNAUTHORIZED, fields_of, message_of, number, said
-from vpnpf_providers.pia_list import Server
+from vpnpf_providers.pia_list import LOGINS, Server
 from vpnpf_providers.pia_pauses import Found, Pauses
 
 T = TypeVar("T")
@@ -254,8 +254,8 @@ class Tokens:
 
 
 def _by_address(metas: Sequence[Server]) -> Iterator[_Desk]:
-    yield from (_Desk(f"https://{each.name}:443/api/client/v2/token", each) for each in metas)
-    yield from (_Desk(f"https://{each.name}:443/authv3/generateToken", each, older=True) for each in metas)
+    yield from (_Desk(f"https://{each.name}:{LOGINS}/api/client/v2/token", each) for each in metas)
+    yield from (_Desk(f"https://{each.name}:{LOGINS}/authv3/generateToken", each, older=True) for each in metas)
 
 
 def _token_of(response: HttpResponse, credentials: Credentials) -> str:

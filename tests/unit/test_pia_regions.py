@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
 
 from tests.contract.pia_world import DAY, REGIONS, PiaService, options, region
@@ -65,6 +67,17 @@ async def test_openvpn(io, transport, port):
     first, _ = await offers(io, "openvpn", region="nl_amsterdam", transport=transport)
     assert first.endpoint == Endpoint("198.51.100.10", port, Protocol(transport))
     assert {each.port for each in first.services} == {443}
+
+
+async def test_the_port_for_logins_is_let_out_whatever_else_the_list_says(service, io):
+    """What `configure` asks is what the packet filter lets out."""
+    service.groups = {**service.groups, "meta": [{"name": "meta", "ports": [8080, 443]}]}
+    provider = PrivateInternetAccess(options(region="nl_amsterdam"))
+    offer, *_ = await provider.offers(io, "wireguard")
+    await provider.configure(io, "wireguard", offer)
+    asked = {(each.connect_to, urlsplit(each.url).port) for each in io.http.asked if each.connect_to}
+    assert ("198.51.100.10", 443) in asked
+    assert asked <= {(each.address, each.port) for each in offer.services}
 
 
 async def test_a_region_without_servers_for_logins_is_given_those_of_another(service, io):
@@ -185,6 +198,20 @@ async def test_while_nothing_can_be_reached_what_was_measured_last_is_used(servi
     service.down.add("serverlist")
     service.clock.advance(30 * DAY)
     assert first_words(await places(io))[0] == "DE Berlin"
+
+
+async def test_what_a_lock_lets_out_to_is_no_measure_of_the_others(service, io):
+    """The packet filter lets out to the services of the last offer: that region alone answers."""
+    service.regions = [region(n, f"R{n}") for n in range(1, 9)]
+    io.distances = {f"198.51.100.{n}0": 0.01 * (9 - n) for n in range(1, 9)}
+    nearest = first_words(await places(io))
+    assert nearest == ["R8", "R7", "R6", "R5"]
+    io.distances = {"198.51.100.80": 0.01}
+    service.clock.advance(2 * DAY)
+    assert first_words(await places(io)) == nearest
+    io.distances = {f"198.51.100.{n}0": 0.01 * n for n in range(1, 9)}
+    service.clock.advance(2 * DAY)
+    assert first_words(await places(io)) == ["R1", "R2", "R3", "R4"]
 
 
 async def test_while_nothing_can_be_reached_that_is_not_tried_at_each_start(service, io):
