@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 
-from vpnpf.errors import Misconfigured, Transient
+from vpnpf.errors import Failure, Misconfigured, Transient, of_the_account
 from vpnpf.interfaces import Credentials, Store
 from vpnpf.refusals import Refusals
 
@@ -54,7 +54,10 @@ class StoredAccount:
 
     async def credentials(self) -> Credentials:
         """Who to log in as. Raises Misconfigured; Transient with `retry_after` while a login is locked for some time."""
-        return await asyncio.to_thread(self._credentials)
+        try:
+            return await asyncio.to_thread(self._credentials)
+        except Failure as error:
+            raise of_the_account(error) from error.__cause__
 
     async def refused(self, credentials: Credentials, cause: str, until: float | None = None) -> None:
         """As `interfaces.Account.refused`; never raises."""

@@ -31,6 +31,9 @@ EX_SOFTWARE = 70
 EX_TEMPFAIL = 75
 EX_NOPERM = 77
 EX_CONFIG = 78
+AGAIN = 60.0
+"""Seconds until an account that lets nobody in is looked at again: refused credentials are not handed out, so nothing is
+sent before they change."""
 
 
 class VpnpfError(Exception):
@@ -159,3 +162,11 @@ class OtherVersion(Unsupported):
         super().__init__(doing, cause, hint, retry_after)
         self.version = version
         """What it speaks; 0 where PCP was asked for: NAT-PMP (RFC 6887 section 9)."""
+
+
+def of_the_account(error: Failure) -> Failure:
+    """The same failure, said to be no server's; what only the person can mend is looked at again now and then."""
+    error.anywhere = True
+    if isinstance(error, Misconfigured) and error.retry_after is None:
+        error.retry_after = AGAIN
+    return error

@@ -24,6 +24,8 @@ _MOST = 8
 """Refused logins that are kept; the oldest goes first."""
 _LONGEST = 86400.0
 """Seconds that an end may be away."""
+_PATIENCE = 3600.0
+"""Seconds, the longest that a lock gets by being met again and again."""
 _SALT = 16
 _CAUSE = 200
 """Characters of a cause."""
@@ -78,7 +80,7 @@ class Refusals:
         salt = _salt(value) or secrets.token_bytes(_SALT)
         digest = _digest(salt, credentials)
         shown = "".join(character if character.isprintable() else "?" for character in cause)[:_CAUSE]
-        end = None if until is None else min(until, now + _LONGEST)
+        end = None if until is None else min(max(until, now + _longer(value, digest, now)), now + _LONGEST)
         known = [each for each in _read(value) if each.digest != digest and each.left(now) > 0]
         self._save(salt, [*known, Refusal(digest, shown, now, end)][-_MOST:])
 
@@ -102,6 +104,16 @@ class Refusals:
         with contextlib.suppress(Unavailable):
             self._store.save(self._name, value)
             self._unsaved = None
+
+
+def _longer(value: Mapping[str, object], digest: str, now: float) -> float:
+    """Seconds that a login is to be locked for at least: of one that was locked until just now, twice as long as then."""
+    for each in _read(value):
+        if each.digest == digest and each.until is not None:
+            lasted = each.until - each.noted
+            if 0 <= now - each.until <= 2 * lasted:
+                return min(2 * lasted, _PATIENCE)
+    return 0.0
 
 
 def _salt(value: Mapping[str, object]) -> bytes:

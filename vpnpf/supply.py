@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vpnpf.errors import Failure, Misconfigured
+from vpnpf.errors import Failure, Misconfigured, of_the_account
 from vpnpf.interfaces import Account, Clock, Configuration, Credentials, Offer, Outside, Store, Supplying
 from vpnpf.io.outside import BesideTunnel
 from vpnpf.model import TunnelPlan
@@ -10,9 +10,8 @@ from vpnpf.tunnels.names import mark_of, table_of
 
 MOST = 16
 """Servers that are gone to, one after the other."""
-AGAIN = 60.0
-"""Seconds until an account that lets nobody in is looked at again: refused credentials are not handed out, so nothing is
-sent before they change."""
+LOCKED_AGAIN = 300.0
+"""Seconds until a locked account is looked at again, however long it is locked: somebody may have logged in meanwhile."""
 
 
 class Supply:
@@ -41,10 +40,10 @@ class Supply:
         try:
             found = await self._provider.offers(self._io(self._account, self._mark), self._type)
         except Failure as error:
-            raise _anywhere(error) from error.__cause__
+            raise of_the_account(error) from error.__cause__
         if not found:
             doing, hint = f"choosing a server of {self._provider.manifest.name}", "choose another region"
-            raise _anywhere(Misconfigured(doing, "it offers none", hint))
+            raise of_the_account(Misconfigured(doing, "it offers none", hint))
         self.servers = min(MOST, len(found))
         return found
 
@@ -54,7 +53,11 @@ class Supply:
         try:
             return await self._provider.configure(self._io(account, plan.mark), self._type, offer, again=again)
         except Failure as error:
-            raise (_anywhere(error) if account.lets_nobody_in else error) from error.__cause__
+            if account.lets_nobody_in:
+                of_the_account(error)
+                if error.retry_after is not None:
+                    error.retry_after = min(error.retry_after, LOCKED_AGAIN)
+            raise
 
     def _io(self, account: Account, mark: int) -> BesideTunnel:
         return BesideTunnel(account, self._clock, mark, self._outside)
@@ -81,11 +84,3 @@ class _Watched:
     async def refused(self, credentials: Credentials, cause: str, until: float | None = None) -> None:
         self.lets_nobody_in = True
         await self._account.refused(credentials, cause, until)
-
-
-def _anywhere(error: Failure) -> Failure:
-    """The same failure, said to be no server's; what only the person can mend is looked at again now and then."""
-    error.anywhere = True
-    if isinstance(error, Misconfigured) and error.retry_after is None:
-        error.retry_after = AGAIN
-    return error

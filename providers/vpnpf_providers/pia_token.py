@@ -43,6 +43,8 @@ USELESS = 900.0
 """Seconds until the next login because of a refused token, after one that did not help."""
 LOCKED, LONGEST_LOCK = 59.0, 6 * 3600.0
 """Seconds of a lock: if PIA does not say, and at most."""
+LOOK_AGAIN = 60.0
+"""Seconds until it is looked whether there is another login than the one that was refused."""
 EXPIRED = 600.0
 """Seconds until the login to an expired account is tried again: somebody may have paid."""
 V2 = (
@@ -134,13 +136,13 @@ class Tokens:
             return await self.log_in(io, credentials, metas, names_first=names_first)
         except _Refused as error:
             await io.refused(credentials, error.cause)
-            raise
+            raise _of_the_account(error) from None
         except _Expired as error:
             await io.refused(credentials, error.cause, io.wall() + EXPIRED)
-            raise
+            raise _of_the_account(error) from None
         except _Locked as error:
             await io.refused(credentials, error.cause, io.wall() + (error.retry_after or LOCKED))
-            raise
+            raise _of_the_account(error) from None
 
     async def instead_of(self, io: AccountIO, metas: Sequence[Server], token: str) -> str:
         """A new token for one that a server did not take; the same again if that was tried lately. Raises Failure."""
@@ -251,6 +253,14 @@ class Tokens:
             self._unsaved = value
         else:
             self._unsaved = None
+
+
+def _of_the_account(error: Failure) -> Failure:
+    """The same failure, said to be no server's; it is looked at again, which sends nothing before the login changes."""
+    error.anywhere = True
+    if error.retry_after is None:
+        error.retry_after = LOOK_AGAIN
+    return error
 
 
 def _by_address(metas: Sequence[Server]) -> Iterator[_Desk]:

@@ -10,7 +10,7 @@ import pytest
 
 from vpnpf import keyrings, secret_places
 from vpnpf.accounts import StoredAccount, parse
-from vpnpf.errors import Misconfigured, Transient, Unavailable
+from vpnpf.errors import AGAIN, Misconfigured, Transient, Unavailable
 from vpnpf.interfaces import Credentials
 from vpnpf.store import FileStore, secrets_directory
 from vpnpf.testing import FakeClock
@@ -92,6 +92,18 @@ async def test_a_refused_login_is_not_handed_out_again_until_it_changes(made):
     await refused(account)
 
 
+async def test_that_it_lets_nobody_in_is_no_servers_fault_and_is_looked_at_again(made, clock):
+    account = made()
+    await account.refused(GOOD, "HTTP 401")
+    error = await refused(account)
+    assert error.anywhere
+    assert error.retry_after == AGAIN
+    await account.refused(GOOD, "HTTP 429", clock.wall() + 600)
+    error = await refused(account, Transient)
+    assert error.anywhere
+    assert error.retry_after == pytest.approx(600)
+
+
 async def test_it_outlives_the_process(made, directory):
     await made().refused(GOOD, "HTTP 401")
     await refused(made())
@@ -100,7 +112,7 @@ async def test_it_outlives_the_process(made, directory):
 import asyncio, sys
 from pathlib import Path
 from vpnpf.accounts import StoredAccount
-from vpnpf.errors import Misconfigured
+from vpnpf.errors import AGAIN, Misconfigured
 from vpnpf.store import FileStore
 account = StoredAccount("pia", FileStore(Path({str(directory)!r})), lambda: sys.stdin.read())
 try:
@@ -183,6 +195,19 @@ async def test_the_time_to_wait_in_words(made, clock, seconds, said):
 async def test_it_does_not_lock_longer_than_a_day_whatever_the_provider_says(made, clock):
     await made().refused(GOOD, "no", clock.wall() + 1e9)
     assert (await refused(made(), Transient)).retry_after == pytest.approx(86400)
+
+
+async def test_who_meets_a_lock_again_and_again_waits_longer_each_time_also_over_restarts(made, clock):
+    waits = []
+    for _ in range(8):
+        await made().refused(GOOD, "HTTP 429", clock.wall() + 60)
+        waits.append((await refused(made(), Transient)).retry_after)
+        clock.advance(waits[-1])
+        assert await made().credentials() == GOOD
+    assert waits == pytest.approx([60, 120, 240, 480, 960, 1920, 3600, 3600])
+    clock.advance(3 * 3600)
+    await made().refused(GOOD, "HTTP 429", clock.wall() + 60)
+    assert (await refused(made(), Transient)).retry_after == pytest.approx(60)
 
 
 async def test_a_clock_that_went_back_does_not_lock_for_ever(made, clock):

@@ -180,6 +180,32 @@ def test_once_the_account_lets_in_it_goes_on_by_itself():
     assert world.machine.server == 0
 
 
+def test_a_port_that_the_account_refuses_costs_no_tunnel_and_comes_by_itself():
+    world = two_servers()
+    made = Refused(world.machine, plans=world.plans, plan=world.plan)
+    made.fail(Acquire, FailureKind.MISCONFIGURED, 60.0)
+    made.begin().wait(1800)
+    assert remedies(made) == [Remedy.TELL]
+    assert len(made.ordered(StartTunnel)) == 1
+    assert 25 <= len(made.ordered(Acquire)) <= 32
+    made.faults.clear()
+    made.until(lambda: made.phase is Phase.READY, 61)
+
+
+@pytest.mark.parametrize("work", [StartTunnel, Acquire])
+def test_a_locked_account_is_looked_at_as_often_as_it_says(work):
+    """It keeps itself how long it is locked, and a look sends nothing: somebody may have logged in."""
+    world = two_servers()
+    made = Refused(world.machine, plans=world.plans, plan=world.plan)
+    made.fail(work, FailureKind.TRANSIENT, 300.0)
+    made.begin().wait(3 * 3600)
+    assert 34 <= len(made.ordered(work)) <= 37
+    assert Remedy.NEXT_SERVER not in remedies(made)
+    assert len(made.ordered(StartTunnel)) == (1 if work is Acquire else len(made.ordered(work)))
+    made.faults.clear()
+    made.until(lambda: made.phase is Phase.READY, 301)
+
+
 def test_what_one_server_refuses_is_tried_once_at_each_other():
     world = refused(StartTunnel, anywhere=False)
     world.wait(3600)

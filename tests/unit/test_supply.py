@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from tests.unit.engine_world import PLAN
 from vpnpf.core import routes
 from vpnpf.errors import (
+    AGAIN,
     ConfigError,
     LeaseLost,
     Misconfigured,
@@ -23,7 +24,7 @@ from vpnpf.errors import (
 from vpnpf.interfaces import Configuration, Credentials, Manifest, Offer
 from vpnpf.model import Endpoint, LanPrefix, Protocol, TunnelPlan
 from vpnpf.protocol.openvpn_push import Pushed
-from vpnpf.supply import AGAIN, MOST, Supply
+from vpnpf.supply import LOCKED_AGAIN, MOST, Supply
 from vpnpf.testing import FakeAccount, FakeClock
 from vpnpf.tunnels import openvpn_plan, supplied, wireguard_plan
 from vpnpf.tunnels.names import mark_of, table_of
@@ -103,6 +104,11 @@ async def lock(io):
     raise Transient("logging in", "too many logins", retry_after=120.0)
 
 
+async def lock_for_long(io):
+    await io.refused(await io.credentials(), "HTTP 429", until=9e9)
+    raise Transient("logging in", "too many logins", retry_after=6 * 3600.0)
+
+
 async def only_ask(io):
     await io.credentials()
 
@@ -117,6 +123,7 @@ async def bad_certificate(io):
     [
         (refuse, LOGIN, Misconfigured, True, AGAIN),
         (lock, LOGIN, Transient, True, 120.0),
+        (lock_for_long, LOGIN, Transient, True, LOCKED_AGAIN),  # somebody may log in meanwhile
         (only_ask, None, Misconfigured, True, AGAIN),
         (bad_certificate, LOGIN, Misconfigured, False, None),
     ],

@@ -125,7 +125,7 @@ class Failing(Draft):
                 again = min(job.not_before, self.now + SOONEST_RETRY)
                 self._set_job(event.key, replace(job, not_before=again, problem=replace(problem, retry_at=again)))
         elif job.running == "Acquire" and self.machine.tunnel is not None:
-            self._climb(for_lease(self.machine, self._of(name), self.now))
+            self._climb(for_lease(self.machine, self._of(name), self.now, elsewhere=not event.anywhere))
 
     def _wait(self, event: WorkFailed, running: str, failures: int) -> float:  # noqa: PLR0911 - one rule a line
         """Seconds until the same is tried again."""
@@ -140,7 +140,9 @@ class Failing(Draft):
             return ONLINE_AGAIN
         if event.retry_after is not None:
             # Whoever asks for patience again and again, as after too many logins, gets more of it.
-            longer = event.retry_after * 2.0 ** min(failures - 1, 5) if event.kind is FailureKind.TRANSIENT else 0.0
+            # An account keeps that itself: to look at it sends nothing.
+            more = event.kind is FailureKind.TRANSIENT and not event.anywhere
+            longer = event.retry_after * 2.0 ** min(failures - 1, 5) if more else 0.0
             return max(SOONEST_RETRY, event.retry_after, min(longer, PATIENCE))
         if event.kind in HOPELESS and kind == "switch":
             return PATIENCE  # of an account, which is not to be asked with the same password all day

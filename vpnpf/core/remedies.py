@@ -40,8 +40,11 @@ class Step(Struct, frozen=True):
     forward: str = ""
 
 
-def for_lease(machine: Machine, forward: ForwardState, now: float) -> Step | None:
-    """What to do about a lease that could not be got or renewed just now; None: only try again when it is due."""
+def for_lease(machine: Machine, forward: ForwardState, now: float, *, elsewhere: bool = True) -> Step | None:
+    """What to do about a lease that could not be got or renewed just now; None: only try again when it is due.
+
+    `elsewhere`: whether another server may be better, or anything else than to wait.
+    """
     name = forward.spec.name
     job = machine.job(f"lease:{name}")
     problem = job.problem
@@ -49,8 +52,10 @@ def for_lease(machine: Machine, forward: ForwardState, now: float) -> Step | Non
         return None
     if machine.rekey_due:
         return None  # nobody can answer before the server does, and what becomes of the tunnel is decided by that
-    if forward.lease is None and problem.kind in HOPELESS:
-        rungs: tuple[Remedy, ...] = (Remedy.NEXT_SERVER, Remedy.TELL)
+    if not elsewhere:
+        rungs: tuple[Remedy, ...] = (Remedy.TELL,) if forward.lease is None else ()
+    elif forward.lease is None and problem.kind in HOPELESS:
+        rungs = (Remedy.NEXT_SERVER, Remedy.TELL)
     elif job.failures < TRIES:
         return None
     elif forward.lease is not None:
