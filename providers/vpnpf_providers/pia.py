@@ -19,6 +19,7 @@ from vpnpf.api import (
     Configuration,
     Credentials,
     Endpoint,
+    Failure,
     KeyPair,
     Lease,
     Manifest,
@@ -58,6 +59,8 @@ from vpnpf_providers.pia_tunnel import openvpn, register, wireguard
 
 MOST_OFFERS = 12
 KEY_BYTES = 32
+IN_VAIN = 3
+"""Configurations in a row that were of no use, after which the list is asked for anew: the servers in it may be gone."""
 
 
 def _wrong_region(value: object) -> str:
@@ -130,6 +133,8 @@ class PrivateInternetAccess:
         self._tokens = Tokens(self._authority, self._list.doubt)
         self._keys: dict[tuple[str, str], KeyPair] = {}
         """By name and address of the server."""
+        self._in_vain = 0
+        """Configurations that were not to be had, or led nowhere, since a port was got last."""
         self._ports = Ports(self._list, self._tokens, self._authority, self.lifetime)
 
     # -- the account ------------------------------------------------------------------------------
@@ -163,6 +168,17 @@ class PrivateInternetAccess:
         """Register a key, or hand a token on. Raises Failure."""
         if server_name(offer.server_name) is None:
             raise Misconfigured("making a tunnel to PIA", "the server has no name", "choose it by options.region")
+        self._in_vain += again  # it took the last one, and was silent then
+        try:
+            return await self._configured(io, tunnel_type, offer, again=again)
+        except Failure as error:
+            self._in_vain += not error.anywhere
+            raise
+        finally:
+            if self._in_vain >= IN_VAIN:
+                self._list.suspect()
+
+    async def _configured(self, io: OutsideIO, tunnel_type: str, offer: Offer, *, again: bool) -> Configuration:
         metas = self._list.metas(io, tuple(service.address for service in offer.services))
         if tunnel_type != "wireguard":
             return await self._login(io, offer, metas, again=again)
@@ -213,7 +229,9 @@ class PrivateInternetAccess:
 
     async def acquire(self, io: ProviderIO, tunnel: Tunnel, request: MappingRequest) -> Lease:
         """Get or renew a lease. Raises Failure."""
-        return await self._ports.acquire(io, tunnel, request)
+        lease = await self._ports.acquire(io, tunnel, request)
+        self._in_vain = 0
+        return lease
 
     async def release(self, io: ProviderIO, tunnel: Tunnel, lease: Lease) -> None:
         """PIA knows no such request: the port ends a quarter of an hour after it was bound last."""

@@ -113,6 +113,11 @@ class ServerList:
         """With the wall clock when it was fetched."""
         self._tried_at: float | None = None
         self._doubted = False
+        self._suspect = False
+
+    def suspect(self) -> None:
+        """A server of the list was of no use: a list that is older than an hour is refreshed before the next choice."""
+        self._suspect = True
 
     def kept(self, io: AccountIO) -> Listing | None:
         """The list that is there without asking anybody, however old. Raises Misconfigured."""
@@ -152,6 +157,7 @@ class ServerList:
     def _due(self, io: AccountIO, good: float) -> bool:
         """Whether what there is, if anything, is too old, and that was not tried to be mended just now."""
         # A clock that went back says nothing of the age.
+        good = APART if self._suspect else good
         fresh = self._have is not None and 0 <= io.wall() - self._have[1] < good and not self._doubted
         apart = DOUBTED_APART if self._doubted else APART
         return not fresh and (self._tried_at is None or io.now() - self._tried_at >= apart)
@@ -194,7 +200,7 @@ class ServerList:
         with contextlib.suppress(Unavailable):  # it is good for this run all the same
             signed = base64.b64encode(signature).decode()
             io.store.save(_KEPT, {"text": text.decode(), "signature": signed, "at": wall})
-        self._have, self._doubted = (listing, wall), False
+        self._have, self._doubted, self._suspect = (listing, wall), False, False
         return listing
 
     def _is_signed(self, text: bytes, signature: bytes) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.contract.pia_world import AUTHORITY, BROKEN, GATEWAY, OWN, PASSWORD, PiaService, answer, options
+from tests.contract.pia_world import AUTHORITY, BROKEN, GATEWAY, OWN, PASSWORD, PiaService, answer, options, region
 from vpnpf.errors import Failure, Misconfigured, NoAnswer, Transient, Untrusted
 from vpnpf.interfaces import HttpResponse, Offer
 from vpnpf.model import Endpoint, Protocol
@@ -95,6 +95,45 @@ async def test_the_same_key_is_registered_again_and_another_at_another_server(se
     assert other.text != first.text
     assert len({key for _, key in service.keys}) == 2
     assert len(service.logins) == 1
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_servers_that_are_gone_are_not_gone_to_for_a_week(service, io, provider, silent):
+    """PIA's list names other machines now; a kept one would do for a week."""
+    assert await configure(provider, io)
+    service.clock.advance(2 * 3600)
+    gone, service.regions = service.regions, [region(6, "Netherlands", id="nl_amsterdam")]
+    if not silent:
+        service.down = {"nlamsterdam"}
+    else:
+        service.regions = [*service.regions, *gone[1:]]
+        service.addresses = lambda name: {"198.51.100.10", "198.51.100.11"}  # they answer, and no handshake comes
+    for _ in range(3):
+        offers = await provider.offers(io, "wireguard")
+        assert offers[0].endpoint.address == "198.51.100.10", "one failure is no reason to wait for a list"
+        if silent:
+            await provider.configure(io, "wireguard", offers[0], again=True)
+        else:
+            with pytest.raises(NoAnswer):
+                await provider.configure(io, "wireguard", offers[0])
+    assert (await provider.offers(io, "wireguard"))[0].endpoint.address == "198.51.100.60"
+    lists = sum("serverlist" in each.url for each in io.http.asked)
+    for _ in range(5):
+        await provider.offers(io, "wireguard")
+    assert sum("serverlist" in each.url for each in io.http.asked) == lists
+
+
+async def test_no_list_is_asked_for_again_and_again_while_nothing_can_be_had(service, io, provider):
+    offer, *_ = await provider.offers(io, "wireguard")
+    service.clock.advance(2 * 3600)
+    service.down = {"nlamsterdam", "serverlist"}
+    asked = len(io.http.asked)
+    for _ in range(60):
+        service.clock.advance(60)
+        with pytest.raises(NoAnswer):
+            await provider.configure(io, "wireguard", offer)
+        await provider.offers(io, "wireguard")
+    assert sum("serverlist" in each.url for each in io.http.asked[asked:]) == 1
 
 
 async def test_a_token_that_the_server_does_not_take_is_renewed_once(service, io, provider):
