@@ -37,6 +37,10 @@ _LEAST = 60.0
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{4,4092}={0,2}", re.ASCII)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,12}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _CONFLICT = 409
+_PASSING = {404, 408, 425, 429}
+"""Refusals that are not about what was sent."""
+_TROUBLE = 500
+"""The first status that is the server's own trouble."""
 _RETRY = 300.0
 
 
@@ -71,6 +75,10 @@ class Signed(NamedTuple):
 
 class NotBound(Transient):
     """A server does not take this signature; another one may do."""
+
+
+class NotTaken(Transient):
+    """A server refuses this signature in words that nothing is known of: it may pass, or not."""
 
 
 class Unheard(Exception):
@@ -163,7 +171,10 @@ class Gateway(NamedTuple):
         if response.status == UNAUTHORIZED or "bad signature" in message:
             cause = f"its signature is not taken: {said(response, what.payload, what.signature)}"
             raise NotBound(doing, cause, "a new one is fetched")
-        raise unexpected(doing, response, what.payload, what.signature)
+        told = unexpected(doing, response, what.payload, what.signature)
+        if response.status not in _PASSING and response.status < _TROUBLE:
+            raise NotTaken(told.doing, told.cause, told.hint)
+        raise told
 
     async def _get(self, io: AccountIO, doing: str, what: str, **query: str) -> HttpResponse:
         pairs = "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())

@@ -18,13 +18,15 @@ from vpnpf.api import (
     Untrusted,
 )
 from vpnpf_providers.pia_answer import address, server_name
-from vpnpf_providers.pia_lease import Gateway, NotBound, Signed, Unheard, read_token
+from vpnpf_providers.pia_lease import Gateway, NotBound, NotTaken, Signed, Unheard, read_token
 from vpnpf_providers.pia_list import WIREGUARD, Listed, Server, ServerList
 from vpnpf_providers.pia_regions import hint_for, instead, kept_distances
 from vpnpf_providers.pia_token import Tokens
 
 UNHEARD = 60.0
 """Seconds without an answer after which a server is taken for one without port forwarding."""
+USELESS = 1800.0
+"""Seconds for which what is held may be refused in words that nothing is known of; then a new port is asked for."""
 RETRY = 300.0
 """Seconds until such a server is asked again."""
 
@@ -40,6 +42,8 @@ class Ports:
         """Seconds that a port stays bound."""
         self._unheard: tuple[str, float, float] | None = None
         """The gateway that does not answer, since when, and when it was asked last."""
+        self._not_taken: tuple[str, float] | None = None
+        """What is held and was refused in unknown words, and since when."""
 
     async def acquire(self, io: ProviderIO, tunnel: Tunnel, request: MappingRequest) -> Lease:
         """Get or renew a lease. Raises Failure."""
@@ -55,23 +59,43 @@ class Ports:
             raise LeaseLost(error.doing, error.cause, error.hint) from None
         except Unheard as error:
             raise self._waiting(tunnel, error.failure) from None
+        except NotTaken as error:
+            self._note(io, held)
+            raise Transient(error.doing, error.cause, error.hint) from None
         except (Misconfigured, Unsupported) as error:
             # It was bound before, so it can be: what is said now may pass while the port is still ours.
             raise Transient(error.doing, error.cause, error.hint) from None
+        self._not_taken = None
         await self._list.refresh(io)
         return lease
 
     async def _acquire(self, io: ProviderIO, tunnel: Tunnel, request: MappingRequest, held: Signed | None) -> Lease:
         gateway = await self._gateway(io, tunnel)
+        useless = self._is_useless(io, held)
         try:
-            lease = await self._keep_by_list(io, tunnel, gateway, request, held)
+            lease = await self._keep_by_list(io, tunnel, gateway, request, None if useless else held)
+        except NotTaken as error:
+            self._note(io, held, anew=useless)
+            raise Transient(error.doing, error.cause, error.hint) from None
         except Unheard as error:
             raise await self._silent(io, tunnel, gateway, error.failure) from None
         except Failure:
             self._unheard = None
             raise
-        self._unheard = None
+        self._unheard = self._not_taken = None
         return lease
+
+    def _note(self, io: ProviderIO, held: Signed | None, *, anew: bool = False) -> None:
+        """A server refused what is held; `anew`: or even what was signed in its place."""
+        if held is not None and (anew or self._not_taken is None or self._not_taken[0] != held.payload):
+            self._not_taken = held.payload, io.now()
+
+    def _is_useless(self, io: ProviderIO, held: Signed | None) -> bool:
+        """Whether what is held has been refused for so long that it will not be taken any more."""
+        if held is None or self._not_taken is None:
+            return False
+        payload, since = self._not_taken
+        return payload == held.payload and io.now() - since >= USELESS
 
     async def _keep_by_list(
         self, io: ProviderIO, tunnel: Tunnel, gateway: Gateway, request: MappingRequest, held: Signed | None

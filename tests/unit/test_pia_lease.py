@@ -234,6 +234,46 @@ async def test_a_signature_that_is_not_taken_is_replaced_once(world, reply, rene
     assert len(asked(world, "bindPort")) == 3
 
 
+UNKNOWN = answer({"status": "ERROR", "message": "payload has no grants"}, 400)
+
+
+async def test_one_that_is_refused_in_unknown_words_is_given_up_after_half_an_hour(world):
+    """It may pass, so the port is not given away at once; but it would be sent for two months otherwise."""
+    lease = await world.acquire()
+    world.service.on_bind = [UNKNOWN]
+    with pytest.raises(Transient):
+        await world.renew(lease)
+    began = world.clock.now()
+    while len(asked(world, "getSignature")) == 1:
+        assert world.clock.now() - began < 1900
+        world.clock.advance(40)
+        world.service.on_bind = [UNKNOWN]
+        with pytest.raises(Transient):
+            await world.acquire(previous=stored(lease))
+    assert world.clock.now() - began >= 1800
+    world.clock.advance(40)
+    world.service.on_bind = [UNKNOWN]
+    with pytest.raises(Transient):
+        await world.acquire(previous=stored(lease))
+    assert len(asked(world, "getSignature")) == 2, "the new one was refused, too: there is not another each time"
+    world.clock.advance(1800)
+    anew = await world.acquire(previous=stored(lease))
+    assert anew.external_port != lease.external_port
+
+
+@pytest.mark.parametrize("reply", [BROKEN, answer(b"", 503), answer({"status": "ERROR"}, 429)])
+async def test_the_servers_own_trouble_never_costs_the_port(world, reply):
+    lease = await world.acquire()
+    for _ in range(200):
+        world.service.on_bind = [reply]
+        with pytest.raises(Transient):
+            await world.acquire(previous=stored(lease))
+        world.clock.advance(40)
+    world.service.on_bind = []
+    assert (await world.acquire(previous=stored(lease))).external_port == lease.external_port
+    assert len(asked(world, "getSignature")) == 1
+
+
 @pytest.mark.parametrize("reply", [BAD, busy(), EXPIRED])
 async def test_one_that_is_not_taken_either_is_lost_or_tried_later(world, reply):
     lease = await world.acquire()
