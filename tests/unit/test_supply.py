@@ -21,13 +21,14 @@ from vpnpf.errors import (
     Unsupported,
     Untrusted,
 )
-from vpnpf.interfaces import Configuration, Credentials, Manifest, Offer
+from vpnpf.interfaces import Configuration, Credentials, Manifest, Offer, TunnelOptions
 from vpnpf.model import Endpoint, LanPrefix, Protocol, TunnelPlan
 from vpnpf.protocol.openvpn_push import Pushed
 from vpnpf.supply import LOCKED_AGAIN, MOST, Supply
 from vpnpf.testing import FakeAccount, FakeClock
 from vpnpf.tunnels import openvpn_plan, supplied, wireguard_plan
 from vpnpf.tunnels.names import mark_of, table_of
+from vpnpf.tunnels.openvpn import OpenVpnTunnel
 from vpnpf.tunnels.supplied import Supplied
 
 SERVER = Endpoint("198.51.100.10", 1337)
@@ -351,3 +352,38 @@ def test_addresses_that_are_not_the_plans_are_taken_away():
         "addr del fd00::7/128 dev vpf-home",
     ]
     assert routes.strange(replace(PLAN, addresses=("10.2.0.2/32", "10.2.0.77/32", "fd00::7/128")), LISTING) == []
+
+
+# -- OpenVPN ---------------------------------------------------------------------------------------
+
+
+async def test_a_login_that_was_just_given_and_is_refused_is_the_accounts(tmp_path, monkeypatch):
+    """The server refuses the first, and the one that the provider gave in its place: no other server, no file to mend."""
+
+    class Session:
+        async def connected(self, patience):
+            cause = "the server refused the user name or the password"
+            raise Misconfigured("logging in at 198.51.100.10:8080", cause, "see the file")
+
+    given, ended = [], []
+
+    async def giving(supplied, plan, *, again=False):
+        given.append(again)
+        return None, plan
+
+    async def started(plan, config):
+        return Session()
+
+    async def ending():
+        ended.append(True)
+
+    tunnel = OpenVpnTunnel(TunnelOptions("home", (), str(tmp_path), supply=supply(Provider())))
+    for name, instead in (("_given", giving), ("_start", started), ("_end", ending)):
+        monkeypatch.setattr(tunnel, name, instead)
+    with pytest.raises(Misconfigured) as raised:
+        await tunnel._reached(PLANNED, None)
+    assert given == [False, True]
+    assert ended == [True]
+    assert raised.value.anywhere
+    assert raised.value.retry_after == 300
+    assert "the provider gave this login just now" in raised.value.hint

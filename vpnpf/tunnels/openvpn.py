@@ -58,6 +58,9 @@ LOGIN_AGAIN = 60.0
 """Seconds until a login is tried again that was refused and had been good before: a session of ours may still count."""
 LOGIN_REFUSED_AGAIN = 300.0
 """Seconds until it is tried again where even a login that the provider has just given is refused."""
+_GIVEN_LOGIN_REFUSED = (
+    "the provider gave this login just now: is the account still good, and not in use on more devices than it may be?"
+)
 _NO_LOGIN = "set username and password in the profile's tunnel"
 
 
@@ -272,8 +275,9 @@ class OpenVpnTunnel:
         try:
             return plan, await self._connected(await self._start(plan, config), plan)
         except Misconfigured as error:
-            error.anywhere, error.retry_after = True, LOGIN_REFUSED_AGAIN
-            raise
+            refused = Misconfigured(error.doing, error.cause, _GIVEN_LOGIN_REFUSED, LOGIN_REFUSED_AGAIN)
+            refused.anywhere = True
+            raise refused from error
 
     async def _given(self, supplied: Supplied, plan: TunnelPlan, *, again: bool = False) -> Given:
         """What the provider says that the tunnel is. Raises Failure."""
