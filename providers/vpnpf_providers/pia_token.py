@@ -43,6 +43,8 @@ USELESS = 900.0
 """Seconds until the next login because of a refused token, after one that did not help."""
 LOCKED, LONGEST_LOCK = 59.0, 6 * 3600.0
 """Seconds of a lock: if PIA does not say, and at most."""
+UNDER_WAY = 2.0
+"""Seconds until it is looked whether another login, at the same time, is over."""
 LOOK_AGAIN = 60.0
 """Seconds until it is looked whether there is another login than the one that was refused."""
 EXPIRED = 600.0
@@ -100,6 +102,8 @@ class Tokens:
         self._silent: dict[str, float] = {}
         """By URL: when a service did not answer."""
         self._useless_at: float | None = None
+        self._asking = False
+        """Whether a login with the account's credentials is under way."""
         self._unsaved: Mapping[str, object] | None = None
         """A token that the disk did not take."""
 
@@ -132,6 +136,10 @@ class Tokens:
             if token:
                 return token
         credentials = await io.credentials()
+        if self._asking:
+            # A tunnel that is told its key anew and a port that is asked for: one wrong password is tried once.
+            raise Transient(_DOING, "another login is under way", "its token is used as soon as it is there", UNDER_WAY)
+        self._asking = True
         try:
             return await self.log_in(io, credentials, metas, names_first=names_first)
         except _Refused as error:
@@ -143,6 +151,8 @@ class Tokens:
         except _Locked as error:
             await io.refused(credentials, error.cause, io.wall() + (error.retry_after or LOCKED))
             raise _of_the_account(error) from None
+        finally:
+            self._asking = False
 
     async def instead_of(self, io: AccountIO, metas: Sequence[Server], token: str) -> str:
         """A new token for one that a server did not take; the same again if that was tried lately. Raises Failure."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -215,6 +216,31 @@ async def test_a_wrong_password_told_by_an_older_service(service, io):
         await get(io)
     assert len(io.refusals) == 1
     assert io.http.asked[-1].url == "https://nlamsterdam400:443/authv3/generateToken"
+
+
+@pytest.mark.parametrize("password", ["wrong", PASSWORD])
+async def test_two_who_need_a_token_at_the_same_moment_are_one_login(service, io, password):
+    """A key that is registered anew in place, and a port that is asked for meanwhile."""
+    io.login = Credentials(USER, password)
+    request, tokens = io.http.request, Tokens(AUTHORITY)
+
+    async def slow(*arguments, **more):
+        await asyncio.sleep(0)
+        return await request(*arguments, **more)
+
+    io.http.request = slow
+    both = (tokens.get(io, (), names_first=True) for _ in range(2))
+    first, second = await asyncio.gather(*both, return_exceptions=True)
+    assert len(service.logins) == 1
+    assert isinstance(second, Transient)
+    assert second.retry_after == 2
+    if password == PASSWORD:
+        assert await tokens.get(io, (), names_first=True) == first
+    else:
+        assert isinstance(first, Misconfigured)
+        with pytest.raises(Misconfigured, match="refused before"):
+            await tokens.get(io, (), names_first=True)
+    assert len(service.logins) == 1
 
 
 async def test_an_expired_account_has_a_sentence_of_its_own(service, io):
