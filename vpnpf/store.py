@@ -80,13 +80,16 @@ class FileStore:
         self._directory = directory
 
     def load(self, name: str) -> dict[str, object] | None:
-        """The value saved last, or None. A damaged file is put aside as NAME.damaged, not raised."""
+        """The value saved last, or None. A damaged file is put aside as NAME.damaged, not raised.
+
+        One that cannot be read at the moment is as good as none, and stays.
+        """
         path = self._path(name)
         try:
             value = json.loads(path.read_bytes())
-        except FileNotFoundError:
+        except OSError:
             return None
-        except (OSError, ValueError, RecursionError):
+        except (ValueError, RecursionError):
             value = None
         if isinstance(value, dict):
             return cast("dict[str, object]", value)

@@ -175,6 +175,20 @@ def test_a_damaged_file_is_put_aside(store, tmp_path, content):
     assert store.load("a") == NEW
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
+def test_a_file_that_cannot_be_read_at_the_moment_is_not_damaged(store, tmp_path, monkeypatch, number):
+    store.save("a", OLD)
+
+    def failing(path):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", failing)
+        assert store.load("a") is None
+    assert store.load("a") == OLD
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["a.json"]
+
+
 @pytest.mark.parametrize("name", ["", "../a", "a/b", ".a", "a\0b", "x" * 65, "a b"])
 def test_a_name_is_no_path(store, name):
     for call in (store.load, store.forget, lambda name: store.save(name, OLD)):
