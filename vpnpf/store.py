@@ -57,7 +57,7 @@ def make_private(directory: Path) -> Path:
     """
     doing = f"making {directory}"
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(directory)
         found = directory.lstat()
     except OSError as error:
         raise Unavailable(doing, error.strerror or str(error), "set STATE_DIRECTORY and RUNTIME_DIRECTORY") from error
@@ -71,6 +71,17 @@ def make_private(directory: Path) -> Path:
             doing, f"others may write to it (mode {found.st_mode & 0o7777:04o})", f"chmod 700 {directory}"
         )
     return directory
+
+
+def _make(directory: Path) -> None:
+    """With its parents, all of them 0700: by the umask others could write to those, and then neither would be used."""
+    try:
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        _make(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
 
 
 class FileStore:

@@ -199,6 +199,20 @@ def test_a_name_is_no_path(store, name):
 # -- directories ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
+def test_parents_that_are_made_on_the_way_are_private_too(tmp_path, umask):
+    """Where the secrets come first, as with `vpnpf login`, the directory above has to be good for the rest."""
+    state = tmp_path / "share" / "state"
+    before = os.umask(umask)
+    try:
+        make_private(state / "secrets")
+    finally:
+        os.umask(before)
+    assert make_private(state) == state
+    assert modes(state) == {"state": 0o700, "secrets": 0o700}
+    assert stat.S_IMODE((tmp_path / "share").stat().st_mode) == 0o700
+
+
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o722, 0o1777])
 def test_a_directory_that_others_may_write_to_is_refused(tmp_path, mode):
     directory = tmp_path / "state"
