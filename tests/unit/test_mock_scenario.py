@@ -129,7 +129,7 @@ def test_the_lines_of_the_documentation_are_good():
         ("at 1s Rotate", 'nothing is called "Rotate"'),
         ("at 1s reset_epoch", 'did you mean "reset-epoch"?'),
         ("at 1s says_address 1.2.3.4", 'did you mean "says-address"?'),
-        ("at 1s rotations 3", 'did you mean "rotate"?'),
+        ("at 1s rotates 3", 'did you mean "rotate"?'),
         ("at 1s rotate 3", '"3" is too much (the line is complete before it, after "at 1s rotate")'),
         ("at 1s refuse for 3s now", '"now" is too much'),
         ("at 1s loss 20% 30%", '"30%" is too much'),
