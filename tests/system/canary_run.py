@@ -12,7 +12,7 @@ import sys
 
 from mock_provider.product import Product
 from tests.system import canaries
-from vpnpf.control.place import name_of
+from vpnpf.control.place import name_of, short
 
 
 def write_secret(path, text):
@@ -95,9 +95,9 @@ class Run:
             assert "Traceback" not in done.stderr
             self.shown[name] = f"{done.stdout}\n{done.stderr}".encode()
             assert done.stdout, (name, done.stderr)
-        place = self.directory / "runtime" / name_of(self.profile)
         for line in (b"{}\n", b"nonsense\n", b'{"version": 1, "verb": "state", "arguments": {}}\n'):
-            reader, writer = await asyncio.open_unix_connection(str(place))
+            with short(self.directory / "runtime") as near:
+                reader, writer = await asyncio.open_unix_connection(f"{near}/{name_of(self.profile)}")
             writer.write(line)
             self.shown[f"the control socket's answer to {line!r}"] = await reader.read()
             writer.close()

@@ -10,7 +10,9 @@ import socket
 import stat
 import struct
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -206,19 +208,23 @@ except PermissionDenied as error:
 """
 
 
+@pytest.fixture
+def open_place():
+    """A directory that every user can reach: those above pytest's own are 0700."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="vpnpf-control-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
 @pytest.mark.system
-async def test_a_real_other_user_is_stopped_by_the_file_and_by_the_credentials(tmp_path_factory):
+async def test_a_real_other_user_is_stopped_by_the_file_and_by_the_credentials(open_place):
     """The directory is open here, which ours never is; with the socket open too, the kernel's word is what is left."""
-    base = tmp_path_factory.mktemp("open")
-    for path in (base, base.parent):
-        path.chmod(0o755)
-    base.parents[1].chmod(0o755)
 
     async def as_nobody():
-        process = await asyncio.create_subprocess_exec(sys.executable, "-c", ASKING, str(base), stdout=-1)
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", ASKING, str(open_place), stdout=-1)
         return (await process.communicate())[0].decode()
 
-    async with Serving(base) as made:
+    async with Serving(open_place) as made:
         assert "Permission denied" in await as_nobody()
         made.path.chmod(0o666)
         assert "65534 may not" in await as_nobody()
