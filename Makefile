@@ -1,6 +1,10 @@
 # What a newcomer needs: `make demo`, `make test`. All targets work in a clean clone.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
+CORES := $(shell nproc)
+# System tests wait most of the time, so there are more of them at once than cores.
+JOBS ?= $(shell echo $$(($(CORES) < 4 ? $(CORES) * 3 : 12)))
+SIDE_BY_SIDE := -n $(JOBS) --dist worksteal
 .PHONY: help ready demo test fast check lint types imports wheel bench policies attack hostile soak faults fuzz picture schema constraints clean
 
 help: ## this list
@@ -12,11 +16,11 @@ ready: ## programs and virtual environment (deploy/bootstrap.sh)
 demo: ready ## the main job on a mock provider, with real packets; DEMO_SECONDS=90 for a longer one
 	@$(PY) -m mock_provider demo
 
-test: ready ## the whole test suite, the same as CI
-	$(PY) -m pytest
+test: ready ## the whole test suite, the same as CI; JOBS=1 for one test at a time
+	@$(PY) -m pytest $(SIDE_BY_SIDE) -m 'not alone'; most=$$?; $(PY) -m pytest -q -m alone && exit $$most
 
 fast: ready ## the tests that need no root
-	$(PY) -m pytest -m 'not system'
+	$(PY) -m pytest -n $(CORES) --dist worksteal -m 'not system and not alone'
 
 check: lint types imports test ## everything
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import socket
 import time
 from asyncio.subprocess import Process
 from dataclasses import dataclass, field
@@ -156,6 +157,16 @@ class Client:
 FIRST_PLACE = Place()
 
 
+def _listens(path: Path) -> bool:
+    """Whether wireguard-go listens there: `wg` deletes a socket that it finds before that."""
+    with socket.socket(socket.AF_UNIX) as control:
+        try:
+            control.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
 class Device:
     """A WireGuard device in a namespace, by kernel or by wireguard-go."""
 
@@ -173,7 +184,7 @@ class Device:
         process.find("wireguard-go")
         self.process = await self.host.popen(("wireguard-go", self.name), stdout=None, stderr=None, env=FOREGROUND)
         until = time.monotonic() + 5
-        while not (SOCKETS / f"{self.name}.sock").exists():
+        while not _listens(SOCKETS / f"{self.name}.sock"):
             if self.process.returncode is not None or time.monotonic() > until:
                 await self.remove()
                 raise VpnpfError("starting wireguard-go", "it does not come up", "is /dev/net/tun there and usable?")

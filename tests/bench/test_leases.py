@@ -6,7 +6,7 @@ import pytest
 
 from tests.bench import leases
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.alone]
 
 
 def test_leases_are_renewed_on_time():

@@ -142,6 +142,11 @@ async def until(condition: Any, deadline: float = 5.0) -> None:
             await asyncio.sleep(0.005)
 
 
+async def nobody(host: Host) -> bool:
+    """Whether no program runs there."""
+    return not host.processes
+
+
 class TunnelFixtures:
     """A back end in the client's namespace, also for the tests that are a back end's own."""
 
@@ -322,6 +327,8 @@ class TunnelSuite(TunnelFixtures):
             await killed.come_up()
             await killed.kill()
         async with provider.lab.capture(self.leak()) as leaked:
+            if not self.outlives:
+                await until(lambda: nobody(host))
             seen = await source_seen(provider, deadline=2.0 if self.outlives else SHORT)
             assert seen == (EXIT if self.outlives else None)
             assert await leaked.count() == 0

@@ -43,6 +43,7 @@ async def test_kill_9_at_some_steps_leaves_the_old_or_the_new():
     assert sum(map(len, account.steps.values())) > 100
 
 
+@pytest.mark.alone
 @pytest.mark.system
 async def test_traffic_is_back_soon():
     assert not_kept(recovery.figures(await recovery.run({"killed": 3, "uplink": 1}))) == []

@@ -60,6 +60,7 @@ async def followed(product, provider, port):
     assert (await provider.peer.connect_tcp(EXIT, port)).connected
 
 
+@pytest.mark.alone
 async def test_the_client_is_on_a_new_port_at_once_and_outlives_the_device(provider, client, tmp_path):
     provider.gateway.lifetime = 2
     profile, gateway = unique_profile(), provider.gateway

@@ -43,6 +43,14 @@ class TestTcp(Common):
     far_side = "openvpn-tcp"
     transport = Protocol.TCP
 
+    # What the routes do is alike for both transports, and proven with the other one.
+    test_the_device_has_the_mtu_of_the_plan = None
+    test_the_main_table_stays_as_it_is = None
+    test_the_lan_stays_reachable_only_if_wanted = None
+    test_a_look_puts_back_what_somebody_took = None
+    test_the_lan_is_answered_for_its_own_addresses_alone = None
+    test_what_belongs_to_others_stays = None
+
     async def test_a_strict_reverse_path_filter_is_loosened_and_put_back(self, provider, host, tunnel):
         """Only until the connection stands: the kernel filters no packets of one that does (tcp_early_demux)."""
         for name, value in (("all", 0), ("default", 1), ("eth0", 1)):

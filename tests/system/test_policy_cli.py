@@ -160,6 +160,7 @@ async def test_each_mode_is_so_for_real_packets_and_what_goes_out_stays(provider
     assert not (tmp_path / "runtime" / f"control-{profile}.sock").exists()
 
 
+@pytest.mark.alone
 async def test_a_switch_is_in_force_within_50_ms(provider, profile, config, tmp_path, capsys):
     """From the daemon's receipt to the rule set read back, which is later than its effect."""
     async with Product(provider.lab.client, tmp_path, config, profile) as product:

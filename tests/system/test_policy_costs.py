@@ -37,11 +37,13 @@ async def test_no_outbound_flow_breaks_when_the_policy_changes(lab):
         assert carried.stalled(0.3) == 10, "control: these flows would show it"
 
 
+@pytest.mark.alone
 async def test_a_change_of_the_mode_is_in_force_at_once(lab):
     for row in await switch_times(lab, 5, count=2000):
         assert min(row.values) <= row.at_most, row
 
 
+@pytest.mark.alone
 async def test_ten_thousand_entries_are_applied_read_back_and_counted(lab):
     """In processor time, which other work on the machine matters little to; the budget itself is for `make policies`."""
     *_, spent = await apply_many(lab, 2)

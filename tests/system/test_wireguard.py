@@ -204,9 +204,18 @@ class TestWireGuardGo(Fixtures):
                 await asyncio.wait([going_up], timeout=0.01 + 0.025 * number)
                 await backend.kill()
                 await asyncio.gather(going_up, return_exceptions=True)
+                # A program that it had started is done before anybody can start the next one; here that one runs already.
+                alive = {each.process.pid for each in started}
+                await until(lambda alive=alive: only(host, alive))
                 await started[-1].down()
                 assert await traces(host) == before
             assert host.processes == (started[-1].process.pid,)
+
+
+async def only(host, pids):
+    """Whether nothing runs there but these and wireguard-go."""
+    others = [Path("/proc", str(pid), "comm") for pid in set(host.processes) - pids]
+    return all(path.read_text() == "wireguard-go\n" for path in others if path.exists())
 
 
 class TestIpv6(Fixtures):
