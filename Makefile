@@ -20,7 +20,7 @@ test: ready ## the whole test suite, the same as CI; JOBS=1 for one test at a ti
 	@$(PY) -m pytest $(SIDE_BY_SIDE) -m 'not alone'; most=$$?; $(PY) -m pytest -q -m alone && exit $$most
 
 fast: ready ## the tests that need no root
-	$(PY) -m pytest -n $(CORES) --dist worksteal -m 'not system and not alone'
+	$(PY) -m pytest -n $$(($(CORES) + 1)) --dist worksteal -m 'not system and not alone'
 
 check: lint types imports test ## everything
 

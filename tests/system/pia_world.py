@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import socket
 
@@ -47,6 +48,7 @@ class World:
         """Give the runs other constants: shorter times."""
         place = self.directory / "patch"
         place.mkdir()
+        assert all(hasattr(importlib.import_module(module), name) for name in values), "that would do nothing"
         lines = [f"{module}.{name} = {value!r}" for name, value in values.items()]
         (place / "sitecustomize.py").write_text("\n".join([f"import {module}", *lines, ""]))
         self.extra["PYTHONPATH"] = str(place)

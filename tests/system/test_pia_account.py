@@ -30,7 +30,7 @@ async def refused(world):
 async def test_a_wrong_password_is_tried_once_and_not_again_before_it_changes(world):
     pia = world.pia
     world.configure(password="wrong")
-    world.patch("vpnpf.supply", AGAIN=1.0)
+    world.patch("vpnpf.errors", AGAIN=1.0)
     async with world.run() as product:
         await product.until(failed)
         assert "password" in problem(product)["message"]
