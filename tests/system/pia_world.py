@@ -46,11 +46,12 @@ class World:
 
     def patch(self, module, **values):
         """Give the runs other constants: shorter times."""
-        place = self.directory / "patch"
-        place.mkdir()
         assert all(hasattr(importlib.import_module(module), name) for name in values), "that would do nothing"
+        place = self.directory / "patch"
+        place.mkdir(exist_ok=True)
         lines = [f"{module}.{name} = {value!r}" for name, value in values.items()]
-        (place / "sitecustomize.py").write_text("\n".join([f"import {module}", *lines, ""]))
+        with (place / "sitecustomize.py").open("a") as file:
+            file.write("\n".join([f"import {module}", *lines, ""]))
         self.extra["PYTHONPATH"] = str(place)
 
     @contextlib.asynccontextmanager

@@ -31,6 +31,7 @@ async def test_a_wrong_password_is_tried_once_and_not_again_before_it_changes(wo
     pia = world.pia
     world.configure(password="wrong")
     world.patch("vpnpf.errors", AGAIN=1.0)
+    world.patch("vpnpf_providers.pia_token", LOOK_AGAIN=1.0)
     async with world.run() as product:
         await product.until(failed)
         assert "password" in problem(product)["message"]
