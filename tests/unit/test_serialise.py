@@ -30,6 +30,7 @@ from vpnpf.events import (
     ProblemOver,
     RemedyTaken,
     SwitchSeen,
+    WishTaken,
 )
 from vpnpf.model import (
     BOTH,
@@ -44,6 +45,7 @@ from vpnpf.model import (
     Protocol,
     ProviderPolicy,
     Remedy,
+    Wish,
 )
 
 OFFSET = 1_800_000_000.0
@@ -68,6 +70,9 @@ def test_the_keys_of_a_state():
         "provider",
         "phase",
         "phase_since",
+        "phase_text",
+        "phase_cause",
+        "phase_hint",
         "tunnel",
         "policy",
         "forwards",
@@ -75,6 +80,7 @@ def test_the_keys_of_a_state():
         "lock",
         "unused",
         "server",
+        "servers",
         "exit_seen",
         "provider_policy",
         "disagree",
@@ -91,6 +97,7 @@ def test_the_keys_of_a_state():
         "mtu",
         "received",
         "sent",
+        "handshake",
     }
     assert state["policy"] == {"mode": "allow-list", "allow": ["forwarded"], "stage": "connected"}
     (forward,) = state["forwards"]
@@ -103,9 +110,14 @@ def test_the_keys_of_a_state():
         "listen_port",
         "target",
         "exit_address",
+        "granted_at",
+        "lifetime",
         "expires_at",
         "renew_at",
         "announced",
+        "client_settings",
+        "packets",
+        "packets_at",
         "proofs",
     }
     assert list(forward["proofs"]) == list(PROOF_NAMES)
@@ -222,6 +234,12 @@ NOTICES = [
         {"event": "remedy", "remedy": "re-key", "forward": "torrent", "cause": "why"},
     ),
     (RemedyTaken(Remedy.RESTART, "why"), {"event": "remedy", "remedy": "restart", "forward": None}),
+    (
+        WishTaken(Wish.NEW_PORT, "torrent"),
+        {"event": "wish", "wish": "new-port", "forward": "torrent", "server": None},
+    ),
+    (WishTaken(Wish.RENEW), {"event": "wish", "wish": "renew", "forward": None, "server": None}),
+    (WishTaken(Wish.SERVER, server=2), {"event": "wish", "wish": "server", "forward": None, "server": 2}),
     (
         PolicyChanged(PortPolicy(), PortPolicy(PolicyMode.OPEN_ALL)),
         {"event": "policy", "before": "allow-list", "mode": "open-all"},

@@ -34,13 +34,16 @@ from vpnpf.events import (
     Answer,
     ApplyFirewall,
     LeaseGranted,
+    NewPortWanted,
     Order,
     PhaseChanged,
     ProblemNoticed,
     ReadSockets,
     Release,
     RemoveFirewall,
+    RenewWanted,
     SaveLeases,
+    ServerWanted,
     StartTunnel,
     StopRequested,
     StopTunnel,
@@ -593,6 +596,21 @@ def test_a_wish_to_stop_is_not_lost_by_a_mistake(monkeypatch):
         await made.until_ready(5)
 
     run(story)
+
+
+@pytest.mark.parametrize("wish", [RenewWanted(), NewPortWanted(), ServerWanted()])
+def test_a_wish_that_cannot_be_learnt_is_said_and_the_loop_goes_on(monkeypatch, wish):
+    left = mistaken(monkeypatch, type(wish))
+
+    async def story(made):
+        await made.until_ready(5)
+        made.supervisor.post(wish)
+        await asyncio.sleep(100)
+        assert [problem.doing for problem in made.problems()] == [f"handling {type(wish).__name__}"]
+        assert made.phase is Phase.READY
+
+    run(story)
+    assert left == [0]
 
 
 def test_one_mistake_at_a_tick_loses_no_renewal(monkeypatch):
