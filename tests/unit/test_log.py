@@ -144,8 +144,8 @@ LINES = [
         ["torrent: shaking hands anew, in place (asking 10.2.0.1: no answer)"],
     ),
     (RemedyTaken(Remedy.NEXT_SERVER, "why"), ["going to the next server (why)"]),
-    (WishTaken(Wish.RENEW), ["what is held is asked for again (asked for)"]),
-    (WishTaken(Wish.NEW_PORT, "torrent"), ["torrent: another port is asked for (asked for)"]),
+    (WishTaken(Wish.RENEW), ["what is held is renewed now (asked for)"]),
+    (WishTaken(Wish.NEW_PORT, "torrent"), ["torrent: a new port is requested (asked for)"]),
     (WishTaken(Wish.SERVER, server=2), ["the tunnel goes to server 2 (asked for)"]),
     (
         PhaseChanged(Phase.READY, Phase.BLOCKED, "", LockMode.OFF),

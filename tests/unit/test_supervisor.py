@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
+from msgspec.structs import replace
 
 import vpnpf.supervisor as module
 from tests.unit.engine_world import PLAN, SPEC, START, TUNNEL, World
@@ -37,6 +38,7 @@ from vpnpf.events import (
     NewPortWanted,
     Order,
     PhaseChanged,
+    PlanTunnel,
     ProblemNoticed,
     ReadSockets,
     Release,
@@ -53,7 +55,7 @@ from vpnpf.events import (
     WorkFailed,
 )
 from vpnpf.hub import Hub
-from vpnpf.model import BOTH, FailureKind, Lease, MappingRequest, Phase
+from vpnpf.model import BOTH, Endpoint, FailureKind, Lease, MappingRequest, Phase
 from vpnpf.supervisor import DEADLINES, Supervisor, limit_of
 
 Behaviour = Callable[[Order], Awaitable[Answer]]
@@ -479,6 +481,45 @@ def test_what_is_displaced_ends_although_a_timeout_of_its_own_is_just_over():
     async def story(made):
         made.once[StartTunnel] = lambda _order: times_out(made)
         await made.until(lambda: StopTunnel.__name__ in {name for _, name in made.begun}, within=5)
+
+    run(story)
+
+
+def test_a_tunnel_on_its_way_to_a_server_that_is_not_wanted_any_more_cleans_up_first():
+    log = []
+    there = replace(PLAN, server=1, endpoint=Endpoint("203.0.113.6", 51820))
+
+    async def story(made):
+        made.world.plans = (PLAN, there)
+        made.supervisor.machine = replace(made.supervisor.machine, servers=2)
+        made.once[StartTunnel] = slow_to_end(5, log)
+
+        async def plan(order):
+            log.append("planning")
+            return await made.succeed(order)
+
+        made.behaviours[PlanTunnel] = plan
+        await made.until(lambda: bool(made.at(StartTunnel)))
+        made.supervisor.post(ServerWanted(2))
+        await made.until_ready()
+        assert made.supervisor.machine.tunnel.plan == there
+
+    assert run(story).problems() == []
+    assert log == ["cleaning", "cleaned", "planning"]
+
+
+def test_a_gateway_that_does_not_take_a_port_back_is_not_waited_for():
+    async def story(made):
+        await made.until_ready()
+        made.behaviours[Release] = hang
+        made.world.port = 41000
+        at = made.clock.now()
+        made.supervisor.post(NewPortWanted())
+        await made.until(lambda: bool(made.world.settings) and made.world.settings["torrent"].port == 41000)
+        await made.until_ready()
+        assert made.clock.now() - at < DEADLINES["Release"] + 1
+        assert made.supervisor.machine.forwards[0].lease.external_port == 41000
+        made.behaviours.clear()
 
     run(story)
 

@@ -78,8 +78,8 @@ LINES = [
         RemedyTaken(Remedy.REKEY, "no handshake"),
         ("remedy", "the tunnel shakes hands anew", "no handshake", ""),
     ),
-    (WishTaken(Wish.RENEW), ("wish", "what is held is asked for again", "asked for", "")),
-    (WishTaken(Wish.NEW_PORT, "torrent"), ("wish", "another port is asked for", "asked for", "torrent")),
+    (WishTaken(Wish.RENEW), ("wish", "what is held is renewed now", "asked for", "")),
+    (WishTaken(Wish.NEW_PORT, "torrent"), ("wish", "a new port is requested", "asked for", "torrent")),
     (WishTaken(Wish.SERVER, server=2), ("wish", "the tunnel goes to server 2", "asked for", "")),
     (
         PolicyChanged(PortPolicy(), PortPolicy(PolicyMode.OPEN_ALL)),

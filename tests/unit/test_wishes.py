@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from tests.unit.engine_world import FORWARD, PLAN, SPEC, START, TUNNEL, World
 from vpnpf.core.state import initial, view
-from vpnpf.core.wishes import ONE_WISH, why_not_server
+from vpnpf.core.wishes import ONE_WISH, why_not_port, why_not_renew, why_not_server
 from vpnpf.events import (
     Acquire,
     ApplyFirewall,
@@ -23,6 +23,7 @@ from vpnpf.events import (
     SaveLeases,
     ServerWanted,
     SetClient,
+    SetSwitch,
     StartTunnel,
     StopRequested,
     Tick,
@@ -305,6 +306,39 @@ def test_asked_for_twice_it_is_changed_once():
     assert wish(world, NewPortWanted()) == []
     world.now += ONE_WISH
     assert asked(wish(world, NewPortWanted()), Release)
+
+
+def test_a_port_that_the_configuration_asks_for_is_kept_while_it_is_held():
+    spec = ProfileSpec("home", "mock", (replace(FORWARD, external_port=40000), GAME))
+    world = World(initial(spec, PLAN, START)).ready().wait(7)
+    works = wish(world, NewPortWanted())
+    assert [work.forward for work in asked(works, Release)] == ["game"]
+    assert "external_port" in why_not_port(world.machine, "torrent")
+    assert why_not_port(world.machine, "") == ""
+    assert wish(world, NewPortWanted("torrent")) == []
+    world.port = 41000  # another than it asks for was given
+    world.until(lambda: world.forward.lease.external_port == 41000, 60)
+    assert why_not_port(world.machine, "torrent") == ""
+
+
+def test_the_providers_own_switch_lets_nobody_be_shut_out_meanwhile():
+    world = World(initial(SPEC, PLAN, START, switchable=True)).ready().wait(5)
+    world.held.add(Acquire)
+    world.port = 41000
+    assert not asked(wish(world, NewPortWanted()), SetSwitch)
+    world.held.clear()
+    world.settle()
+    world.wait(5)
+    assert [(opening.first, opening.last) for opening in world.said().ports] == [(41000, 41000)] * 2
+
+
+def test_which_forwards_there_are_is_said():
+    world = two()
+    assert why_not_renew(world.machine, "") == why_not_renew(world.machine, "game") == ""
+    assert why_not_renew(world.machine, "nobody") == "there is no forward nobody: there is torrent, game"
+    assert why_not_port(world.machine, "nobody") == "there is no forward nobody: there is torrent, game"
+    none = World(initial(ProfileSpec("home", "mock", ()), PLAN, START)).ready().machine
+    assert why_not_renew(none, "") == why_not_port(none, "") == "the profile forwards no port"
 
 
 # -- another server -----------------------------------------------------------------------------

@@ -108,9 +108,9 @@ def wish_words(notice: WishTaken) -> str:
     """What is being done for a person."""
     match notice.wish:
         case Wish.RENEW:
-            return "what is held is asked for again"
+            return "what is held is renewed now"
         case Wish.NEW_PORT:
-            return "another port is asked for"
+            return "a new port is requested"
         case Wish.SERVER:
             return f"the tunnel goes to server {notice.server}"
 

@@ -31,6 +31,30 @@ def why_not_server(machine: Machine, number: int | None) -> str:
     return ""
 
 
+def why_not_renew(machine: Machine, name: str) -> str:
+    """Why nothing can be asked for again of a forward (empty: of all of them); empty: it can."""
+    if machine.stopping:
+        return "the profile is stopping"
+    if not machine.forwards:
+        return "the profile forwards no port"
+    known = [forward.spec.name for forward in machine.forwards]
+    return "" if name in {"", *known} else f"there is no forward {name}: there is {', '.join(known)}"
+
+
+def why_not_port(machine: Machine, name: str) -> str:
+    """Why no other port can be asked for of a forward (empty: of all of them); empty: it can."""
+    why = why_not_renew(machine, name)
+    meant = [forward for forward in machine.forwards if name in {"", forward.spec.name}]
+    if not why and all(map(_as_configured, meant)):
+        return "the port is the one that the configuration asks for (external_port)"
+    return why
+
+
+def _as_configured(forward: ForwardState) -> bool:
+    """Whether the port is held that the person wrote down: no other is wanted."""
+    return forward.lease is not None and forward.lease.external_port == forward.spec.external_port
+
+
 class Wishing(Failing):
     """A wish on its way into the memory."""
 
@@ -50,7 +74,7 @@ class Wishing(Failing):
 
     def _port_wanted(self, name: str) -> None:
         """Let go of what is held (the planner gives it back), and of the wish for it."""
-        due = [f for f in self._meant(name) if not self._just(f.port_asked)]
+        due = [f for f in self._meant(name) if not self._just(f.port_asked) and not _as_configured(f)]
         if not due:
             return
         for forward in due:
