@@ -60,6 +60,17 @@ class Remedy(StrEnum):
     """Nothing is left to be tried but the same, slowly; the person is told."""
 
 
+class Wish(StrEnum):
+    """What a person can ask for while a profile goes on."""
+
+    RENEW = "renew"
+    """What is held, again; and what waits after a failure, now."""
+    NEW_PORT = "new-port"
+    """Another external port."""
+    SERVER = "server"
+    """Another of the profile's servers."""
+
+
 class Phase(StrEnum):
     """Where a profile stands as a whole."""
 
@@ -494,6 +505,25 @@ class Forward(Struct, frozen=True):
     announced: bool = False
     """Whether the port was complete enough to be told to the outside."""
     proofs: Proofs = Proofs()
+    client_settings: ListenSettings | None = None
+    """The torrent client's, as read back last; None: not yet, or there is no client."""
+    client_settings_at: float | None = None
+    """When they were read."""
+    packets: int = 0
+    """Inbound packets that opened a flow, as counted since the port is what it is."""
+    packets_at: float | None = None
+    """When that number was last seen to have risen, or None."""
+
+
+class Server(Struct, frozen=True):
+    """One of the servers that a profile can go to."""
+
+    number: int
+    """From 1."""
+    place: str | None = None
+    """Where it is, for people; None: not told, or not known before the tunnel was planned for it."""
+    endpoint: Endpoint | None = None
+    """Where it was when a tunnel to it was last planned, or None."""
 
 
 class Problem(Struct, frozen=True):
@@ -561,3 +591,11 @@ class State(Struct, frozen=True):
     """How that differs from what is wanted here: "the provider still blocks all ports"; empty: not at all."""
     uses: tuple[Use, ...] = ()
     """Of every opening and forwarded port that was seen open."""
+    server: int = 1
+    """Number of the server that is gone to."""
+    places: tuple[Server, ...] = ()
+    """All servers, with what is known of them."""
+    phase_cause: str = ""
+    """Why the phase is what it is; empty where that goes without saying."""
+    handshake_at: float | None = None
+    """When the tunnel shook hands last; None: it has not, or its kind does not tell."""

@@ -37,10 +37,10 @@ from vpnpf.events import (
     Event,
     Notice,
     Order,
-    PolicyWanted,
     ProblemNoticed,
     StopRequested,
     Tick,
+    Wanted,
     Work,
     WorkFailed,
 )
@@ -150,7 +150,7 @@ class Supervisor:
 
     def _survive(self, event: Event, mistake: WorkFailed, now: float) -> None:
         """What must be known of an event all the same, although `step` raised for it."""
-        if not isinstance(event, Tick | StopRequested | PolicyWanted | WorkFailed):
+        if not isinstance(event, Tick | StopRequested | Wanted | WorkFailed):
             # The answer cannot be learnt, but its work must not count as under way for ever.
             self._handle(replace(mistake, generation=event.generation, key=event.key))
             return

@@ -364,7 +364,12 @@ class World:
         for order in orders:
             # A newer order ends the older one of its key first: while stopping, and for what a lost tunnel made vain.
             same = [each for each in self.pending if each.work.key == order.work.key]
-            ends = ":" in order.work.key or order.work.key in {"announcements", "exit", "tunnel-watch", "mtu", "switch"}
+            elsewhere = order.work.key == "tunnel" and self.machine.server_asked == self.now
+            ends = (
+                elsewhere
+                or ":" in order.work.key
+                or order.work.key in {"announcements", "exit", "tunnel-watch", "mtu", "switch"}
+            )
             assert not same or self.machine.stopping or ends, "two of one key at once"
             self.pending = [each for each in self.pending if each not in same] + [order]
             if isinstance(order.work, StartTunnel):
@@ -416,6 +421,8 @@ def _allowed(work: object, machine: Machine) -> None:
         case Acquire() | SetClient() | ReadSockets() | CheckPort() | ReadSwitch():
             assert machine.tunnel is not None
             assert guarded(machine)
+            if isinstance(work, Acquire):
+                assert not _forward(machine, work.forward).unwanted, "what is to be given back is renewed"
         case SetSwitch(wanted=wanted):
             assert guarded(machine)
             assert machine.switchable
@@ -425,10 +432,16 @@ def _allowed(work: object, machine: Machine) -> None:
         case RemoveFirewall():
             assert machine.stopping
             assert machine.tunnel_gone
-        case StopTunnel() | Release():
+        case StopTunnel():
             assert machine.stopping
+        case Release(forward=name):
+            assert machine.stopping or _forward(machine, name).unwanted
         case _:
             pass
+
+
+def _forward(machine: Machine, name: str) -> ForwardState:
+    return next(forward for forward in machine.forwards if forward.spec.name == name)
 
 
 def _really_ready(machine: Machine, now: float) -> None:

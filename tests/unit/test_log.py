@@ -32,6 +32,7 @@ from vpnpf.events import (
     RemedyTaken,
     StopTunnel,
     SwitchSeen,
+    WishTaken,
 )
 from vpnpf.hub import KEPT, Hub, Moment
 from vpnpf.model import (
@@ -45,6 +46,7 @@ from vpnpf.model import (
     Problem,
     ProviderPolicy,
     Remedy,
+    Wish,
 )
 from vpnpf.observers.log import talk, write_events, write_talk
 
@@ -142,6 +144,9 @@ LINES = [
         ["torrent: shaking hands anew, in place (asking 10.2.0.1: no answer)"],
     ),
     (RemedyTaken(Remedy.NEXT_SERVER, "why"), ["going to the next server (why)"]),
+    (WishTaken(Wish.RENEW), ["what is held is renewed now (asked for)"]),
+    (WishTaken(Wish.NEW_PORT, "torrent"), ["torrent: a new port is requested (asked for)"]),
+    (WishTaken(Wish.SERVER, server=2), ["the tunnel goes to server 2 (asked for)"]),
     (
         PhaseChanged(Phase.READY, Phase.BLOCKED, "", LockMode.OFF),
         ["the tunnel is lost: traffic goes its usual way until it is back (lock = off)"],

@@ -13,8 +13,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from tests.unit.engine_world import MOVED, PLAN, START, TUNNEL, World
 from vpnpf.core.state import initial
 from vpnpf.core.switch import switch_for
-from vpnpf.events import CheckTunnel, Order, PolicyWanted, Rekey, StopRequested, Tick
+from vpnpf.core.wishes import ONE_WISH, why_not_port, why_not_server
+from vpnpf.events import (
+    CheckTunnel,
+    NewPortWanted,
+    Order,
+    PolicyWanted,
+    Rekey,
+    RenewWanted,
+    ServerWanted,
+    StopRequested,
+    Tick,
+)
 from vpnpf.model import (
+    Endpoint,
     FailureKind,
     ForwardSpec,
     Lease,
@@ -32,6 +44,10 @@ TORRENT = ForwardSpec("torrent", client="qbittorrent", client_tests=True)
 FAR = ForwardSpec("far", slot=1, client="qbittorrent", client_local=False)
 GAME = ForwardSpec("game", slot=2, protocols=(Protocol.TCP,), internal_port=25565)
 FORWARDS = ((), (TORRENT,), (GAME,), (TORRENT, GAME), (TORRENT, FAR, GAME))
+SERVERS = tuple(
+    msgspec.structs.replace(PLAN, server=n, identity=f"server {n + 1}", endpoint=Endpoint(f"203.0.113.{n + 5}", 51820))
+    for n in range(3)
+)
 WISH = Lease(39999, 39999, tuple(Protocol), 0.0, 0.0)
 LONG_ENOUGH = 3700.0
 """Seconds: longer than any failure here asks to be left alone, and than any backing off."""
@@ -54,13 +70,17 @@ class Engine(RuleBasedStateMachine):
         switchable=st.booleans(),
         seconds=st.sampled_from([0, 0, 5, 40]),
         bears=st.sampled_from([None, 1.0, 30.0, 3600.0]),
+        several=st.booleans(),
     )
-    def begin(self, forwards, mode, lifetime, wish, switchable, seconds, bears):
+    def begin(self, forwards, mode, lifetime, wish, switchable, seconds, bears, several):
         ssh = Opening(22, 22, Protocol.TCP)
         policy = PortPolicy(mode, openings=(ssh,), report_unused=bears, close_unused=True)
         spec = ProfileSpec("home", "mock", forwards, policy)
         held = {PLAN.identity: {"torrent": WISH}} if wish else None
-        self.world = World(initial(spec, PLAN, START, held, switchable=switchable), lifetime=lifetime)
+        plans = SERVERS if several else ()
+        plan = plans[0] if plans else PLAN
+        machine = initial(spec, plan, START, held, switchable=switchable, servers=len(plans) or 1)
+        self.world = World(machine, lifetime=lifetime, plans=plans)
         self.spent: list[Order] = []
         self.world.take(Tick())
         if seconds:
@@ -118,6 +138,45 @@ class Engine(RuleBasedStateMachine):
         assert [f.settings for f in after.forwards] == [f.settings for f in before.forwards]
         for forward, earlier in zip(after.forwards, before.forwards, strict=True):
             assert forward.lease in {earlier.lease, None}
+
+    # -- the person wishes ----------------------------------------------------------------------
+
+    @rule(name=st.sampled_from(["", "torrent", "game", "nobody"]))
+    def want_it_renewed(self, name):
+        before = self.world.machine
+        self.world.take(RenewWanted(name))
+        if before.stopping:
+            assert self.world.machine.forwards == before.forwards
+        assert [f.lease for f in self.world.machine.forwards] == [
+            f.lease if f.lease is None or f.lease.expires_at is None or f.lease.expires_at > self.world.now else None
+            for f in before.forwards
+        ]
+
+    @rule(name=st.sampled_from(["", "torrent", "game", "nobody"]))
+    def want_another_port(self, name):
+        before = self.world.machine
+        self.world.take(NewPortWanted(name))
+        refused = why_not_port(before, name)
+        for forward, earlier in zip(self.world.machine.forwards, before.forwards, strict=True):
+            if refused or name not in {"", forward.spec.name}:
+                assert not forward.unwanted or earlier.unwanted, "a port that nobody spoke of is given back"
+            elif self.world.now - earlier.port_asked >= ONE_WISH:
+                job = self.world.machine.job(f"lease:{forward.spec.name}")
+                assert forward.wish is None
+                assert job.running != "Acquire" or job.last.request.previous is None
+
+    @rule(number=st.sampled_from([None, 0, 1, 2, 3, 4]))
+    def want_another_server(self, number):
+        before = self.world.machine
+        refused = why_not_server(before, number)
+        self.world.take(ServerWanted(number))
+        after = self.world.machine
+        assert after.taken == before.taken, "it costs a budget of the ladder"
+        if refused:
+            assert (after.server, after.tunnel, after.planned) == (before.server, before.tunnel, before.planned)
+        elif number is not None:
+            assert (after.server, after.tunnel) == (number - 1, None)
+            assert after.job("tunnel").last.server == number - 1
 
     # -- time -----------------------------------------------------------------------------------
 

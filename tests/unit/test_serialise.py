@@ -7,9 +7,12 @@ import re
 import typing
 from datetime import datetime
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from tests.unit.engine_world import PLAN, SPEC, START, World
+from vpnpf.cli.status_reading import Seen
 from vpnpf.core.serialise import notice_json, state_json, time_of
 from vpnpf.core.state import initial, view
 from vpnpf.events import (
@@ -30,6 +33,7 @@ from vpnpf.events import (
     ProblemOver,
     RemedyTaken,
     SwitchSeen,
+    WishTaken,
 )
 from vpnpf.model import (
     BOTH,
@@ -44,6 +48,7 @@ from vpnpf.model import (
     Protocol,
     ProviderPolicy,
     Remedy,
+    Wish,
 )
 
 OFFSET = 1_800_000_000.0
@@ -68,6 +73,9 @@ def test_the_keys_of_a_state():
         "provider",
         "phase",
         "phase_since",
+        "phase_text",
+        "phase_cause",
+        "phase_hint",
         "tunnel",
         "policy",
         "forwards",
@@ -75,6 +83,7 @@ def test_the_keys_of_a_state():
         "lock",
         "unused",
         "server",
+        "servers",
         "exit_seen",
         "provider_policy",
         "disagree",
@@ -91,6 +100,7 @@ def test_the_keys_of_a_state():
         "mtu",
         "received",
         "sent",
+        "handshake",
     }
     assert state["policy"] == {"mode": "allow-list", "allow": ["forwarded"], "stage": "connected"}
     (forward,) = state["forwards"]
@@ -103,9 +113,14 @@ def test_the_keys_of_a_state():
         "listen_port",
         "target",
         "exit_address",
+        "granted_at",
+        "lifetime",
         "expires_at",
         "renew_at",
         "announced",
+        "client_settings",
+        "packets",
+        "packets_at",
         "proofs",
     }
     assert list(forward["proofs"]) == list(PROOF_NAMES)
@@ -137,6 +152,54 @@ def test_before_anything_is_there_the_keys_are_the_same():
     assert early["forwards"][0]["external_port"] is None
     assert early["forwards"][0]["listen_port"] is None
     assert early["forwards"][0]["expires_at"] is None
+
+
+def test_what_a_face_draws():
+    world = World(initial(SPEC, replace(PLAN, place="Oslo"), START, servers=2)).ready()
+    world.packets["torrent"] = 3
+    world.handshake_age = 20.0
+    world.wait(25)
+    state = shown(world)
+    (forward,) = state["forwards"]
+    read_at = forward["client_settings"].pop("read_at")
+    assert seconds(read_at) == world.forward.settings_at
+    settings = {"port": 40000, "interface": "vpf-home", "random_port": False, "port_mapping": False}
+    assert forward["client_settings"] == settings
+    assert forward["packets"] == 3
+    assert START < seconds(forward["packets_at"]) <= world.now
+    assert (seconds(forward["granted_at"]), forward["lifetime"]) == (START, 60.0)
+    assert seconds(state["tunnel"]["handshake"]) == world.machine.health_at - 20
+    assert state["servers"] == [
+        {"number": 1, "place": "Oslo", "endpoint": "203.0.113.5:51820", "current": True},
+        {"number": 2, "place": None, "endpoint": None, "current": False},
+    ]
+    assert (state["phase_text"], state["phase_hint"]) == ("ready: every forward is followed", "")
+
+
+def test_a_phase_that_needs_a_person_has_its_hint():
+    world = World()
+    world.held.add(Acquire)
+    world.begin()
+    order = world.waiting(Acquire)
+    world.pending.remove(order)
+    world.take(replace(world.failure(order, FailureKind.MISCONFIGURED), hint="switch it on at the provider"))
+    state = shown(world)
+    assert (state["phase"], state["phase_text"]) == ("failed", "failed: this needs a person")
+    assert state["phase_cause"] == "doing Acquire: it was misconfigured"
+    assert state["phase_hint"] == "switch it on at the provider"
+
+
+def test_the_reader_of_the_status_file_takes_all_of_it():
+    world = World().ready()
+    head = {"time": time_of(START, OFFSET), "pid": 1, "version": "1"}
+    seen = msgspec.convert({**head, **shown(world)}, Seen)
+    (forward,) = seen.forwards
+    assert forward.client_settings.port == 40000
+    assert (forward.lifetime, forward.packets, forward.packets_at) == (60.0, 0, None)
+    assert forward.granted_at.timestamp() - OFFSET == START
+    assert seen.tunnel.handshake.timestamp() - OFFSET == START
+    assert [server.current for server in seen.servers] == [True]
+    assert seen.phase_text == "ready: every forward is followed"
 
 
 def test_a_lease_without_an_end_has_no_times():
@@ -222,6 +285,12 @@ NOTICES = [
         {"event": "remedy", "remedy": "re-key", "forward": "torrent", "cause": "why"},
     ),
     (RemedyTaken(Remedy.RESTART, "why"), {"event": "remedy", "remedy": "restart", "forward": None}),
+    (
+        WishTaken(Wish.NEW_PORT, "torrent"),
+        {"event": "wish", "wish": "new-port", "forward": "torrent", "server": None},
+    ),
+    (WishTaken(Wish.RENEW), {"event": "wish", "wish": "renew", "forward": None, "server": None}),
+    (WishTaken(Wish.SERVER, server=2), {"event": "wish", "wish": "server", "forward": None, "server": 2}),
     (
         PolicyChanged(PortPolicy(), PortPolicy(PolicyMode.OPEN_ALL)),
         {"event": "policy", "before": "allow-list", "mode": "open-all"},

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
+from msgspec.structs import replace
 
 import vpnpf.supervisor as module
 from tests.unit.engine_world import PLAN, SPEC, START, TUNNEL, World
@@ -34,13 +35,17 @@ from vpnpf.events import (
     Answer,
     ApplyFirewall,
     LeaseGranted,
+    NewPortWanted,
     Order,
     PhaseChanged,
+    PlanTunnel,
     ProblemNoticed,
     ReadSockets,
     Release,
     RemoveFirewall,
+    RenewWanted,
     SaveLeases,
+    ServerWanted,
     StartTunnel,
     StopRequested,
     StopTunnel,
@@ -50,7 +55,7 @@ from vpnpf.events import (
     WorkFailed,
 )
 from vpnpf.hub import Hub
-from vpnpf.model import BOTH, FailureKind, Lease, MappingRequest, Phase
+from vpnpf.model import BOTH, Endpoint, FailureKind, Lease, MappingRequest, Phase
 from vpnpf.supervisor import DEADLINES, Supervisor, limit_of
 
 Behaviour = Callable[[Order], Awaitable[Answer]]
@@ -480,6 +485,45 @@ def test_what_is_displaced_ends_although_a_timeout_of_its_own_is_just_over():
     run(story)
 
 
+def test_a_tunnel_on_its_way_to_a_server_that_is_not_wanted_any_more_cleans_up_first():
+    log = []
+    there = replace(PLAN, server=1, endpoint=Endpoint("203.0.113.6", 51820))
+
+    async def story(made):
+        made.world.plans = (PLAN, there)
+        made.supervisor.machine = replace(made.supervisor.machine, servers=2)
+        made.once[StartTunnel] = slow_to_end(5, log)
+
+        async def plan(order):
+            log.append("planning")
+            return await made.succeed(order)
+
+        made.behaviours[PlanTunnel] = plan
+        await made.until(lambda: bool(made.at(StartTunnel)))
+        made.supervisor.post(ServerWanted(2))
+        await made.until_ready()
+        assert made.supervisor.machine.tunnel.plan == there
+
+    assert run(story).problems() == []
+    assert log == ["cleaning", "cleaned", "planning"]
+
+
+def test_a_gateway_that_does_not_take_a_port_back_is_not_waited_for():
+    async def story(made):
+        await made.until_ready()
+        made.behaviours[Release] = hang
+        made.world.port = 41000
+        at = made.clock.now()
+        made.supervisor.post(NewPortWanted())
+        await made.until(lambda: bool(made.world.settings) and made.world.settings["torrent"].port == 41000)
+        await made.until_ready()
+        assert made.clock.now() - at < DEADLINES["Release"] + 1
+        assert made.supervisor.machine.forwards[0].lease.external_port == 41000
+        made.behaviours.clear()
+
+    run(story)
+
+
 def test_an_answer_of_displaced_work_is_not_taken():
     async def story(made):
         made.once[StartTunnel] = hang
@@ -593,6 +637,21 @@ def test_a_wish_to_stop_is_not_lost_by_a_mistake(monkeypatch):
         await made.until_ready(5)
 
     run(story)
+
+
+@pytest.mark.parametrize("wish", [RenewWanted(), NewPortWanted(), ServerWanted()])
+def test_a_wish_that_cannot_be_learnt_is_said_and_the_loop_goes_on(monkeypatch, wish):
+    left = mistaken(monkeypatch, type(wish))
+
+    async def story(made):
+        await made.until_ready(5)
+        made.supervisor.post(wish)
+        await asyncio.sleep(100)
+        assert [problem.doing for problem in made.problems()] == [f"handling {type(wish).__name__}"]
+        assert made.phase is Phase.READY
+
+    run(story)
+    assert left == [0]
 
 
 def test_one_mistake_at_a_tick_loses_no_renewal(monkeypatch):

@@ -28,8 +28,21 @@ from vpnpf.events import (
     ProblemOver,
     RemedyTaken,
     SwitchSeen,
+    WishTaken,
 )
-from vpnpf.model import BOTH, Entry, FailureKind, Lease, Phase, PolicyMode, PortPolicy, Problem, ProviderPolicy, Remedy
+from vpnpf.model import (
+    BOTH,
+    Entry,
+    FailureKind,
+    Lease,
+    Phase,
+    PolicyMode,
+    PortPolicy,
+    Problem,
+    ProviderPolicy,
+    Remedy,
+    Wish,
+)
 
 LEASE = Lease(40000, 40000, BOTH, START, 60.0, exit_address="198.51.100.7", token="canary")
 PROBLEM = Problem("asking 10.2.0.1 for a port", FailureKind.TRANSIENT, "no answer", "look", START, 3, START + 9)
@@ -65,6 +78,9 @@ LINES = [
         RemedyTaken(Remedy.REKEY, "no handshake"),
         ("remedy", "the tunnel shakes hands anew", "no handshake", ""),
     ),
+    (WishTaken(Wish.RENEW), ("wish", "what is held is renewed now", "asked for", "")),
+    (WishTaken(Wish.NEW_PORT, "torrent"), ("wish", "a new port is requested", "asked for", "torrent")),
+    (WishTaken(Wish.SERVER, server=2), ("wish", "the tunnel goes to server 2", "asked for", "")),
     (
         PolicyChanged(PortPolicy(), PortPolicy(PolicyMode.OPEN_ALL)),
         ("policy", "the port policy is open-all now, it was allow-list", "", ""),
@@ -193,6 +209,7 @@ NOTICES = st.one_of(
     st.builds(PortAnnounced, TEXTS, LEASES, PORTS, st.none() | PORTS),
     st.builds(PortLost, TEXTS, PORTS, TEXTS),
     st.builds(RemedyTaken, st.sampled_from(Remedy), TEXTS, TEXTS),
+    st.builds(WishTaken, st.sampled_from(Wish), TEXTS, st.none() | st.integers()),
     st.builds(GatewayReset, TEXTS),
     st.builds(PolicyChanged, st.just(PortPolicy()), st.just(PortPolicy(PolicyMode.BLOCK_ALL))),
     st.builds(SwitchSeen, st.none(), st.just(ProviderPolicy(PolicyMode.BLOCK_ALL))),

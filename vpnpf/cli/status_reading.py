@@ -29,6 +29,16 @@ class SeenProof(Struct, frozen=True):
     evidence: str = ""
 
 
+class SeenSettings(Struct, frozen=True):
+    """A torrent client's settings as read back, as the file has them."""
+
+    port: int
+    interface: str = ""
+    random_port: bool = False
+    port_mapping: bool = False
+    read_at: datetime | None = None
+
+
 class SeenForward(Struct, frozen=True):
     """A forward, as the file has it."""
 
@@ -39,8 +49,13 @@ class SeenForward(Struct, frozen=True):
     exit_address: str | None = None
     client: str | None = None
     protocols: tuple[str, ...] = ()
+    granted_at: datetime | None = None
+    lifetime: float | None = None
     renew_at: datetime | None = None
     expires_at: datetime | None = None
+    client_settings: SeenSettings | None = None
+    packets: int = 0
+    packets_at: datetime | None = None
     proofs: dict[str, SeenProof] = {}
 
 
@@ -62,6 +77,16 @@ class SeenTunnel(Struct, frozen=True):
     gateway: str = ""
     received: int = 0
     sent: int = 0
+    handshake: datetime | None = None
+
+
+class SeenServer(Struct, frozen=True):
+    """A server that the profile can go to, as the file has it."""
+
+    number: int
+    place: str | None = None
+    endpoint: str | None = None
+    current: bool = False
 
 
 class SeenProblem(Struct, frozen=True):
@@ -103,6 +128,9 @@ class Seen(Struct, frozen=True):
     provider: str
     phase: str
     phase_since: datetime | None = None
+    phase_text: str = ""
+    phase_cause: str = ""
+    phase_hint: str = ""
     version: str = ""
     tunnel: SeenTunnel | None = None
     forwards: tuple[SeenForward, ...] = ()
@@ -111,6 +139,7 @@ class Seen(Struct, frozen=True):
     provider_policy: SeenSwitch | None = None
     disagree: str = ""
     unused: tuple[SeenUnused, ...] = ()
+    servers: tuple[SeenServer, ...] = ()
 
 
 class Status(Struct, frozen=True):

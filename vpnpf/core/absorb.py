@@ -8,7 +8,7 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from vpnpf.core.draft import dead, ended, why_dead
-from vpnpf.core.failing import LEASE_AGAIN, LOOKS, Failing
+from vpnpf.core.failing import ANOTHER, LEASE_AGAIN, LOOKS
 from vpnpf.core.policy import counted, stands
 from vpnpf.core.proofs import count, wanted_settings
 from vpnpf.core.remedies import Step
@@ -16,6 +16,7 @@ from vpnpf.core.schedule import HANDSHAKE_DEAD, renew_at
 from vpnpf.core.state import Job, PortTest
 from vpnpf.core.switch import absorbed, as_said, switch_for
 from vpnpf.core.unused import Watch, blind, left_open, looked, reopened, worth_keeping
+from vpnpf.core.wishes import Wishing
 from vpnpf.events import (
     Announced,
     Answer,
@@ -32,12 +33,15 @@ from vpnpf.events import (
     LeasesSaved,
     MtuFitted,
     MtuLowered,
+    NewPortWanted,
     OpeningUnused,
     PolicyChanged,
     PolicyWanted,
     PortGranted,
     PortTested,
     ProblemOver,
+    RenewWanted,
+    ServerWanted,
     SocketsSeen,
     StopRequested,
     SwitchRead,
@@ -66,7 +70,7 @@ UNDOING = frozenset({"StopTunnel", "RemoveFirewall", "Release"})
 """Work whose success ends what went wrong with itself; another problem under its key is given up, not over."""
 
 
-class Absorber(Failing):
+class Absorber(Wishing):
     """One event on its way into the memory."""
 
     def absorb(self, event: Event) -> None:
@@ -78,6 +82,12 @@ class Absorber(Failing):
                 self._set(stopping=True, force=self.machine.force or force)
             case PolicyWanted():
                 self._wanted(event)
+            case RenewWanted(forward=name):
+                self._renew_wanted(name)
+            case NewPortWanted(forward=name):
+                self._port_wanted(name)
+            case ServerWanted(server=number):
+                self._server_wanted(number)
             case _:
                 job = self.machine.job(event.key)
                 if event.generation != job.generation or not job.running:
@@ -110,6 +120,9 @@ class Absorber(Failing):
             return
         if job.running in LOOKS and job.failed not in {"", job.running} and not self._as_wanted(event):
             self._set_job(event.key, replace(job, running="", not_before=0.0))
+        elif job.running == "Release" and not self.machine.stopping:
+            # What was wrong with asking for a port is over once one is given.
+            self._set_job(event.key, replace(job, running="", failures=0, not_before=0.0))
         else:
             if job.problem is not None and (job.running not in UNDOING or job.failed == job.running):
                 self.notices.append(ProblemOver(job.problem))
@@ -158,7 +171,10 @@ class Absorber(Failing):
             case LeaseGranted():
                 self._granted(event)
             case LeaseReleased(forward=name):
-                self._forward(name, released=True)
+                if self.machine.stopping:
+                    self._forward(name, released=True)
+                else:
+                    self._drop(self._of(name), ANOTHER)
             case ClientSeen(forward=name, settings=settings):
                 number = self.machine.tunnel_number if event.set else self._of(name).settings_for
                 self._forward(name, settings=settings, settings_at=self.now, settings_for=number)
@@ -242,6 +258,8 @@ class Absorber(Failing):
             released=False,
             sockets=None,
             tested=PortTest(),
+            packets=0,
+            packets_at=None,
             hits_before=None,
             # What was proven was proven of another port.
             proofs=Proofs(tunnel=forward.proofs.tunnel),
@@ -253,10 +271,21 @@ class Absorber(Failing):
         self._set(reading=reading, reading_at=self.now)
         if self.machine.tunnel is None:
             return
+        totals: dict[str, int] = {}
+        for name, _, hits in reading.hits if reading.intact else ():
+            totals[name] = totals.get(name, 0) + hits.packets
         for forward in self.machine.forwards:
-            if forward.hits_before is None and reading.intact and stands(self.machine, forward, self.now):
-                hits = {protocol: hits.packets for protocol, hits in count(self.machine, forward.spec.name).items()}
-                self._forward(forward.spec.name, hits_before=MappingProxyType(hits))
+            name, before = forward.spec.name, forward.counter
+            total = totals.get(name, 0)
+            if forward.hits_before is None:
+                if reading.intact and stands(self.machine, forward, self.now):
+                    first = {protocol: each.packets for protocol, each in count(self.machine, name).items()}
+                    self._forward(name, hits_before=MappingProxyType(first), counter=total)
+            elif name in totals and total != before:
+                # One that went back begins anew: another program emptied it.
+                more = total - before if total > before else total
+                at = self.now if more else forward.packets_at
+                self._forward(name, counter=total, packets=forward.packets + more, packets_at=at)
         self._look_for_use()
 
     def _look_for_use(self) -> None:

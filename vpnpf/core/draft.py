@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from vpnpf.core.remedies import Step, for_exit, noted
 from vpnpf.core.schedule import HANDSHAKE_DEAD, SILENT
-from vpnpf.core.state import ForwardState, Job, Machine, PortTest, wishes_for
+from vpnpf.core.state import ForwardState, Job, Machine, PortTest, placed, wishes_for
 from vpnpf.events import (
     ExitDiffers,
     GatewayReset,
@@ -98,7 +98,7 @@ class Draft:
             self._set(
                 held={**self.machine.held, self.machine.plan.identity: held}, saved=(), epoch=None, exit_differs=""
             )
-        self._set(plan=plan, planned=True)
+        self._set(plan=plan, planned=True, places=placed(self.machine.places, plan))
         if other:
             wishes = wishes_for(self.machine.held, plan.identity)
             for forward in self.machine.forwards:
@@ -157,7 +157,8 @@ class Draft:
             forward.spec.name,
             lease=None,
             replaced=None,
-            wish=forward.lease or forward.wish,
+            wish=None if forward.unwanted else forward.lease or forward.wish,
+            unwanted=False,
             renew_at=None,
             sockets=None,
             announced=None,

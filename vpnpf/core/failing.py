@@ -34,6 +34,8 @@ LOOKS = frozenset(
 """Work that changes nothing: its success says nothing about a change that failed under the same key."""
 UNMISSED = frozenset({"Listen", "WatchTunnel", "WatchFirewall", "FitMtu", "CheckPort"})
 """Work whose failure is nobody's problem: what it would tell is found out by the regular looks, a little later."""
+ANOTHER = "another port was asked for"
+"""Why a lease that was given back is gone."""
 PATIENCE = 3600.0
 """Seconds; nobody is made to wait longer than that by asking for it again and again."""
 ONLINE_AGAIN = 2.0
@@ -101,6 +103,9 @@ class Failing(Draft):
             self._forward(name, released=True)
         elif kind == "lease" and event.kind is FailureKind.LEASE_LOST:
             self._drop(self._of(name), event.cause)
+        elif job.running == "Release":
+            # Nobody took it back; it ends by itself, and another is asked for all the same.
+            self._drop(self._of(name), ANOTHER)
         elif job.running == "StopTunnel" and failures >= enough:
             self._set(tunnel_gone=True)
         elif job.running in {"RemoveFirewall", "ApplyFirewall"} and self.machine.tunnel_gone and failures >= enough:
@@ -127,11 +132,13 @@ class Failing(Draft):
         elif job.running == "Acquire" and self.machine.tunnel is not None:
             self._climb(for_lease(self.machine, self._of(name), self.now, elsewhere=not event.anywhere))
 
-    def _wait(self, event: WorkFailed, running: str, failures: int) -> float:  # noqa: PLR0911 - one rule a line
+    def _wait(self, event: WorkFailed, running: str, failures: int) -> float:  # noqa: C901, PLR0911 - one rule a line
         """Seconds until the same is tried again."""
         kind, _, name = event.key.partition(":")
         if self.machine.stopping:
             return STOP_AGAIN
+        if running == "Release":
+            return 0.0  # what follows is another question
         if running == "CheckTunnel":
             return self.machine.timing.tunnel / TUNNEL_LOOKS
         if running == "Rekey" and event.silent:

@@ -79,8 +79,9 @@ def settle(machine: Machine, now: float) -> tuple[Machine, tuple[Notice, ...]]:
     machine = replace(machine, forwards=tuple(settled))
     phase = _phase(machine, now)
     if phase is not machine.phase:
-        notices.append(PhaseChanged(machine.phase, phase, _cause(machine, phase, now), machine.spec.lock))
-        machine = replace(machine, phase=phase, phase_since=now)
+        cause = _cause(machine, phase, now)
+        notices.append(PhaseChanged(machine.phase, phase, cause, machine.spec.lock))
+        machine = replace(machine, phase=phase, phase_since=now, phase_cause=cause)
     return machine, tuple(notices)
 
 
@@ -133,6 +134,8 @@ def _cause(machine: Machine, phase: Phase, now: float) -> str:
     """Why the phase is what it is now; empty where it goes without saying."""
     if machine.phase is Phase.READY and phase is Phase.LEASING:
         return _gone(machine, now)
+    if phase is Phase.BLOCKED and machine.server_asked == now:
+        return "another server was asked for"
     problems = [job.problem for key, job in machine.jobs.items() if job.problem and _blames(phase, key, job.problem)]
     if problems:
         last = max(problems, key=lambda problem: problem.since)

@@ -181,6 +181,9 @@ class Planner:
     def _follow(self, forward: ForwardState, tunnel: Tunnel) -> None:
         """Lease, then firewall (done by now), then client, then sockets."""
         lease, name = forward.lease, forward.spec.name
+        if lease is not None and forward.unwanted:
+            self._order(Release(name, tunnel, lease), instead=True)
+            return
         request = MappingRequest(forward.spec, lease or forward.wish, renewal=lease is not None)
         self._order(Acquire(name, tunnel, request), NOW if lease is None else forward.renew_at)
         if lease is None:

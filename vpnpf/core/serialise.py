@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from vpnpf.core.timeline import phase_words
 from vpnpf.events import (
     Disagrees,
     ExitDiffers,
@@ -24,8 +25,22 @@ from vpnpf.events import (
     ProblemOver,
     RemedyTaken,
     SwitchSeen,
+    WishTaken,
 )
-from vpnpf.model import PROOF_NAMES, Entry, Forward, Lease, Problem, Proof, Proofs, ProviderPolicy, State, Use
+from vpnpf.model import (
+    PROOF_NAMES,
+    Entry,
+    Forward,
+    Lease,
+    Phase,
+    Problem,
+    Proof,
+    Proofs,
+    ProviderPolicy,
+    Server,
+    State,
+    Use,
+)
 
 Json = dict[str, object]
 
@@ -50,6 +65,9 @@ def state_json(state: State, offset: float) -> Json:
         "provider": state.provider,
         "phase": str(state.phase),
         "phase_since": time_of(state.phase_since, offset),
+        "phase_text": phase_words(state.phase, state.lock),
+        "phase_cause": state.phase_cause,
+        "phase_hint": _phase_hint(state),
         "tunnel": None
         if tunnel is None
         else {
@@ -63,6 +81,7 @@ def state_json(state: State, offset: float) -> Json:
             "mtu": tunnel.plan.mtu,
             "received": health.rx if health else 0,
             "sent": health.tx if health else 0,
+            "handshake": time_of(state.handshake_at, offset),
         },
         "policy": {
             "mode": str(policy.mode),
@@ -76,6 +95,7 @@ def state_json(state: State, offset: float) -> Json:
         "forwards": [_forward(forward, offset) for forward in state.forwards],
         "problems": [_problem(problem, offset) for problem in state.problems],
         "server": {"number": tunnel.plan.server + 1 if tunnel else None, "of": state.servers},
+        "servers": [_server(server, state.server) for server in state.places],
         "exit_seen": state.exit_seen,
         "timeline": [_entry(entry, offset) for entry in state.timeline],
     }
@@ -97,6 +117,8 @@ def notice_json(notice: Notice, offset: float) -> Json:  # noqa: C901, PLR0911 -
             return {"event": "port-lost", "forward": name, "external_port": port, "cause": cause}
         case RemedyTaken(remedy=remedy, cause=cause, forward=name):
             return {"event": "remedy", "remedy": str(remedy), "forward": name or None, "cause": cause}
+        case WishTaken(wish=wish, forward=name, server=number):
+            return {"event": "wish", "wish": str(wish), "forward": name or None, "server": number}
         case PolicyChanged(before=old, after=new):
             return {"event": "policy", "before": str(old.mode), "mode": str(new.mode)}
         case SwitchSeen(before=earlier, after=later):
@@ -116,6 +138,19 @@ def notice_json(notice: Notice, offset: float) -> Json:  # noqa: C901, PLR0911 -
             return {"event": "problem", **_problem(problem, offset)}
         case ProblemOver(problem=problem):
             return {"event": "problem-over", **_problem(problem, offset)}
+
+
+def _phase_hint(state: State) -> str:
+    """What the person can do about it: of the problems, the hint of the newest that has one; READY needs none."""
+    if state.phase is Phase.READY:
+        return ""
+    hinted = [problem for problem in state.problems if problem.hint]
+    return max(hinted, key=lambda problem: problem.since).hint if hinted else ""
+
+
+def _server(server: Server, current: int) -> Json:
+    endpoint = str(server.endpoint) if server.endpoint else None
+    return {"number": server.number, "place": server.place, "endpoint": endpoint, "current": server.number == current}
 
 
 def _switch(policy: ProviderPolicy | None) -> Json | None:
@@ -148,10 +183,28 @@ def _forward(forward: Forward, offset: float) -> Json:
         "listen_port": forward.listen_port,
         "target": forward.spec.target,
         "exit_address": lease.exit_address if lease else None,
+        "granted_at": time_of(lease.granted_at if lease else None, offset),
+        "lifetime": lease.lifetime if lease else None,
         "expires_at": time_of(lease.expires_at if lease else None, offset),
         "renew_at": time_of(forward.renew_at, offset),
         "announced": forward.announced,
+        "client_settings": _settings(forward, offset),
+        "packets": forward.packets,
+        "packets_at": time_of(forward.packets_at, offset),
         "proofs": _proofs(forward.proofs, offset),
+    }
+
+
+def _settings(forward: Forward, offset: float) -> Json | None:
+    said = forward.client_settings
+    if said is None:
+        return None
+    return {
+        "port": said.port,
+        "interface": said.interface,
+        "random_port": said.random_port,
+        "port_mapping": said.port_mapping,
+        "read_at": time_of(forward.client_settings_at, offset),
     }
 
 

@@ -30,6 +30,7 @@ from vpnpf.model import (
     Protocol,
     ProviderPolicy,
     Remedy,
+    Server,
     State,
     Tunnel,
     TunnelHealth,
@@ -93,6 +94,12 @@ class ForwardState(Struct, frozen=True):
     renew_at: float | None = None
     released: bool = False
     """Whether the lease was given back (or that was tried) while stopping."""
+    unwanted: bool = False
+    """Whether the lease is to be given back for another port."""
+    renew_asked: float = -math.inf
+    """When the person asked for the port again last."""
+    port_asked: float = -math.inf
+    """When the person asked for another port last."""
     settings: ListenSettings | None = None
     """The torrent client's settings as read back last."""
     settings_at: float = 0.0
@@ -106,6 +113,12 @@ class ForwardState(Struct, frozen=True):
 
     The counter belongs to the forward, not to the port: what it had counted by then may have come in on another.
     """
+    packets: int = 0
+    """Those counted on the port after that first reading, through any tunnel."""
+    packets_at: float | None = None
+    """When they were last seen to have become more."""
+    counter: int = 0
+    """What the counter said last."""
     announced: Lease | None = None
     """The lease that was last told to the outside."""
     proofs: Proofs = field(default_factory=Proofs)
@@ -146,6 +159,7 @@ class Machine(Struct, frozen=True):
     force: bool = False
     phase: Phase = Phase.STARTING
     phase_since: float = 0.0
+    phase_cause: str = ""
     tunnel: Tunnel | None = None
     tunnel_number: int = 0
     """Counts the times the tunnel came up."""
@@ -153,6 +167,10 @@ class Machine(Struct, frozen=True):
     """Which of the profile's servers is gone to, from 0."""
     servers: int = 1
     """How many there are."""
+    places: tuple[Server, ...] = ()
+    """What is known of each."""
+    server_asked: float = -math.inf
+    """When the person asked for another one last."""
     rekey_due: bool = False
     """Whether the tunnel is to shake hands anew, in place."""
     silent_since: float | None = None
@@ -254,6 +272,7 @@ def initial(
         phase_since=now,
         server=plan.server,
         servers=servers,
+        places=placed(tuple(Server(n + 1) for n in range(servers)), plan),
         held=before,
         announces=announces,
         exit_check=exit_check,
@@ -273,6 +292,12 @@ def wishes_for(held: Mapping[str, Mapping[str, Lease]], identity: str) -> dict[s
         if name != identity:
             found |= {forward: port_of(lease) for forward, lease in leases.items()}
     return {**found, **held.get(identity, {})}
+
+
+def placed(servers: tuple[Server, ...], plan: TunnelPlan) -> tuple[Server, ...]:
+    """What is known of the servers once a tunnel is planned to one of them."""
+    known = Server(plan.server + 1, plan.place or None, None if plan.direct else plan.endpoint)
+    return tuple(known if server.number == known.number else server for server in servers)
 
 
 def port_of(lease: Lease) -> Lease:
@@ -306,6 +331,10 @@ def view(machine: Machine) -> State:
                 renew_at=forward.renew_at,
                 announced=forward.announced is not None,
                 proofs=forward.proofs,
+                client_settings=forward.settings,
+                client_settings_at=forward.settings_at if forward.settings else None,
+                packets=forward.packets,
+                packets_at=forward.packets_at,
             )
             for forward in machine.forwards
         ),
@@ -323,7 +352,19 @@ def view(machine: Machine) -> State:
         provider_policy_at=switch.seen_at if known else None,
         disagree=f"the provider {'still ' if switch.told else ''}{switch.differs}" if known and switch.differs else "",
         uses=tuple(machine.watch.uses.values()),
+        server=machine.server + 1,
+        places=machine.places,
+        phase_cause=machine.phase_cause,
+        handshake_at=_handshake_at(machine),
     )
+
+
+def _handshake_at(machine: Machine) -> float | None:
+    """When the tunnel shook hands last; a machine's own link never does."""
+    tunnel, health = machine.tunnel, machine.health
+    if tunnel is None or tunnel.plan.direct or health is None or health.handshake_age is None:
+        return None
+    return machine.health_at - health.handshake_age
 
 
 def heard(machine: Machine) -> bool:

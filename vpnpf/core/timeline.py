@@ -30,8 +30,9 @@ from vpnpf.events import (
     ProblemOver,
     RemedyTaken,
     SwitchSeen,
+    WishTaken,
 )
-from vpnpf.model import Entry, Lease, LockMode, Phase, Remedy
+from vpnpf.model import Entry, Lease, LockMode, Phase, Remedy, Wish
 
 KEPT = 100
 """Entries kept; the oldest go first."""
@@ -78,6 +79,8 @@ def entry_of(notice: Notice, at: float) -> Entry | None:  # noqa: C901, PLR0911 
             return _entry(at, "port-lost", f"port {port} is lost", cause, name)
         case RemedyTaken(remedy=remedy, cause=cause, forward=name):
             return _entry(at, "remedy", _REMEDIES[remedy], cause, name)
+        case WishTaken(forward=name):
+            return _entry(at, "wish", wish_words(notice), "asked for", name)
         case PolicyChanged(before=old, after=new):
             return _entry(at, "policy", changed(old, new))
         case SwitchSeen(after=said):
@@ -101,12 +104,28 @@ def entry_of(notice: Notice, at: float) -> Entry | None:  # noqa: C901, PLR0911 
             return _entry(at, "problem-over", f"no more problem with {problem.doing}", f"after {problem.times}")
 
 
+def wish_words(notice: WishTaken) -> str:
+    """What is being done for a person."""
+    match notice.wish:
+        case Wish.RENEW:
+            return "what is held is renewed now"
+        case Wish.NEW_PORT:
+            return "a new port is requested"
+        case Wish.SERVER:
+            return f"the tunnel goes to server {notice.server}"
+
+
 def _phase(notice: PhaseChanged) -> str:
     if (notice.before, notice.after) == (Phase.READY, Phase.LEASING):
         return "not ready for now"
-    if (notice.lock, notice.after) == (LockMode.OFF, Phase.BLOCKED):
+    return phase_words(notice.after, notice.lock)
+
+
+def phase_words(phase: Phase, lock: LockMode = LockMode.ON) -> str:
+    """What a phase means, in a few words."""
+    if (lock, phase) == (LockMode.OFF, Phase.BLOCKED):
         return "the tunnel is lost, traffic goes its usual way"
-    return _PHASES[notice.after]
+    return _PHASES[phase]
 
 
 def extended(timeline: tuple[Entry, ...], entries: Iterable[Entry]) -> tuple[Entry, ...]:

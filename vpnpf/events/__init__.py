@@ -21,8 +21,11 @@ from vpnpf.events.facts import (
     LeaseReleased,
     LeasesSaved,
     MtuFitted,
+    NewPortWanted,
     PolicyWanted,
     PortTested,
+    RenewWanted,
+    ServerWanted,
     SocketsSeen,
     StopRequested,
     SwitchRead,
@@ -34,6 +37,7 @@ from vpnpf.events.facts import (
     TunnelStirred,
     TunnelStopped,
     UsesSaved,
+    Wanted,
     WorkFailed,
 )
 from vpnpf.events.notices import (
@@ -53,6 +57,7 @@ from vpnpf.events.notices import (
     ProblemOver,
     RemedyTaken,
     SwitchSeen,
+    WishTaken,
 )
 from vpnpf.events.work import (
     Acquire,
@@ -108,6 +113,7 @@ __all__ = [
     "Listen",
     "MtuFitted",
     "MtuLowered",
+    "NewPortWanted",
     "Notice",
     "OpeningUnused",
     "Order",
@@ -129,8 +135,10 @@ __all__ = [
     "Release",
     "RemedyTaken",
     "RemoveFirewall",
+    "RenewWanted",
     "SaveLeases",
     "SaveUses",
+    "ServerWanted",
     "SetClient",
     "SetSwitch",
     "SocketsSeen",
@@ -147,8 +155,10 @@ __all__ = [
     "TunnelStirred",
     "TunnelStopped",
     "UsesSaved",
+    "Wanted",
     "WatchFirewall",
     "WatchTunnel",
+    "WishTaken",
     "Work",
     "WorkFailed",
 ]

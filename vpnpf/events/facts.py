@@ -45,6 +45,27 @@ class PolicyWanted(Struct, frozen=True):
     """`Use.what` of what is to be opened again."""
 
 
+class RenewWanted(Struct, frozen=True):
+    """The person wants what is held to be asked for again now, and what waits after a failure to be tried again."""
+
+    forward: str = ""
+    """Whose port; empty: of all."""
+
+
+class NewPortWanted(Struct, frozen=True):
+    """The person wants another external port: what is held is given back, and asked for as if nothing had been held."""
+
+    forward: str = ""
+    """Whose port; empty: of all."""
+
+
+class ServerWanted(Struct, frozen=True):
+    """The person wants the tunnel to go to another of the profile's servers."""
+
+    server: int | None = None
+    """Its number, from 1; None: the next."""
+
+
 class FirewallApplied(Struct, frozen=True):
     """The answer to ApplyFirewall."""
 
@@ -271,4 +292,6 @@ Answer = (
     | UsesSaved
     | WorkFailed
 )
-Event = Tick | StopRequested | PolicyWanted | Answer
+Wanted = PolicyWanted | RenewWanted | NewPortWanted | ServerWanted
+"""Wishes of the person for a profile that goes on."""
+Event = Tick | StopRequested | Wanted | Answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from vpnpf.model import Endpoint, Lease, LockMode, Phase, PortPolicy, Problem, ProviderPolicy, Remedy
+from vpnpf.model import Endpoint, Lease, LockMode, Phase, PortPolicy, Problem, ProviderPolicy, Remedy, Wish
 
 
 class PhaseChanged(Struct, frozen=True):
@@ -66,6 +66,16 @@ class RemedyTaken(Struct, frozen=True):
     cause: str
     forward: str = ""
     """Whose failure it is against; empty: the tunnel's."""
+
+
+class WishTaken(Struct, frozen=True):
+    """What a person asked for is being done."""
+
+    wish: Wish
+    forward: str = ""
+    """Whose port; empty: of all, or the tunnel."""
+    server: int | None = None
+    """The number, from 1, of the server that is gone to."""
 
 
 class PolicyChanged(Struct, frozen=True):
@@ -142,6 +152,7 @@ Notice = (
     | PortAnnounced
     | PortLost
     | RemedyTaken
+    | WishTaken
     | PolicyChanged
     | SwitchSeen
     | Disagrees

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from vpnpf.core.policy_words import changed
 from vpnpf.core.serialise import notice_json, state_json, time_of
 from vpnpf.core.switch import words
+from vpnpf.core.timeline import wish_words
 from vpnpf.core.unused import unused_words
 from vpnpf.events import (
     Disagrees,
@@ -27,6 +28,7 @@ from vpnpf.events import (
     ProblemOver,
     RemedyTaken,
     SwitchSeen,
+    WishTaken,
 )
 from vpnpf.hub import Hub
 from vpnpf.interfaces import Clock
@@ -122,6 +124,8 @@ def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: C901, 
             return [f"{name}: port {port} is lost: {cause}"]
         case RemedyTaken(remedy=remedy, cause=cause, forward=name):
             return [f"{name + ': ' if name else ''}{_REMEDIES[remedy]} ({cause})"]
+        case WishTaken(forward=name):
+            return [f"{name + ': ' if name else ''}{wish_words(notice)} (asked for)"]
         case PolicyChanged(before=old, after=new):
             return [changed(old, new)]
         case SwitchSeen(after=said):
