@@ -3,7 +3,7 @@ PY := .venv/bin/python
 .DEFAULT_GOAL := help
 CORES := $(shell nproc)
 # System tests wait most of the time, so there are more of them at once than cores.
-JOBS ?= $(shell echo $$(($(CORES) < 4 ? $(CORES) * 3 : 12)))
+JOBS ?= $(shell echo $$(($(CORES) < 6 ? $(CORES) * 2 : 12)))
 SIDE_BY_SIDE := -n $(JOBS) --dist worksteal
 .PHONY: help ready demo test fast check lint types imports wheel bench policies attack hostile soak faults fuzz picture schema constraints clean
 

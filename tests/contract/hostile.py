@@ -26,7 +26,7 @@ from vpnpf.io.http import HttpClient
 
 DEADLINE = 0.3
 """Seconds for a request, in place of the usual ten."""
-MARGIN = 1.0
+MARGIN = 2.5
 """Seconds beside that: the machine is shared."""
 MEMORY = 8 * 1024 * 1024
 """Bytes that an answer may cost at most, while it is read and looked at."""

@@ -35,6 +35,7 @@ async def test_swaps_under_a_flood_leak_nothing_and_the_usual_replace_is_caught(
 
 
 @pytest.mark.system
+@pytest.mark.alone
 async def test_kill_9_at_some_steps_leaves_the_old_or_the_new():
     account = await kills.run(10, 1)
     assert account.wrong == []

@@ -296,6 +296,22 @@ async def test_the_descriptors_are_closed_again(programs):
     assert descriptors() == before
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_told_to_end_twice_it_leaves_no_descriptor(programs, tmp_path, turns):
+    programs(hang=f"echo $$ > {tmp_path}/pid; exec sleep 600")
+    await process.run(("true",))
+    before = descriptors()
+    task = asyncio.create_task(process.run(("hang",)))
+    await until(lambda: written(tmp_path / "pid"))
+    task.cancel()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(lambda: descriptors() == before)
+
+
 async def test_without_a_descriptor_to_watch_it_by_it_is_ended(programs, monkeypatch, tmp_path):
     def none(_pid: int) -> int:
         raise OSError(24, "Too many open files")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,7 +35,8 @@ def openvpn(host, device):
     """The process ids of the openvpn of a device."""
     found = []
     for pid in host.processes:
-        argv = Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")
-        if argv[0].endswith(b"/openvpn") and device.encode() in argv:
-            found.append(pid)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            argv = Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")
+            if argv[0].endswith(b"/openvpn") and device.encode() in argv:
+                found.append(pid)
     return found

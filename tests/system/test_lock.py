@@ -313,6 +313,7 @@ async def test_restarts_with_another_mode_or_profile_let_nothing_out(world):
     assert await traces(world.host) == before
 
 
+@pytest.mark.alone  # the second is what is promised
 @pytest.mark.parametrize(
     "damage",
     [

@@ -144,10 +144,12 @@ async def run(argv: Sequence[str], *, stdin: str = "", deadline: float = 10.0) -
     except TimeoutError:
         raise Transient(f"running {argv[0]}", f"not done after {deadline:g} s") from None
     finally:
-        if child.returncode is None:
-            child.kill()
-            await asyncio.wait([asyncio.ensure_future(child.wait())], timeout=_GONE)
-        child.close()
+        try:
+            if child.returncode is None:
+                child.kill()
+                await asyncio.wait([asyncio.ensure_future(child.wait())], timeout=_GONE)
+        finally:  # also if we are told a second time to end
+            child.close()
     assert child.returncode is not None
     return Completed(child.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
 
