@@ -32,7 +32,7 @@ async def echo(body, role):
 
 
 async def no(body, role):
-    raise Unavailable("doing it", "it is not there", f"look for {body['what']}")
+    raise Unavailable("doing it", "it is not there", f"look for {body.get('what')}")
 
 
 async def mistake(body, role):

@@ -55,7 +55,7 @@ class App:
         self._busy: Counter[str] = Counter()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """One request. `scope["state"]` has the Peer as "peer", and "began": when the connection was made (loop time)."""
+        """One request. `scope["state"]` has of the connection the Peer as "peer", "began" (loop time), and "abort"."""
         peer: Peer = scope["state"]["peer"]
         try:
             route = self._route(scope, peer)
@@ -75,7 +75,7 @@ class App:
         except VpnpfError as error:
             await _send(send, status_of(error), _JSON, refusal(error))
         except (_Gone, TimeoutError, OSError):
-            pass  # who asked has gone, or does not read; the connection is closed by whoever called
+            scope["state"]["abort"]()  # who asked has gone, or does not read: what is left to be sent goes too
 
     def _route(self, scope: Message, peer: Peer) -> Route:
         method, path = str(scope["method"]), str(scope["path"])
@@ -184,6 +184,9 @@ async def _stream(source: Callable[[], Any], receive: Receive, send: Send) -> No
     tasks = [asyncio.create_task(pour(), name="watched"), asyncio.create_task(gone(), name="watcher gone")]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            raise _Gone
+        tasks[0].result()
     finally:
         for task in tasks:
             task.cancel()

@@ -100,7 +100,7 @@ class Connection(H11Protocol):
             peer = peer_of(connection, self._group)
         except OSError:
             peer = Peer(-1, Role.STRANGER)
-        self.app_state = {"peer": peer, "began": self.loop.time()}
+        self.app_state = {"peer": peer, "began": self.loop.time(), "abort": transport.abort}
         self._late = self.loop.call_later(app.PATIENCE, self._too_late)
         if len(self.connections) > app.room(CONNECTIONS, peer):
             self._refuse(503, Transient(app.DOING, "too many others are connected", "ask again"))
