@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -49,6 +51,25 @@ def test_an_answer_that_has_no_end(tmp_path, monkeypatch):
     monkeypatch.setattr(client, "LARGEST", 1000)
     with pytest.raises(Unavailable, match="longer than 1000"):
         answered(tmp_path, b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 100_000)
+
+
+def test_so_many_wait_already(tmp_path):
+    with socket.socket(socket.AF_UNIX) as listening, contextlib.ExitStack() as stack, short(tmp_path) as near:
+        listening.bind(f"{near}/{name_of(PROFILE)}")
+        listening.listen(0)
+        stack.enter_context(socket.socket(socket.AF_UNIX)).connect(f"{near}/{name_of(PROFILE)}")
+        with pytest.raises(Transient, match="no answer within"):
+            Connection(PROFILE, (tmp_path,)).get("/v1")
+
+
+def test_where_nobody_runs_the_command_line_loads_no_http(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from vpnpf.control.client import Connection, NotRunning\n"
+        "try: Connection('home', (Path(sys.argv[1]),)).get('/v1')\n"
+        "except NotRunning: print({'http.client', 'ssl', 'uvicorn', 'h11', 'asyncio'} & set(sys.modules))"
+    )
+    done = subprocess.run((sys.executable, "-c", program, tmp_path), check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_another_version_says_so(tmp_path):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from vpnpf.control.messages import LARGEST, Json, encode, parse_answer
 from vpnpf.control.place import name_of, short
 from vpnpf.errors import PermissionDenied, Transient, Unavailable
 from vpnpf.store import runtime_directory
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 SYSTEM = Path("/run/vpnpf")
 """Where a run as root, or of the system's service, has its socket."""
@@ -47,7 +50,7 @@ class Connection:
     def text(self, path: str) -> str:
         """The same of what is no JSON."""
         status, body = self._ask("GET", path)
-        if status != http.client.OK:
+        if status != HTTPStatus.OK:
             parse_answer(status, body)
         return body.decode("utf-8", "replace")
 
@@ -66,7 +69,7 @@ class Connection:
     def events(self) -> Iterator[Json]:
         """The state, then what is new, until the run ends."""
         with self._answer("GET", "/v1/events", None) as answer:
-            if answer.status != http.client.OK:
+            if answer.status != HTTPStatus.OK:
                 parse_answer(answer.status, answer.read(LARGEST + 1))
             while line := answer.readline(LARGEST + 1):
                 if not line.strip():
@@ -89,24 +92,26 @@ class Connection:
             return answer.status, data
 
     @contextlib.contextmanager
-    def _answer(self, method: str, path: str, body: Mapping[str, object] | None) -> Iterator[http.client.HTTPResponse]:
+    def _answer(self, method: str, path: str, body: Mapping[str, object] | None) -> Iterator[HTTPResponse]:
+        connected = self._connected()
+        import http.client  # noqa: PLC0415 - it takes longer than all else here, and is not needed where nobody runs
+
         connection = http.client.HTTPConnection("vpnpf", timeout=self._patience)
+        connection.sock = connected
         try:
-            connection.sock = self._connected()
             sent = None if body is None else encode(body)
             headers = {} if sent is None else {"Content-Type": "application/json"}
             with contextlib.suppress(BrokenPipeError):  # refused before all of it was read: the answer is there
                 connection.request(method, path, sent, headers)
             yield connection.getresponse()
         except TimeoutError:
-            raise Transient(_DOING, f"no answer within {self._patience:g} s", "look at `vpnpf status`") from None
+            raise self._silent() from None
         except (ConnectionResetError, http.client.IncompleteRead) as error:  # also RemoteDisconnected
             raise Unavailable(_DOING, "it ended without an answer", "look at `vpnpf status`") from error
         except http.client.HTTPException as error:
             raise Unavailable(_DOING, f"its answer cannot be read: {error!r:.100}", _OTHER) from error
         except OSError as error:
-            hint = f"is it ending? start it: vpnpf run {self._profile}"
-            raise Unavailable(_DOING, error.strerror or str(error), hint) from error
+            raise self._broken(error) from error
         finally:
             connection.close()
 
@@ -119,10 +124,21 @@ class Connection:
                 continue
             except PermissionError as error:
                 barred = error
+            except (TimeoutError, BlockingIOError):  # so many wait already (unix(7): EAGAIN)
+                raise self._silent() from None
+            except OSError as error:
+                raise self._broken(error) from error
         if barred is not None:
             hint = "do it as root, or as the user that runs vpnpf"
             raise PermissionDenied(_DOING, barred.strerror or str(barred), hint)
         raise NotRunning(_DOING, f"profile {self._profile} is not running", f"start it with: vpnpf run {self._profile}")
+
+    def _silent(self) -> Transient:
+        return Transient(_DOING, f"no answer within {self._patience:g} s", "look at `vpnpf status`")
+
+    def _broken(self, error: OSError) -> Unavailable:
+        hint = f"is it ending? start it: vpnpf run {self._profile}"
+        return Unavailable(_DOING, error.strerror or str(error), hint)
 
     def _connect(self, directory: Path) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
