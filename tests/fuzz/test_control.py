@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import h11
+import pytest
 
 from tests.fuzz import control
 from vpnpf.control.http import Connection
 
 
+@pytest.mark.alone
 async def test_no_mutated_request_crashes_or_holds_up_anything():
     result = await control.fuzz(2000, seed=7)
     assert (result.wrong, result.crashes) == ([], [])

@@ -498,6 +498,7 @@ async def test_a_watcher_that_never_reads_is_let_go(serving, monkeypatch):
         await until(lambda: not connections(serving))
 
 
+@pytest.mark.alone
 async def test_a_hundred_watchers_of_whom_one_is_stuck_do_not_delay_the_engine(serving):
     """A thousand states, one each millisecond: each watcher but the stuck one has the last of them at the end."""
     last = replace(READY, exit_seen="last")
@@ -530,6 +531,7 @@ async def test_a_hundred_watchers_of_whom_one_is_stuck_do_not_delay_the_engine(s
     assert max(seen) - published < 2.0
 
 
+@pytest.mark.alone
 async def test_without_the_pause_between_lines_a_burst_is_sent_as_a_burst(serving, monkeypatch):
     """The control of the one above: how much a watcher is sent is what bounds the work."""
 

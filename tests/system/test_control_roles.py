@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import grp
 import json
+import os
 import stat
-import subprocess
 import sys
+import tempfile
 from asyncio.subprocess import PIPE
+from pathlib import Path
 
 import pytest
 
@@ -109,15 +111,14 @@ async def asked(directory, wanted, user, first, groups=()):
 
 
 @pytest.fixture
-def directory(tmp_path_factory):
-    """A runtime directory of the daemon's user, in one that everybody may enter."""
-    base = tmp_path_factory.mktemp("roles")
-    for path in (base, base.parent, base.parents[1]):
-        path.chmod(0o755)
-    made = base / "runtime"
-    made.mkdir(mode=0o700)
-    subprocess.run(("chown", f"{DAEMON}:{DAEMON}", made), check=True)
-    return made
+def directory():
+    """A runtime directory of the daemon's user, where every user can reach it: those above pytest's own are 0700."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="vpnpf-roles-") as base:
+        Path(base).chmod(0o755)
+        made = Path(base, "runtime")
+        made.mkdir(mode=0o700)
+        os.chown(made, DAEMON, DAEMON)
+        yield made
 
 
 async def test_every_route_for_everybody_with_a_group(directory):
