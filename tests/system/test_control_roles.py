@@ -26,6 +26,9 @@ OWNED = {
     "PUT /v1/policy": 200,
     "DELETE /v1/policy": 200,
     "POST /v1/policy/explain": 200,
+    "POST /v1/renew": 409,
+    "POST /v1/new-port": 409,
+    "POST /v1/server": 202,
     "POST /v1/start": 202,
     "POST /v1/stop": 202,
     "POST /v1/shutdown": 202,
@@ -38,12 +41,14 @@ import asyncio, ctypes, os, sys
 from pathlib import Path
 import concurrent.futures.thread, vpnpf.control.http
 from tests.io.control_world import PROFILE, Profile, ready_state
-from vpnpf.control import routes
+from vpnpf.control import routes, wishes
 from vpnpf.control.server import ControlServer
 
 class Daemon(Profile):
     async def nothing(self, body=None): return {}
     start = stop = shutdown = exposure = show = set = reset = explain = nothing
+    def post(self, event): pass
+    def refuse(self, name): return "not here"
     async def servers(self): return []
     async def report(self): return "text"
 
@@ -51,7 +56,8 @@ async def main(directory, group):
     daemon = Daemon()
     daemon.hub.publish(ready_state(), ())
     daemon.hub.close()
-    table = {**routes.watching(daemon), **routes.policy(lambda: daemon), **routes.commands(daemon)}
+    table = {**routes.watching(daemon), **routes.policy(lambda: daemon), **routes.commands(daemon),
+        **wishes.wishes(daemon.hub, daemon.post, daemon.refuse, daemon.refuse), **wishes.server(daemon.post, lambda _: "")}
     server = ControlServer(Path(directory), PROFILE, table, print, group)
     task = asyncio.create_task(server.serve())
     while not task.done() and (server.http is None or not server.http.started):

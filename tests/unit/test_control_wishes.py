@@ -9,11 +9,11 @@ import pytest
 from tests.unit.engine_world import FORWARD, PLAN, SPEC, START, World
 from vpnpf.control import wishes as module
 from vpnpf.control.peers import Role
-from vpnpf.control.wishes import wishes
+from vpnpf.control.wishes import server, wishes
 from vpnpf.core.state import initial, view
 from vpnpf.core.wishes import why_not_port, why_not_renew
 from vpnpf.errors import Transient, UsageError
-from vpnpf.events import Acquire
+from vpnpf.events import Acquire, ServerWanted
 from vpnpf.hub import Hub, Moment
 from vpnpf.model import FailureKind
 
@@ -97,3 +97,17 @@ async def test_two_wishes_of_one_kind_are_apart_for_the_engine(run, monkeypatch)
     await run.ask("renew", {})
     assert loop.time() - began > 0.03
     assert module.SOON < module._LONGEST < 30
+
+
+async def test_another_server_is_taken_on_or_refused_with_the_reason():
+    posted = []
+    route = server(posted.append, lambda number: "there is no server 9" if number == 9 else "")["POST", "/v1/server"]
+    assert (route.status, route.role) == (202, Role.OWNER)
+    assert await route.answer({"number": 2}, Role.OWNER) == {}
+    assert await route.answer({}, Role.OWNER) == {}
+    with pytest.raises(Transient, match="no server 9"):
+        await route.answer({"number": 9}, Role.OWNER)
+    for bad in (True, "2", 2.0, [2]):
+        with pytest.raises(UsageError):
+            await route.answer({"number": bad}, Role.OWNER)
+    assert posted == [ServerWanted(2), ServerWanted(None)]

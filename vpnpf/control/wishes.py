@@ -10,6 +10,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 
 from vpnpf.control.messages import PREFIX, Json, NotNow
 from vpnpf.control.peers import Role
@@ -17,7 +18,7 @@ from vpnpf.control.routes import Route, Routes
 from vpnpf.core.serialise import Json as Value
 from vpnpf.core.wishes import ONE_WISH
 from vpnpf.errors import Transient, UsageError
-from vpnpf.events import Event, LeaseRenewed, NewPortWanted, PortGranted, RenewWanted
+from vpnpf.events import Event, LeaseRenewed, NewPortWanted, PortGranted, RenewWanted, ServerWanted
 from vpnpf.hub import Hub
 from vpnpf.model import State
 
@@ -56,6 +57,22 @@ def wishes(hub: Hub, post: Post, why_not_renew: WhyNot, why_not_port: WhyNot) ->
             Role.OWNER, partial(wished, why_not_port, NewPortWanted), longest=_LONGEST
         ),
     }
+
+
+def server(post: Post, why_not: Callable[[int | None], str]) -> Routes:
+    """`POST /v1/server`, {"number": from 1, or null: the next}: taken on, not waited for."""
+
+    async def wanted(body: Json, role: Role) -> Value:
+        del role
+        number = body.get("number")
+        if number is not None and type(number) is not int:
+            raise UsageError("changing the server", "it is no number", "leave it out for the next one")
+        if why := why_not(number):
+            raise NotNow("changing the server", why, "see `vpnpf status`")
+        post(ServerWanted(number))
+        return {}
+
+    return {("POST", f"{PREFIX}/server"): Route(Role.OWNER, wanted, status=HTTPStatus.ACCEPTED)}
 
 
 def _name(body: Json) -> str:
