@@ -56,8 +56,8 @@ soak: ready ## a month with all faults, a day of loss and 90 days with PIA, in v
 faults: ready ## 500 faults, 2,000 swaps, kill -9 at every step, recovery, as before; needs root, takes 25 minutes
 	@$(PY) -m tests.faults
 
-fuzz: ready ## a million mutated datagrams and 200,000 configuration files against the parsers
-	@$(PY) -m tests.fuzz.datagrams; datagrams=$$?; $(PY) -m tests.fuzz.configs && exit $$datagrams
+fuzz: ready ## a million mutated datagrams, 200,000 configuration files and 100,000 HTTP requests against what reads them
+	@$(PY) -m tests.fuzz.datagrams; datagrams=$$?; $(PY) -m tests.fuzz.control; control=$$?; $(PY) -m tests.fuzz.configs && exit $$((datagrams + control))
 
 picture: ready ## docs/demo.svg from a real run
 	@$(PY) -m mock_provider demo --picture docs/demo.svg

@@ -83,6 +83,11 @@ class Run:
     policies: PolicyStore
     """The port policy it began with, and where that was from."""
 
+    @property
+    def profile(self) -> str:
+        """Its name."""
+        return self.supervisor.machine.spec.name
+
     def __enter__(self) -> Self:
         return self
 

@@ -16,7 +16,7 @@ import pytest
 from mock_provider.peer import Echo, Peer
 from mock_provider.product import Product, unique_profile
 from mock_provider.topology import EXIT, INTERNET
-from vpnpf.control.client import ask
+from vpnpf.control.client import Connection
 
 pytestmark = pytest.mark.system
 
@@ -170,7 +170,7 @@ async def test_a_switch_is_in_force_within_50_ms(provider, profile, config, tmp_
             for number in range(30):
                 mode = ("block-all", "open-all", "allow-list")[number % 3]
                 wanted = {"policy": {"mode": mode}}
-                said = await asyncio.to_thread(ask, profile, "policy-set", wanted, (tmp_path / "runtime",))
+                said = await asyncio.to_thread(Connection(profile, (tmp_path / "runtime",)).put, "/v1/policy", wanted)
                 assert said["applied"]
                 assert said["policy"]["mode"] == mode
                 took.append(said["took"])

@@ -17,7 +17,7 @@ from vpnpf.cli.policy_question import agreed
 from vpnpf.cli.policy_standing import Standing, at_rest, settings_of, standing, told
 from vpnpf.cli.policy_table import lines
 from vpnpf.cli.status_words import clean
-from vpnpf.control.client import NotRunning, ask
+from vpnpf.control.client import Connection, NotRunning
 from vpnpf.core.admission import decide
 from vpnpf.core.policy_codec import policy_json, without_ended
 from vpnpf.core.policy_words import consequence, difference
@@ -138,7 +138,7 @@ def explain(context: click.Context, profile: str, flow_: tuple[str, ...], config
     source = str(asked.source) if asked.source is not None else None
     try:
         arguments = {"protocol": str(asked.protocol), "port": asked.port, "source": source}
-        answer = ask(name, "policy-explain", arguments)
+        answer = Connection(name).post("/v1/policy/explain", arguments)
     except NotRunning:
         now = standing(name, settings, times)
         decided = decide(now.policy, (), asked.protocol, asked.port, asked.source, times.boot)
@@ -165,7 +165,7 @@ def reset(profile: str, config: Path | None, *, yes: bool) -> None:
     times = _now()
     name, settings = settings_of(profile, config)
     try:
-        now = told(ask(name, "policy", {}), times, running=True)
+        now = told(Connection(name).get("/v1/policy"), times, running=True)
     except NotRunning:
         if settings is None:
             raise
@@ -175,14 +175,14 @@ def reset(profile: str, config: Path | None, *, yes: bool) -> None:
         return
     after = told({**now.raw, "policy": now.raw.get("configured")}, times, running=True).policy
     _agree(settings, now, after, times, yes=yes)
-    _done(told(ask(name, "policy-reset", {}), times, running=True))
+    _done(told(Connection(name).delete("/v1/policy"), times, running=True))
 
 
 def _change(change: Change, profile: str, words: Sequence[str], config: Path | None, *, yes: bool) -> None:
     """Say what a change brings, ask where that is needed, have it done, and say that it was."""
     times = _now()
     name, settings = settings_of(profile, config)
-    now = told(ask(name, "policy", {}), times, running=True)
+    now = told(Connection(name).get("/v1/policy"), times, running=True)
     after = change(without_ended(now.policy, times.boot), words, times)
     # What was closed because nobody used it is opened again by the same policy once more.
     again = change is policy_opened and any(use.closed for use in now.seen.uses.values())
@@ -194,7 +194,7 @@ def _change(change: Change, profile: str, words: Sequence[str], config: Path | N
     alone = replace(after, mode=now.policy.mode) == without_ended(now.policy, times.boot)
     what = {"mode": str(after.mode)} if alone else {"policy": policy_json(after, times.offset)}
     wanted = {**what, "before": now.seen.digest}
-    _done(told(ask(name, "policy-set", wanted), times, running=True))
+    _done(told(Connection(name).put("/v1/policy", wanted), times, running=True))
 
 
 def _agree(settings: ProfileSettings | None, now: Standing, after: PortPolicy, times: Times, *, yes: bool) -> None:

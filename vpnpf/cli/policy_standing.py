@@ -12,7 +12,7 @@ from msgspec import Struct
 from vpnpf.cli.policy_arguments import Times
 from vpnpf.cli.status_reading import find
 from vpnpf.config import load
-from vpnpf.control.client import NotRunning, ask
+from vpnpf.control.client import Connection, NotRunning
 from vpnpf.core.policy_codec import PolicyError, digest, policy_from, policy_json
 from vpnpf.errors import ConfigError, PermissionDenied, Transient, Unavailable, VpnpfError
 from vpnpf.model import PortPolicy
@@ -111,9 +111,9 @@ def _only_one_running() -> str | None:
 
 
 def standing(name: str, settings: ProfileSettings | None, times: Times) -> Standing:
-    """As the run says; without one, as the next run would begin. Raises what `ask` raises for a run that refuses."""
+    """As the run says; without one, as the next run would begin. Raises what `Connection` raises for a run that refuses."""
     try:
-        return told(ask(name, "policy", {}), times, running=True)
+        return told(Connection(name).get("/v1/policy"), times, running=True)
     except NotRunning:
         if settings is None:
             raise

@@ -13,6 +13,7 @@ import click
 
 from vpnpf.cli.ending import end_at_last
 from vpnpf.cli.options import CONFIG
+from vpnpf.control import routes
 from vpnpf.control.policy_verbs import PolicyVerbs
 from vpnpf.control.server import ControlServer
 from vpnpf.core.policy_words import moment
@@ -99,7 +100,8 @@ def _control(prepared: Run, talk: LineWriter) -> ControlServer:
             f"the port policy is the one set by hand on {moment(policies.by_hand.set_at)}: see `vpnpf policy show`"
         )
     verbs = PolicyVerbs(prepared.hub, prepared.clock, supervisor.post, policies, ruling(prepared))
-    return ControlServer(runtime_directory(), supervisor.machine.spec.name, verbs.table(), talk.put)
+    table = {**routes.watching(prepared), **routes.policy(lambda: verbs)}
+    return ControlServer(runtime_directory(), prepared.profile, table, talk.put)
 
 
 def _listen_to_signals(prepared: Run) -> None:

@@ -1,1 +1,1 @@
-"""The control socket of a profile that runs: one question, one answer."""
+"""The control socket of a profile that runs: HTTP over a Unix socket, version 1."""

@@ -1,19 +1,19 @@
-"""What is said over the control socket: a JSON object on a line each way. Pure.
+"""What is said over the control socket: JSON bodies, and errors with the status of HTTP that fits. Pure.
 
-{"version": 1, "verb": "policy", "arguments": {}}
-{"version": 1, "ok": true, "result": {...}}
-{"version": 1, "ok": false, "error": {"doing": "...", "cause": "...", "hint": "...", "exit": 64}}
+{"error": {"doing": "...", "cause": "...", "hint": "...", "exit": 64}}
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct
 
 from vpnpf.errors import (
+    EX_CONFIG,
     EX_NOPERM,
     EX_SOFTWARE,
     EX_TEMPFAIL,
@@ -26,23 +26,24 @@ from vpnpf.errors import (
     VpnpfError,
 )
 
-VERSION = 1
+API = 1
+"""The version; each path begins with it."""
+PREFIX = f"/v{API}"
 LARGEST = 4 * 1024 * 1024
-"""Bytes of a message: a policy of 10,000 entries with sources has about two million."""
+"""Bytes of a body: a policy of 10,000 entries with sources has about two million."""
 
 Json = dict[str, Any]
 
+_DOING = "asking vpnpf"
+_OTHER = "is another version of vpnpf running? restart it"
 
-class Request(Struct, frozen=True):
-    """A question."""
 
-    version: int
-    verb: str
-    arguments: Json = field(default_factory=dict)
+class NotNow(Transient):
+    """It cannot be while things are as they are: 409."""
 
 
 class Error(Struct, frozen=True):
-    """Why there is no result."""
+    """Why there is no answer."""
 
     doing: str
     cause: str
@@ -50,60 +51,60 @@ class Error(Struct, frozen=True):
     exit: int = EX_SOFTWARE
 
 
-class Answer(Struct, frozen=True, omit_defaults=True):
-    """The answer to a question."""
-
-    version: int
-    ok: bool
-    result: Json | None = None
-    error: Error | None = None
+class _Refusal(Struct, frozen=True):
+    error: Error
 
 
-def request(verb: str, arguments: Mapping[str, object]) -> bytes:
-    """A question as it is sent."""
-    return _line({"version": VERSION, "verb": verb, "arguments": dict(arguments)})
-
-
-def result(value: Mapping[str, object]) -> bytes:
-    """A good answer as it is sent."""
-    return _line({"version": VERSION, "ok": True, "result": dict(value)})
+def encode(value: Mapping[str, object]) -> bytes:
+    """A body as it is sent."""
+    return msgspec.json.encode(value)
 
 
 def refusal(error: VpnpfError) -> bytes:
-    """An answer that says why not."""
+    """A body that says why not."""
     said = {"doing": error.doing, "cause": error.cause, "hint": error.hint, "exit": error.exit_code}
-    return _line({"version": VERSION, "ok": False, "error": said})
+    return encode({"error": said})
 
 
-def parse_request(line: bytes) -> Request:
-    """A question that came. Raises UsageError for what is none, or is of another version."""
-    doing = "reading a request"
+def status_of(error: VpnpfError) -> HTTPStatus:
+    """The status that goes with an error."""
+    if isinstance(error, NotNow):
+        return HTTPStatus.CONFLICT
+    return _STATUS.get(error.exit_code, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def parse_request(body: bytes) -> Json:
+    """What was sent along; nothing is an empty object. Raises UsageError for what is no JSON object."""
+    if not body:
+        return {}
     try:
-        found = msgspec.json.decode(line, type=Request)
+        return msgspec.json.decode(body, type=Json)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:  # also bytes that are not UTF-8
-        raise UsageError(doing, f"it is not one: {error}", "use the vpnpf of the same version") from error
-    if found.version != VERSION:
-        cause = f"it is of version {found.version}, this vpnpf speaks {VERSION}"
-        raise UsageError(doing, cause, "use the vpnpf that runs, or restart it")
-    return found
+        cause = f"it is no JSON object: {error}"
+        raise UsageError("reading a request", cause, "use the vpnpf of the same version") from error
 
 
-def parse_answer(line: bytes) -> Json:
-    """The result in an answer. Raises the error that it says, and Unavailable for what is no answer."""
-    doing = "asking vpnpf"
+def parse_answer(status: int, body: bytes) -> Json:
+    """The object in an answer. Raises the error that it says, and Unavailable for what is no answer."""
+    good = HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
     try:
-        found = msgspec.json.decode(line, type=Answer)
+        if good:
+            return msgspec.json.decode(body, type=Json)
+        said = msgspec.json.decode(body, type=_Refusal).error
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        hint = "is another version of vpnpf running? restart it"
-        raise Unavailable(doing, f"its answer cannot be read: {error}", hint) from error
-    if found.error is not None:
-        said = found.error
-        raise _KINDS.get(said.exit, VpnpfError)(said.doing, said.cause, said.hint)
-    if not found.ok or found.result is None:
-        raise Unavailable(doing, "its answer says nothing", "is another version of vpnpf running? restart it")
-    return found.result
+        raise Unavailable(_DOING, f"its answer cannot be read: {error}", _OTHER) from error
+    found = _KINDS.get(said.exit, VpnpfError)(said.doing, said.cause, said.hint)
+    found.exit_code = said.exit
+    raise found
 
 
+_STATUS = {
+    EX_USAGE: HTTPStatus.BAD_REQUEST,
+    EX_CONFIG: HTTPStatus.CONFLICT,
+    EX_NOPERM: HTTPStatus.FORBIDDEN,
+    EX_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    EX_TEMPFAIL: HTTPStatus.SERVICE_UNAVAILABLE,
+}
 _KINDS: dict[int, type[VpnpfError]] = {
     EX_USAGE: UsageError,
     EX_UNAVAILABLE: Unavailable,
@@ -111,7 +112,3 @@ _KINDS: dict[int, type[VpnpfError]] = {
     EX_NOPERM: PermissionDenied,
 }
 """By exit status, so that the asker ends as it would have without the socket in between."""
-
-
-def _line(value: Mapping[str, object]) -> bytes:
-    return msgspec.json.encode(value) + b"\n"

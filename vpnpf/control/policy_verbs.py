@@ -1,10 +1,10 @@
 """Verbs about the port policy: what is in force, and another one from now on.
 
-    policy         {}                                    what is in force and where it comes from
-    policy-set     {"policy": {...}, "before": DIGEST}   another one; refused if DIGEST names not the one in force
-    policy-set     {"mode": "block-all"}                 another mode, with the entries that there are
-    policy-reset   {}                                    the configuration's own again
-    policy-explain {"protocol", "port", "source"}        which part decides about a new flow from the internet
+    GET /v1/policy                                            what is in force and where it comes from
+    PUT /v1/policy            {"policy": {...}, "before": DIGEST}   another one; refused if DIGEST names not the one in force
+    PUT /v1/policy            {"mode": "block-all"}                 another mode, with the entries that there are
+    DELETE /v1/policy                                         the configuration's own again
+    POST /v1/policy/explain   {"protocol", "port", "source"}        which part decides about a new flow from the internet
 
 A change is answered once the kernel has the rule set and it was read back. One that the kernel does not take is taken
 back: what was in force stays so.
@@ -17,8 +17,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
-from vpnpf.control.messages import Json
-from vpnpf.control.server import Verb
+from vpnpf.control.messages import Json, NotNow
 from vpnpf.core.admission import HeldPort, address_of, decide
 from vpnpf.core.overlaps import check_list
 from vpnpf.core.policy_codec import PolicyError, digest, policy_from, policy_json, without_ended
@@ -56,17 +55,13 @@ class PolicyVerbs:
         self._ruling = ruling
         self._turn = asyncio.Lock()
 
-    def table(self) -> dict[str, Verb]:
-        """The verbs by name."""
-        return {"policy": self.show, "policy-set": self.set, "policy-reset": self.reset, "policy-explain": self.explain}
-
     async def show(self, arguments: Json) -> Mapping[str, object]:
-        """`policy`."""
+        """What is in force and where it comes from."""
         del arguments
         return await self._standing()
 
     async def set(self, arguments: Json) -> Mapping[str, object]:
-        """`policy-set`."""
+        """Another one; answered once it is in force."""
         began, offset = self._clock.now(), self._offset()
         # In a thread: thousands of entries take a quarter of a second, and the engine shall not wait for them.
         given = "policy" in arguments or "mode" not in arguments
@@ -75,7 +70,7 @@ class PolicyVerbs:
             before = self._state().policy
             expected = arguments.get("before")
             if expected is not None and expected != digest(before):
-                raise Transient(_SETTING, "it was changed by somebody else meanwhile", "look at it, and try again")
+                raise NotNow(_SETTING, "it was changed by somebody else meanwhile", "look at it, and try again")
             wanted = _steady(before, wanted, began) if given else _in_mode(before, arguments["mode"], began)
             await self._put_in_force(before, wanted)
             took = self._clock.now() - began
@@ -83,7 +78,7 @@ class PolicyVerbs:
         return {**await self._standing(), "took": took, "unsaved": unsaved}
 
     async def reset(self, arguments: Json) -> Mapping[str, object]:
-        """`policy-reset`."""
+        """The configuration's own again."""
         del arguments
         began = self._clock.now()
         async with self._turn:
@@ -93,7 +88,7 @@ class PolicyVerbs:
         return {**await self._standing(), "took": took, "unsaved": unsaved}
 
     async def explain(self, arguments: Json) -> Mapping[str, object]:
-        """`policy-explain`."""
+        """Which part decides about a new flow."""
         doing = "explaining the port policy"
         try:
             protocol, port = Protocol(str(arguments.get("protocol"))), arguments.get("port")

@@ -101,6 +101,16 @@ def state_json(state: State, offset: float) -> Json:
     }
 
 
+def state_event(state: State, now: float, offset: float) -> Json:
+    """A state as a line of `--events`; `now` is CLOCK_BOOTTIME."""
+    return {"time": time_of(now, offset), "event": "state", **state_json(state, offset)}
+
+
+def notice_event(notice: Notice, at: float, profile: str, offset: float) -> Json:
+    """A notice of a profile as a line of `--events`; `at` is when it was made, by CLOCK_BOOTTIME."""
+    return {"time": time_of(at, offset), "profile": profile, **notice_json(notice, offset)}
+
+
 def notice_json(notice: Notice, offset: float) -> Json:  # noqa: C901, PLR0911 - one line a notice
     """A notice with its kind in "event"."""
     match notice:

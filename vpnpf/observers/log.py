@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 from vpnpf.core.policy_words import changed
-from vpnpf.core.serialise import notice_json, state_json, time_of
+from vpnpf.core.serialise import notice_event, state_event, time_of
 from vpnpf.core.switch import words
 from vpnpf.core.timeline import wish_words
 from vpnpf.core.unused import unused_words
@@ -74,10 +74,8 @@ async def write_events(hub: Hub, clock: Clock, put: Put) -> None:
             if update.missed:
                 put(_dump({"event": "missed", "count": update.missed}))
             for moment in update.moments:
-                line = {"time": time_of(moment.at, offset), "profile": update.state.profile}
-                put(_dump({**line, **notice_json(moment.notice, offset)}))
-            head = {"time": time_of(clock.now(), offset), "event": "state"}
-            put(_dump({**head, **state_json(update.state, offset)}))
+                put(_dump(notice_event(moment.notice, moment.at, update.state.profile, offset)))
+            put(_dump(state_event(update.state, clock.now(), offset)))
 
 
 async def write_talk(hub: Hub, clock: Clock, put: Put, *, verbose: bool = False) -> None:

@@ -1,0 +1,165 @@
+"""Who may do what at the control socket: real processes of real users, and every route there is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import json
+import os
+import stat
+import sys
+import tempfile
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
+
+from vpnpf.control.place import name_of
+
+pytestmark = pytest.mark.system
+
+DAEMON, MEMBER, STRANGER = 65531, 65532, 65533
+GROUP = "games"
+WATCHED = {"GET /v1", "GET /v1/state", "GET /v1/events", "GET /v1/policy", "GET /v1/servers"}
+OWNED = {
+    "PUT /v1/policy": 200,
+    "DELETE /v1/policy": 200,
+    "POST /v1/policy/explain": 200,
+    "POST /v1/renew": 409,
+    "POST /v1/new-port": 409,
+    "POST /v1/server": 202,
+    "POST /v1/start": 202,
+    "POST /v1/stop": 202,
+    "POST /v1/shutdown": 202,
+    "GET /v1/exposure": 200,
+    "GET /v1/report": 200,
+}
+
+SERVE = """
+import asyncio, ctypes, os, sys
+from pathlib import Path
+import concurrent.futures.thread, vpnpf.control.http
+from tests.io.control_world import PROFILE, Profile, ready_state
+from vpnpf.control import routes, wishes
+from vpnpf.control.server import ControlServer
+
+class Daemon(Profile):
+    async def nothing(self, body=None): return {}
+    start = stop = shutdown = exposure = show = set = reset = explain = nothing
+    def post(self, event): pass
+    def refuse(self, name): return "not here"
+    async def servers(self): return []
+    async def report(self): return "text"
+
+async def main(directory, group):
+    daemon = Daemon()
+    daemon.hub.publish(ready_state(), ())
+    daemon.hub.close()
+    table = {**routes.watching(daemon), **routes.policy(lambda: daemon), **routes.commands(daemon),
+        **wishes.wishes(daemon.hub, daemon.post, daemon.refuse, daemon.refuse), **wishes.server(daemon.post, lambda _: "")}
+    server = ControlServer(Path(directory), PROFILE, table, print, group)
+    task = asyncio.create_task(server.serve())
+    while not task.done() and (server.http is None or not server.http.started):
+        await asyncio.sleep(0.001)
+    print(*(" ".join(each) for each in table), sep=",", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+directory, user, gid, group = sys.argv[1:]
+os.setgroups([int(gid)]); os.setgid(int(user)); os.setuid(int(user))
+ctypes.CDLL(None).prctl(4, 1)  # PR_SET_DUMPABLE, as after an exec: else /proc/self is root's
+asyncio.run(main(directory, group))
+"""
+
+ASK = """
+import http.client, json, os, socket, sys
+path, user, first, groups, *wanted = sys.argv[1:]
+os.setgroups(json.loads(groups)); os.setgid(int(first)); os.setuid(int(user))
+found = {}
+for each in wanted:
+    method, target = each.split()
+    connection = http.client.HTTPConnection("vpnpf", timeout=20)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    try:
+        connection.sock.connect(path)
+        connection.request(method, target)
+        answer = connection.getresponse()
+        found[each] = answer.status
+        body = answer.read()
+        if target == "/v1" and answer.status == 200:
+            found["role"] = json.loads(body)["role"]
+    except PermissionError:
+        found[each] = "barred"
+    connection.close()
+print(json.dumps(found))
+"""
+
+
+@contextlib.asynccontextmanager
+async def daemon(directory, group):
+    """The routes that it has, while it serves as a user of its own that is a member of the group."""
+    arguments = (str(directory), str(DAEMON), str(grp.getgrnam(GROUP).gr_gid), group)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", SERVE, *arguments, stdin=PIPE, stdout=PIPE)
+    try:
+        yield (await process.stdout.readline()).decode().strip().split(",")
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+async def asked(directory, wanted, user, first, groups=()):
+    """The status of each route for somebody."""
+    arguments = (str(directory / name_of("home")), str(user), str(first), json.dumps(groups), *wanted)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", ASK, *arguments, stdout=PIPE)
+    return json.loads((await process.communicate())[0])
+
+
+@pytest.fixture
+def directory():
+    """A runtime directory of the daemon's user, where every user can reach it: those above pytest's own are 0700."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="vpnpf-roles-") as base:
+        Path(base).chmod(0o755)
+        made = Path(base, "runtime")
+        made.mkdir(mode=0o700)
+        os.chown(made, DAEMON, DAEMON)
+        yield made
+
+
+async def test_every_route_for_everybody_with_a_group(directory):
+    number = grp.getgrnam(GROUP).gr_gid
+    async with daemon(directory, GROUP) as wanted:
+        assert set(wanted) == WATCHED | set(OWNED)
+        socket = directory / name_of("home")
+        assert [(stat.S_IMODE(each.stat().st_mode), each.stat().st_gid) for each in (socket, directory)] == [
+            (0o660, number),
+            (0o710, number),
+        ]
+        everything = {**dict.fromkeys(WATCHED, 200), **OWNED, "role": "owner"}
+        watching = {**dict.fromkeys(WATCHED, 200), **dict.fromkeys(OWNED, 403), "role": "watcher"}
+        assert await asked(directory, wanted, 0, 0) == everything
+        assert await asked(directory, wanted, DAEMON, DAEMON) == everything
+        assert await asked(directory, wanted, MEMBER, number) == watching
+        assert await asked(directory, wanted, MEMBER, MEMBER, (1, number, 70000)) == watching
+        assert await asked(directory, wanted, STRANGER, STRANGER, (1,)) == dict.fromkeys(wanted, "barred")
+        # With the files open to all, the kernel's word is what is left; the daemon's group is not its user.
+        socket.chmod(0o666)
+        directory.chmod(0o755)
+        refused = dict.fromkeys(wanted, 403)
+        assert await asked(directory, wanted, STRANGER, STRANGER, (1,)) == refused
+        assert await asked(directory, wanted, STRANGER, DAEMON, (DAEMON,)) == refused
+    assert not socket.exists()
+
+
+async def test_without_a_group_nobody_but_the_owner(directory):
+    number = grp.getgrnam(GROUP).gr_gid
+    async with daemon(directory, "") as wanted:
+        socket = directory / name_of("home")
+        assert stat.S_IMODE(socket.stat().st_mode) == 0o600
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        assert await asked(directory, wanted, MEMBER, number) == dict.fromkeys(wanted, "barred")
+        socket.chmod(0o666)
+        directory.chmod(0o755)
+        assert await asked(directory, wanted, MEMBER, number) == dict.fromkeys(wanted, 403)
+        assert (await asked(directory, wanted, 0, 0))["role"] == "owner"
