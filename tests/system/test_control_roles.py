@@ -42,6 +42,7 @@ from pathlib import Path
 import concurrent.futures.thread, vpnpf.control.http
 from tests.io.control_world import PROFILE, Profile, ready_state
 from vpnpf.control import routes, wishes
+from vpnpf.control.place import name_of
 from vpnpf.control.server import ControlServer
 
 class Daemon(Profile):
@@ -60,7 +61,7 @@ async def main(directory, group):
         **wishes.wishes(daemon.hub, daemon.post, daemon.refuse, daemon.refuse), **wishes.server(daemon.post, lambda _: "")}
     server = ControlServer(Path(directory), PROFILE, table, print, group)
     task = asyncio.create_task(server.serve())
-    while not task.done() and (server.http is None or not server.http.started):
+    while not task.done() and not (Path(directory) / name_of(PROFILE)).exists():
         await asyncio.sleep(0.001)
     print(*(" ".join(each) for each in table), sep=",", flush=True)
     await asyncio.to_thread(sys.stdin.read)

@@ -39,7 +39,7 @@ class ControlServer:
         self._say = say
         self._wanted = group
         self.http: ControlHttp | None = None
-        """While it serves."""
+        """While it serves, from the first connection on."""
 
     async def serve(self) -> None:
         """Answer until cancelled. That it cannot, is said; the engine goes on without."""
@@ -50,6 +50,7 @@ class ControlServer:
             self._say(f"problem: no control socket, `vpnpf policy` cannot reach this run: {error.strerror or error}")
             return
         try:
+            await _somebody(listening)
             # In a thread, so that nothing is held up; who connects meanwhile waits in the kernel.
             made = await asyncio.to_thread(_load)
             self.http = made(self._app, group)
@@ -103,7 +104,17 @@ class ControlServer:
             self._say(f"problem: the group {self._wanted} cannot watch: {why}; is the user of vpnpf a member of it?")
 
 
+async def _somebody(listening: socket.socket) -> None:
+    """Wait until somebody connects: a run that nobody asks anything never loads the HTTP server."""
+    loop, came = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(listening, came.set)
+    try:
+        await came.wait()
+    finally:
+        loop.remove_reader(listening)
+
+
 def _load() -> Callable[[App, int | None], ControlHttp]:
-    from vpnpf.control.http import server_of  # noqa: PLC0415 - 30 ms that a start need not wait for
+    from vpnpf.control.http import server_of  # noqa: PLC0415 - 30 ms and 2 MB that a start need not pay for
 
     return server_of
