@@ -10,6 +10,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+SO_MARK = 36
+"""socket(7); Python 3.11 does not name it."""
+
 
 async def apart(call: Callable[[], T], enter: Callable[[], None], name: str) -> T:
     """Let `call` be made by a thread that `enter` has put elsewhere. Raises what either raises.

@@ -19,11 +19,9 @@ import httpcore
 import httpx
 
 from vpnpf.interfaces import HttpResponse
-from vpnpf.io.apart import apart
+from vpnpf.io.apart import SO_MARK, apart
 
 _CHUNK = 16 * 1024
-_SO_BINDTODEVICE, _SO_MARK = 25, 36
-"""socket(7); Python 3.11 does not name them."""
 
 
 class TooLarge(Exception):
@@ -138,9 +136,9 @@ class _Way(NamedTuple):
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.device:
-                sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, self.device.encode() + b"\0")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self.device.encode() + b"\0")
             if self.mark:
-                sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self.mark)
+                sock.setsockopt(socket.SOL_SOCKET, SO_MARK, self.mark)
             if self.local_address:
                 sock.bind((self.local_address, 0))
         except BaseException:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import random
 import socket
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 from vpnpf.errors import NoAnswer, Refused, Transient
-from vpnpf.interfaces import Account, Clock, Credentials, Http, Outside, Store
-from vpnpf.io.apart import apart
+from vpnpf.interfaces import Account, Clock, Outside
+from vpnpf.io.apart import SO_MARK, apart
 from vpnpf.io.http import HttpClient
+from vpnpf.io.of_account import OfAccount
 from vpnpf.io.reaching import reached
 from vpnpf.model import Endpoint
 
 REACH = 2.0
 """Seconds for a connection that measures how far a server is."""
-_SO_MARK = 36
-"""socket(7); Python 3.11 does not name it."""
 
 
-class BesideTunnel:
+class BesideTunnel(OfAccount):
     """`interfaces.OutsideIO`. The mark is what the packet filter lets out to the services of an offer, and to nothing else.
 
     Mark 0 is none, and needs no privilege: for whoever asks while no packet filter stands. `outside` is the machine's own
@@ -30,42 +28,9 @@ class BesideTunnel:
     """
 
     def __init__(self, account: Account, clock: Clock, mark: int = 0, outside: Outside | None = None) -> None:
-        self._account = account
-        self._clock = clock
         self._mark = mark
         self._enter = outside.enter if outside else None
-        self._http = HttpClient(mark=mark, enter=self._enter)
-        self._random = random.SystemRandom()
-
-    @property
-    def store(self) -> Store:
-        """The provider's own values."""
-        return self._account.store
-
-    @property
-    def http(self) -> Http:
-        """HTTP with the mark."""
-        return self._http
-
-    def now(self) -> float:
-        """Seconds on CLOCK_BOOTTIME."""
-        return self._clock.now()
-
-    def wall(self) -> float:
-        """Seconds since 1970 in UTC."""
-        return self._clock.wall()
-
-    def random_bytes(self, count: int) -> bytes:
-        """Bytes that nobody can guess."""
-        return self._random.randbytes(count)
-
-    async def credentials(self) -> Credentials:
-        """As `interfaces.Account.credentials`. Raises Misconfigured."""
-        return await self._account.credentials()
-
-    async def refused(self, credentials: Credentials, cause: str, until: float | None = None) -> None:
-        """As `interfaces.Account.refused`."""
-        await self._account.refused(credentials, cause, until)
+        super().__init__(account, clock, HttpClient(mark=mark, enter=self._enter))
 
     async def reach(self, endpoint: Endpoint) -> float:
         """Seconds until a TCP connection stands; at most 2. Raises Refused, NoAnswer, Transient."""
@@ -79,7 +44,7 @@ class BesideTunnel:
             with await apart(made, self._enter, doing) if self._enter else made() as sock:
                 sock.setblocking(False)
                 if self._mark:
-                    sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self._mark)
+                    sock.setsockopt(socket.SOL_SOCKET, SO_MARK, self._mark)
                 begun = self._clock.now()
                 async with asyncio.timeout(REACH):
                     await asyncio.get_running_loop().sock_connect(sock, (endpoint.address, endpoint.port))

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import random
 import socket
 from typing import TypeVar
 
 from vpnpf.errors import NoAnswer, Refused, Transient, Unsupported
-from vpnpf.interfaces import Account, Clock, Credentials, Http, Igd, Store
+from vpnpf.interfaces import Account, Clock, Igd
 from vpnpf.io import upnp
 from vpnpf.io.http import HttpClient
+from vpnpf.io.of_account import OfAccount
 from vpnpf.model import Tunnel
 from vpnpf.protocol import announcement, natpmp
 from vpnpf.protocol.announcement import Announcement
@@ -30,49 +30,18 @@ _LARGEST = 1100
 _DYNAMIC_PORTS = range(49152, 65536)
 
 
-class TunnelIO:
+class TunnelIO(OfAccount):
     """What a provider may do to the world (`interfaces.ProviderIO`), through one tunnel."""
 
     def __init__(self, tunnel: Tunnel, clock: Clock, account: Account) -> None:
+        # What goes to the gateway is encrypted by the tunnel, if there is one.
+        inside = "" if tunnel.plan.direct else tunnel.gateway
+        super().__init__(account, clock, HttpClient(device=tunnel.interface, inside=inside))
         self._tunnel = tunnel
-        self._account = account
-        self._clock = clock
-        self._random = random.SystemRandom()
-
-    @property
-    def http(self) -> Http:
-        """HTTP bound to the tunnel's device; what goes to the gateway is encrypted by the tunnel, if there is one."""
-        direct = self._tunnel.plan.direct
-        return HttpClient(device=self._tunnel.interface, inside="" if direct else self._tunnel.gateway)
-
-    @property
-    def store(self) -> Store:
-        """The provider's own values."""
-        return self._account.store
-
-    async def credentials(self) -> Credentials:
-        """As `interfaces.Account.credentials`. Raises Misconfigured."""
-        return await self._account.credentials()
-
-    async def refused(self, credentials: Credentials, cause: str, until: float | None = None) -> None:
-        """As `interfaces.Account.refused`."""
-        await self._account.refused(credentials, cause, until)
-
-    def now(self) -> float:
-        """Seconds on CLOCK_BOOTTIME."""
-        return self._clock.now()
-
-    def wall(self) -> float:
-        """Seconds since 1970 in UTC."""
-        return self._clock.wall()
 
     def random_port(self) -> int:
         """A port from the dynamic range, 49152 to 65535 (RFC 6335 section 6)."""
         return self._random.choice(_DYNAMIC_PORTS)
-
-    def random_bytes(self, count: int) -> bytes:
-        """Bytes that nobody can guess."""
-        return self._random.randbytes(count)
 
     def own_address(self, gateway: str) -> str:
         """The address that `exchange` binds to for this gateway. Raises Unsupported."""
