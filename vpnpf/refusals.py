@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from vpnpf.errors import Unavailable
 from vpnpf.interfaces import Credentials, Store
+from vpnpf.printable import printable
 
 _MOST = 8
 """Refused logins that are kept; the oldest goes first."""
@@ -79,7 +80,7 @@ class Refusals:
         value, now = self._load(), self._wall()
         salt = _salt(value) or secrets.token_bytes(_SALT)
         digest = _digest(salt, credentials)
-        shown = "".join(character if character.isprintable() else "?" for character in cause)[:_CAUSE]
+        shown = printable(cause, _CAUSE)
         end = None if until is None else min(max(until, now + _longer(value, digest, now)), now + _LONGEST)
         known = [each for each in _read(value) if each.digest != digest and each.left(now) > 0]
         self._save(salt, [*known, Refusal(digest, shown, now, end)][-_MOST:])

@@ -8,6 +8,8 @@ import os
 import threading
 import time
 
+from vpnpf.printable import printable
+
 PATIENCE = 10.0
 """Seconds from the engine's end until the process ends, whatever still runs in it."""
 STDERR = 2
@@ -37,5 +39,5 @@ def _said(engine: asyncio.Task[object], loop: asyncio.AbstractEventLoop) -> str:
     names = ", ".join(sorted(each.get_name() for each in asyncio.all_tasks(loop)))
     held = f"by {names}" if names else "by a call that does not return"
     text = f"{why}error: the end was held up {held}; ended all the same after {PATIENCE:g} s"
-    lines = ("".join(each if each.isprintable() else "?" for each in line) for line in text.splitlines())
+    lines = map(printable, text.splitlines())
     return "\n".join(lines) + "\n"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vpnpf.cli.status_words import clean
 from vpnpf.core.exposure import Finding
 from vpnpf.core.policy_words import span
 from vpnpf.core.reach import Exposed, Listener, Place, answers_beside
 from vpnpf.core.serialise import Json, time_of
 from vpnpf.io.listeners import Listening
 from vpnpf.model import PortPolicy
+from vpnpf.printable import printable
 
 _OTHERS = "what the provider lets in is its own matter; other customers of its server may reach every open port"
 
@@ -33,13 +33,13 @@ def words(
         lines += ["", *finding_lines(finding)]
     lines += ["", "nothing to warn of"] if spans and not found else []
     lines += ["", *(f"note: {note}" for note in notes)] if notes else []
-    return [clean(line) for line in lines]
+    return [printable(line) for line in lines]
 
 
 def finding_lines(finding: Finding) -> list[str]:
     """A finding: what, why it matters, what to do."""
     why = f"  why: {finding.why}" + (f" ({finding.source})" if finding.source else "")
-    return [clean(line) for line in (f"{finding.severity}: {finding.what}", why, f"  do: {finding.todo}")]
+    return [printable(line) for line in (f"{finding.severity}: {finding.what}", why, f"  do: {finding.todo}")]
 
 
 def _open(each: Exposed, listening: Listening, place: Place, now: float) -> Iterator[str]:

@@ -9,10 +9,10 @@ import click
 
 from vpnpf import plugins
 from vpnpf.cli.lists_words import as_json, details, overview
-from vpnpf.cli.status_words import clean
 from vpnpf.errors import Unavailable, UsageError
 from vpnpf.interfaces import Manifest
 from vpnpf.plugins import Group
+from vpnpf.printable import printable
 
 _WIDEST = 100
 """Columns; longer lines are hard to read, however wide the terminal."""
@@ -38,7 +38,7 @@ def _show(group: Group, name: str | None, *, json_wanted: bool) -> None:
     width = min(_WIDEST, shutil.get_terminal_size().columns)
     if name is not None:
         manifest = _one(group, name)
-        lines = [_dump(as_json(manifest))] if json_wanted else [*map(clean, details(group, manifest, width))]
+        lines = [_dump(as_json(manifest))] if json_wanted else [*map(printable, details(group, manifest, width))]
         click.echo("\n".join(lines))
         return
     found: list[Manifest] = []
@@ -47,11 +47,11 @@ def _show(group: Group, name: str | None, *, json_wanted: bool) -> None:
         try:
             found.append(plugins.manifest(group, known))
         except Unavailable as error:
-            broken.append(clean(f"broken: {known}: {error}"))
+            broken.append(printable(f"broken: {known}: {error}"))
     if json_wanted:
         click.echo(_dump([as_json(manifest) for manifest in found]))
     else:
-        click.echo("\n".join(map(clean, overview(group, found, width))))
+        click.echo("\n".join(map(printable, overview(group, found, width))))
     for line in broken:
         click.echo(line, err=True)
 

@@ -13,9 +13,9 @@ from vpnpf.cli.login_asking import agreed, ask
 from vpnpf.cli.login_subjects import Subject, find
 from vpnpf.cli.options import CONFIG
 from vpnpf.cli.owner import acting, other
-from vpnpf.cli.status_words import clean
 from vpnpf.errors import Failure, Transient, Unavailable, UsageError, VpnpfError
 from vpnpf.io.privileges import no_core
+from vpnpf.printable import printable
 from vpnpf.secret_places import CredentialPlace, FilePlace, KeyringPlace, Place
 
 _NOT_KEPT = 1
@@ -68,7 +68,7 @@ async def _log_in(subject: Subject, place: Place, secret: str, *, untried: bool)
         await _in_time(subject, secret)
     except Transient as failure:
         tried = False
-        click.echo(f"{clean(str(failure))}{f' ({clean(failure.hint)})' if failure.hint else ''}", err=True)
+        click.echo(f"{printable(str(failure))}{f' ({printable(failure.hint)})' if failure.hint else ''}", err=True)
         keep = untried or agreed("Nobody could say whether it is right. Keep it untried?")
         if keep is None:
             doing = f"logging in to {subject.title}"
@@ -105,7 +105,7 @@ async def _log_out(subject: Subject) -> None:
         async with asyncio.timeout(_TRYING):
             ended = await subject.log_out()
     except (Failure, TimeoutError) as failure:
-        reason = clean(str(failure)) or f"not done after {_TRYING:g} s"
+        reason = printable(str(failure)) or f"not done after {_TRYING:g} s"
         click.echo(f"the provider could not be told, so its token ends by itself: {reason}", err=True)
     else:
         if ended:
@@ -129,7 +129,7 @@ async def _clear(place: Place, said: str) -> bool:
     except keyrings.NoKeyring:
         return False
     except VpnpfError as error:
-        click.echo(f"note: it may still be in {place.said}: {clean(str(error))}", err=True)
+        click.echo(f"note: it may still be in {place.said}: {printable(str(error))}", err=True)
         return False
     if found:
         click.echo(f"{said} {place.said}")

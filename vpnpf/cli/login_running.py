@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from vpnpf.cli import status_reading
-from vpnpf.cli.status_words import clean
 from vpnpf.errors import VpnpfError
+from vpnpf.printable import printable
 
 
 def running(uses: Callable[[status_reading.Seen], bool]) -> Iterator[str]:
@@ -18,4 +18,4 @@ def running(uses: Callable[[status_reading.Seen], bool]) -> Iterator[str]:
         return
     for each in found:
         if each.alive and uses(each.seen):
-            yield f"the profile {clean(each.seen.profile)} runs and goes on with the login that it has until it is stopped"
+            yield f"the profile {printable(each.seen.profile)} runs and goes on with the login that it has until it is stopped"

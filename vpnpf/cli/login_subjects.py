@@ -10,11 +10,11 @@ from typing import Protocol
 from vpnpf import plugins
 from vpnpf.cli.login_client import ClientSubject
 from vpnpf.cli.login_provider import ProviderSubject
-from vpnpf.cli.status_words import clean
 from vpnpf.config import load, places
 from vpnpf.config_checker import missing
 from vpnpf.errors import ConfigError, Unavailable, UsageError
 from vpnpf.plugins import Group
+from vpnpf.printable import printable
 from vpnpf.secret_places import Place
 from vpnpf.settings import ClientSettings, Config
 
@@ -86,7 +86,7 @@ def find(name: str, config: Path | None, doing: str) -> Subject:
     if loaded is None and wrong:
         load(config)  # it may be a client of the configuration, which has to be right for that
     where = "" if loaded else ", and no configuration that could name a client"
-    raise UsageError(doing, f'there is no provider or client "{clean(name)}"{where}', _known(loaded))
+    raise UsageError(doing, f'there is no provider or client "{printable(name)}"{where}', _known(loaded))
 
 
 def _config(path: Path | None) -> tuple[Config | None, str]:

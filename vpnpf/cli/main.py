@@ -11,6 +11,7 @@ import click
 
 from vpnpf import __version__
 from vpnpf.errors import EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, VpnpfError
+from vpnpf.printable import printable
 
 COMMANDS = {
     "run": ("vpnpf.cli.run", "run", "Bring the tunnel up, get the port, and keep both."),
@@ -126,4 +127,4 @@ def _show(error: VpnpfError) -> None:
 def _say(text: str) -> None:
     """A line for a person; what a gateway or daemon put into it cannot command the terminal."""
     with contextlib.suppress(OSError):  # nobody reads it: the status still says it
-        click.echo("".join(character if character.isprintable() else "?" for character in text), err=True)
+        click.echo(printable(text), err=True)

@@ -16,13 +16,13 @@ from vpnpf.cli.policy_arguments import Times, flow, policy_closed, policy_opened
 from vpnpf.cli.policy_question import agreed
 from vpnpf.cli.policy_standing import Standing, at_rest, settings_of, standing, told
 from vpnpf.cli.policy_table import lines
-from vpnpf.cli.status_words import clean
 from vpnpf.control.client import Connection, NotRunning
 from vpnpf.core.admission import decide
 from vpnpf.core.policy_codec import policy_json, without_ended
 from vpnpf.core.policy_words import consequence, difference
 from vpnpf.errors import EX_OK
 from vpnpf.model import PortPolicy
+from vpnpf.printable import printable
 from vpnpf.settings import ProfileSettings
 
 CHANGES = 2
@@ -117,7 +117,7 @@ def plan(
     before = without_ended(now.policy, times.boot)
     found = difference(before, changes(before, wanted, times), times.boot, times.offset)
     for line in found or ["nothing would change"]:
-        click.echo(clean(line))
+        click.echo(printable(line))
     if not now.running:
         click.echo(f"{now.seen.profile} is not running: this is against what it would begin with", err=True)
     context.exit(CHANGES if found else EX_OK)
@@ -146,11 +146,13 @@ def explain(context: click.Context, profile: str, flow_: tuple[str, ...], config
         click.echo(f"{name} is not running: no port is held now, and this is what it would begin with", err=True)
     verdict = "let in" if answer.get("admitted") else "dropped"
     where = f" from {source}" if source else ""
-    click.echo(clean(f"{asked.port}/{asked.protocol}{where}: {verdict}, by {answer.get('rule')}: {answer.get('why')}"))
+    click.echo(
+        printable(f"{asked.port}/{asked.protocol}{where}: {verdict}, by {answer.get('rule')}: {answer.get('why')}")
+    )
     if answer.get("packets") is not None:
         click.echo(f"  {answer['packets']} packets that opened a flow came in by it")
     if answer.get("kernel"):
-        click.echo(clean(f"  {answer['kernel']}"))
+        click.echo(printable(f"  {answer['kernel']}"))
     if answer.get("applied") is False:
         click.echo("  this policy is not in force yet", err=True)
     context.exit(EX_OK if answer.get("admitted") else REFUSED)
@@ -200,7 +202,7 @@ def _change(change: Change, profile: str, words: Sequence[str], config: Path | N
 def _agree(settings: ProfileSettings | None, now: Standing, after: PortPolicy, times: Times, *, yes: bool) -> None:
     """Print the difference before anything changes. Ends the program if it is not wanted then."""
     for line in difference(now.policy, after, times.boot, times.offset):
-        click.echo(clean(line), err=True)
+        click.echo(printable(line), err=True)
     if meant := consequence(now.policy, after):
         click.echo(meant, err=True)
     if not agreed(settings, now.policy, after, yes=yes):
@@ -212,7 +214,7 @@ def _done(after: Standing) -> None:
     took = f", {after.seen.took * 1000:.0f} ms after it was asked for" if after.seen.took is not None else ""
     click.echo(f"in force: {after.policy.mode}{took}", err=True)
     if after.seen.unsaved:
-        click.echo(clean(f"it will not be there after a restart: {after.seen.unsaved}"), err=True)
+        click.echo(printable(f"it will not be there after a restart: {after.seen.unsaved}"), err=True)
 
 
 def _now() -> Times:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from vpnpf.cli.policy_arguments import Times
 from vpnpf.cli.policy_standing import SeenForward, SeenProvider, SeenUse, Standing
-from vpnpf.cli.status_words import clean
 from vpnpf.core.policy_words import FORWARDED, entry, moment, span
 from vpnpf.model import PolicyMode
+from vpnpf.printable import printable
 
 _MODES = {
     PolicyMode.OPEN_ALL: "open-all: every port is open to the internet",
@@ -30,7 +30,7 @@ def lines(standing: Standing, times: Times) -> list[str]:
     if seen.forwards:
         found.append("  forwarded ports:")
         found += [f"    {_forward(each)}{_closed(seen.uses.get(f'forward {each.name}'))}" for each in seen.forwards]
-    return [clean(line) for line in found]
+    return [printable(line) for line in found]
 
 
 def _origin(standing: Standing) -> str:

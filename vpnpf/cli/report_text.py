@@ -16,12 +16,13 @@ from msgspec import structs
 from vpnpf import __version__
 from vpnpf.cli.check import describe
 from vpnpf.cli.status_reading import Status, find
-from vpnpf.cli.status_words import clean, timeline, words
+from vpnpf.cli.status_words import timeline, words
 from vpnpf.config import load
 from vpnpf.core.redaction import HOST, SECRET, USER, redacted
 from vpnpf.errors import VpnpfError
 from vpnpf.firewall.ruleset import FAMILY_TABLE
 from vpnpf.io.process import run
+from vpnpf.printable import printable
 from vpnpf.secret_places import account_file
 from vpnpf.secrets import Source, reader
 from vpnpf.settings import Config, ProfileSettings
@@ -95,7 +96,7 @@ def _config(path: Path | None) -> tuple[Config | None, list[str]]:
     try:
         return load(path), []
     except VpnpfError as error:
-        return None, [clean(line) for line in str(error).splitlines()]
+        return None, [printable(line) for line in str(error).splitlines()]
 
 
 def _settings(loaded: Config | None, profile: str | None) -> list[ProfileSettings]:
@@ -114,14 +115,14 @@ def _statuses(profile: str | None) -> tuple[list[Status], list[str]]:
     try:
         return find(profile, time.time()), []
     except VpnpfError as error:
-        return [], [clean(f"{error}{f' ({error.hint})' if error.hint else ''}")]
+        return [], [printable(f"{error}{f' ({error.hint})' if error.hint else ''}")]
 
 
 def _state(status: Status, now: float) -> list[str]:
     if status.seen.tunnel is not None:  # where it goes is nobody's business, as its address
         seen = structs.replace(status.seen, tunnel=structs.replace(status.seen.tunnel, place=""))
         status = structs.replace(status, seen=seen)
-    return [*words(status, now), f"  written by vpnpf {clean(status.seen.version)}, {status.age:.0f} s ago"]
+    return [*words(status, now), f"  written by vpnpf {printable(status.seen.version)}, {status.age:.0f} s ago"]
 
 
 async def _versions() -> list[str]:
@@ -132,7 +133,7 @@ async def _versions() -> list[str]:
         f"vpnpf {__version__}",
         f"Python {platform.python_version()}",
         f"kernel {platform.system()} {platform.release()} {platform.machine()}",
-        f"distribution {clean(release) or 'unknown'}",
+        f"distribution {printable(release) or 'unknown'}",
         f"nft: {await _said('nft', '--version')}",
         f"wg: {await _said('wg', '--version')}",
         f"run by {'root' if os.geteuid() == 0 else 'a user without privileges'}",
@@ -143,9 +144,9 @@ async def _said(*command: str) -> str:
     try:
         done = await run(command)
     except VpnpfError as error:
-        return clean(error.cause)
+        return printable(error.cause)
     first = (done.stdout or done.stderr).strip().splitlines() or ["it said nothing"]
-    return clean(first[0])
+    return printable(first[0])
 
 
 async def _rules() -> list[str]:
@@ -154,11 +155,11 @@ async def _rules() -> list[str]:
     try:
         done = await run(("nft", "list", "table", *FAMILY_TABLE.split()))
     except VpnpfError as error:
-        return [clean(str(error))]
+        return [printable(str(error))]
     if done.status != 0:
         why = done.stderr.strip().splitlines() or ["it said nothing"]
-        return [clean(f"none here: nft says: {why[0]}")]
-    return [clean(line.expandtabs(4)) for line in done.stdout.splitlines()]
+        return [printable(f"none here: nft says: {why[0]}")]
+    return [printable(line.expandtabs(4)) for line in done.stdout.splitlines()]
 
 
 def _body(lines: list[str]) -> str:

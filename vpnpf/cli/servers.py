@@ -14,13 +14,13 @@ import click
 from vpnpf import plugins
 from vpnpf.accounts import StoredAccount
 from vpnpf.cli.options import CONFIG
-from vpnpf.cli.status_words import clean
 from vpnpf.config import load
 from vpnpf.errors import ConfigError, Unavailable, UsageError
 from vpnpf.interfaces import OutsideIO, Region, Supplying
 from vpnpf.io.clock import BootClock
 from vpnpf.io.outside import BesideTunnel
 from vpnpf.plugins import Group
+from vpnpf.printable import printable
 from vpnpf.store import FileStore, secrets_directory
 
 PATIENCE = 10.0
@@ -51,7 +51,7 @@ def servers(
     of service.
     """
     if country is not None and not (country.isascii() and country.isalpha() and len(country) == 2):  # noqa: PLR2004
-        raise UsageError(_DOING, f'"{clean(country[:40])}" is not a country', "write its two letters, as in NL")
+        raise UsageError(_DOING, f'"{printable(country[:40])}" is not a country', "write its two letters, as in NL")
     source = _provider(provider, config)
     found = asyncio.run(_look(source, _io(provider), country, forwarding=forwarding, measure=measure))
     if as_json:
@@ -72,7 +72,8 @@ def table(found: Measured, *, distances: bool) -> list[str]:
     columns = len(_HEAD) if distances else len(_HEAD) - 1
     widths = [max(len(row[column]) for row in rows) for column in range(columns)]
     return [
-        _GAP.join(clean(text).ljust(width) for text, width in zip(row, widths, strict=False)).rstrip() for row in rows
+        _GAP.join(printable(text).ljust(width) for text, width in zip(row, widths, strict=False)).rstrip()
+        for row in rows
     ]
 
 
@@ -92,7 +93,7 @@ def _provider(name: str, config: Path | None) -> Supplying:
     """The provider, with the options of the first profile that uses it. Raises UsageError, Unavailable, ConfigError."""
     known = plugins.names(Group.PROVIDERS)
     if name not in known:
-        raise UsageError(_DOING, f'there is no provider "{clean(name[:40])}"', plugins.nearest(name, known))
+        raise UsageError(_DOING, f'there is no provider "{printable(name[:40])}"', plugins.nearest(name, known))
     manifest = plugins.manifest(Group.PROVIDERS, name)
     if not manifest.supplies:
         others = ", ".join(each for each in known if _supplies(each))

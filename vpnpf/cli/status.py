@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import click
 
 from vpnpf.cli.status_reading import Status, find
-from vpnpf.cli.status_words import clean, stale, words
+from vpnpf.cli.status_words import stale, words
 from vpnpf.errors import EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE
 from vpnpf.model import Phase
+from vpnpf.printable import printable
 
 
 @click.command()
@@ -28,7 +29,7 @@ def status(context: click.Context, profile: str | None, *, as_json: bool) -> Non
     for number, each in enumerate(found):
         if as_json:
             if not each.alive:
-                click.echo(clean(f"{each.seen.profile}: {stale(each)}"), err=True)
+                click.echo(printable(f"{each.seen.profile}: {stale(each)}"), err=True)
             click.echo(each.event())
             continue
         if number:

@@ -7,6 +7,7 @@ from datetime import datetime
 from vpnpf.cli.status_reading import Seen, SeenForward, SeenProblem, SeenProof, SeenSwitch, SeenUnused, Status
 from vpnpf.core.policy_words import span
 from vpnpf.model import PROOF_NAMES, Endpoint
+from vpnpf.printable import printable
 
 _PHASES = {
     "starting": "starting",
@@ -47,7 +48,7 @@ def words(status: Status, now: float) -> list[str]:
     lines += [f"  unused: {_unused(each, now)}" for each in seen.unused]
     for problem in seen.problems:
         lines += _problem(problem, now)
-    return [clean(line) for line in lines]
+    return [printable(line) for line in lines]
 
 
 def timeline(seen: Seen) -> list[str]:
@@ -56,18 +57,13 @@ def timeline(seen: Seen) -> list[str]:
     for entry in seen.timeline:
         at = entry.time.strftime("%Y-%m-%d %H:%M:%S") if entry.time else "?"
         whose = f"{entry.forward}: " if entry.forward else ""
-        lines.append(clean(f"{at} {whose}{entry.text}" + (f" ({entry.cause})" if entry.cause else "")))
+        lines.append(printable(f"{at} {whose}{entry.text}" + (f" ({entry.cause})" if entry.cause else "")))
     return lines
 
 
 def stale(status: Status) -> str:
     """That it tells what was."""
     return f"vpnpf is not running: this is what was last known, {span(status.age)} ago"
-
-
-def clean(line: str) -> str:
-    """A line that cannot command the terminal."""
-    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 def size(octets: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vpnpf.api import Unsupported
+from vpnpf.printable import printable as safe
 
 LONGEST = 200
 """Characters that are shown of what somebody else said."""
@@ -31,4 +32,4 @@ def field(said: Mapping[str, Any], name: str, kind: type[Any], doing: str, hint:
 
 def printable(text: str) -> str:
     """What somebody else said, on one line and not without end."""
-    return "".join(character if character.isprintable() else "?" for character in text)[:LONGEST]
+    return safe(text, LONGEST)

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from vpnpf.errors import Misconfigured, NoAnswer, Refused, Transient, Untrusted
 from vpnpf.interfaces import ANSWER_LIMIT, HttpResponse
+from vpnpf.printable import printable
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 DEADLINE = 10.0
 """Seconds for one request as a whole."""
 _PORTS = {"http": 80, "https": 443}
+_SHOWN = 200
+"""Characters of what a server said."""
 _EXPIRED = 10
 _OTHER_NAME = (62, 64)
 """Of a host, of an address (X509_STORE_CTX_get_error(3))."""
@@ -112,11 +115,11 @@ class HttpClient:
             raise _untrusted(doing, error) from None
         except ssl.SSLError as error:
             reason = (error.reason or "broken off").lower().replace("_", " ")
-            raise Transient(doing, f"no TLS: {_printable(reason)}", "is it http instead of https?") from None
+            raise Transient(doing, f"no TLS: {_shown(reason)}", "is it http instead of https?") from None
         except OSError as error:
-            raise Transient(doing, _printable(error.strerror or str(error) or type(error).__name__)) from None
+            raise Transient(doing, _shown(error.strerror or str(error) or type(error).__name__)) from None
         except transport.broken as error:
-            raise Transient(doing, f"broken answer: {_printable(str(error)) or type(error).__name__}") from None
+            raise Transient(doing, f"broken answer: {_shown(str(error)) or type(error).__name__}") from None
         return response
 
     async def _transport(self, doing: str, scheme: str, ca: str, *, loopback: bool) -> Transport:
@@ -190,7 +193,7 @@ def _untrusted(doing: str, error: ssl.SSLCertVerificationError) -> Untrusted:
     if error.verify_code in _OTHER_NAME:
         hint = "name the host as its certificate does; it may also be another machine that answers"
         return Untrusted(doing, "its certificate is for another name", hint)
-    said = _printable(error.verify_message)
+    said = _shown(error.verify_message)
     hint = (
         "renew it"
         if error.verify_code == _EXPIRED
@@ -229,6 +232,6 @@ def _secret(form: Mapping[str, str] | None, headers: Mapping[str, str] | None) -
     return "password" in (form or {}) or not {"authorization", "cookie"}.isdisjoint(map(str.lower, headers or {}))
 
 
-def _printable(text: str) -> str:
-    """What a server had a say in, made safe to show."""
-    return "".join(character if character.isprintable() else "?" for character in text)[:200]
+def _shown(text: str) -> str:
+    """What a server had a say in."""
+    return printable(text, _SHOWN)

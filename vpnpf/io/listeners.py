@@ -21,6 +21,7 @@ from msgspec import Struct
 from vpnpf.core.reach import Listener, Owner
 from vpnpf.io import process
 from vpnpf.io.sockets import Diagnosed, device_name, diagnosed
+from vpnpf.printable import printable
 
 PROC = Path("/proc")
 _INIT = 1
@@ -126,7 +127,7 @@ def program_of(executable: str, arguments: Sequence[str]) -> tuple[str, str]:
 
     Of the arguments only a script's file name is told: others may hold secrets.
     """
-    program = _printable(executable.rpartition("/")[2])
+    program = printable(executable.rpartition("/")[2], _LONGEST)
     if not _INTERPRETER.fullmatch(program):
         return program, ""
     following = iter(arguments)
@@ -135,12 +136,8 @@ def program_of(executable: str, arguments: Sequence[str]) -> tuple[str, str]:
         if argument in _NO_SCRIPT:
             break
         if script and not script.startswith("-"):
-            return _printable(script.rpartition("/")[2]) or program, program
+            return printable(script.rpartition("/")[2], _LONGEST) or program, program
     return program, ""
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)[:_LONGEST]
 
 
 def _user(number: int) -> str:

@@ -18,6 +18,7 @@ from typing import Self
 from vpnpf.hub import Hub
 from vpnpf.model import Phase, State
 from vpnpf.observers.beat import beating
+from vpnpf.printable import printable
 
 BEAT = 15.0
 """Seconds between two looks at the engine without a watchdog: what systemd had no room for is said again then."""
@@ -45,7 +46,7 @@ def status_line(state: State) -> str:
     line = f"{state.phase}: {', '.join(ports)}"
     if state.problems:
         line += "; `vpnpf status` has the problems"
-    return "".join(each if each.isprintable() else "?" for each in line)[:_LONGEST]
+    return printable(line, _LONGEST)
 
 
 class Notifier:
