@@ -40,6 +40,7 @@ class Host:
         """The name that `ip netns` knows."""
         self.etc = ETC / name
         """Files that `ip netns exec` lays over those of /etc."""
+        self._children: list[Process] = []
 
     @property
     def path(self) -> Path:
@@ -114,7 +115,7 @@ class Host:
     ) -> Process:
         """Start a program here. Its pid is the program's own; whoever starts it ends it, else the Lab does."""
         whole = self._argv(argv, env)
-        return await asyncio.create_subprocess_exec(
+        child = await asyncio.create_subprocess_exec(
             process.find(whole[0]),
             *whole[1:],
             stdin=stdin,
@@ -123,6 +124,18 @@ class Host:
             env=process.ENVIRONMENT,
             cwd=cwd,
         )
+        self._children.append(child)
+        return child
+
+    async def let_go(self) -> None:
+        """Take notice that the programs started here have ended, and close their pipes, also those that nobody read."""
+        children, self._children = self._children, []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.gather(*(child.wait() for child in children))
+        for child in children:
+            child._transport.close()  # type: ignore[attr-defined] # noqa: SLF001 - asyncio has no other way
+        await asyncio.sleep(0)  # in which the pipes are closed
 
     @property
     def processes(self) -> tuple[int, ...]:

@@ -147,6 +147,8 @@ class Lab:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.remove()
+        for host in self.hosts:
+            await host.let_go()
 
     def _kernel_settings(self) -> None:
         for host in self.hosts:

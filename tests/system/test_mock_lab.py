@@ -128,6 +128,18 @@ async def test_nothing_is_left_after_a_body_that_failed():
     assert left_behind(lab) == []
 
 
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_no_descriptor_is_left_of_programs_that_nobody_waited_for():
+    before = descriptors()
+    async with Lab() as lab:
+        await lab.client.popen(["sleep", "60"])
+        await lab.internet.popen(["sh", "-c", "yes | head -c 300000; sleep 60"])
+    assert descriptors() == before
+
+
 async def test_nothing_is_left_after_cancellation_at_any_moment():
     for delay in (0.0, 0.004, 0.008, 0.012, 0.016, 0.02, 0.03):
         lab = Lab()
