@@ -1,0 +1,29 @@
+"""How the torrent client is set to listen, and which sockets do."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from vpnpf.model.kinds import Protocol
+
+
+class ListenSettings(Struct, frozen=True):
+    """How a torrent client is set to listen."""
+
+    port: int
+    interface: str
+    """Device it is bound to; empty: any."""
+    random_port: bool = False
+    port_mapping: bool = False
+    """Whether its own UPnP or NAT-PMP is on, which would fight with ours."""
+
+
+class ListeningSocket(Struct, frozen=True):
+    """A socket that the kernel holds open for inbound packets."""
+
+    protocol: Protocol
+    address: str
+    """Bound address; "0.0.0.0" or "::": any."""
+    port: int
+    device: str = ""
+    """Device it is bound to; empty: any."""
