@@ -31,6 +31,7 @@ OWNED = {
     "POST /v1/server": 202,
     "POST /v1/start": 202,
     "POST /v1/stop": 202,
+    "POST /v1/restart": 202,
     "POST /v1/shutdown": 202,
     "GET /v1/exposure": 200,
     "GET /v1/report": 200,
@@ -47,7 +48,7 @@ from vpnpf.control.server import ControlServer
 
 class Daemon(Profile):
     async def nothing(self, body=None): return {}
-    start = stop = shutdown = exposure = show = set = reset = explain = nothing
+    start = stop = restart = shutdown = exposure = show = set = reset = explain = nothing
     def post(self, event): pass
     def refuse(self, name): return "not here"
     async def servers(self): return []
@@ -57,7 +58,7 @@ async def main(directory, group):
     daemon = Daemon()
     daemon.hub.publish(ready_state(), ())
     daemon.hub.close()
-    table = {**routes.watching(daemon), **routes.policy(lambda: daemon), **routes.commands(daemon),
+    table = {**routes.watching(daemon), **routes.policy(lambda: daemon), **routes.commands(daemon), **routes.lookups(daemon),
         **wishes.wishes(daemon.hub, daemon.post, daemon.refuse, daemon.refuse), **wishes.server(daemon.post, lambda _: "")}
     server = ControlServer(Path(directory), PROFILE, table, print, group)
     task = asyncio.create_task(server.serve())

@@ -73,6 +73,10 @@ class Served(Seen, Protocol):
         """Have tunnel and port taken down; the daemon stays."""
         ...
 
+    async def restart(self) -> None:
+        """The same, and begin again. Raises ConfigError for the configuration as it is now, and then it goes on untouched."""
+        ...
+
     async def shutdown(self) -> None:
         """Have everything taken down and the daemon ended; the answer still goes out."""
         ...
@@ -80,6 +84,10 @@ class Served(Seen, Protocol):
     async def servers(self) -> Sequence[Mapping[str, object]]:
         """Each with number, place, endpoint and current."""
         ...
+
+
+class Lookups(Protocol):
+    """What is looked up for the owner."""
 
     async def exposure(self) -> Mapping[str, object]:
         """What `vpnpf exposure --json` prints."""
