@@ -169,8 +169,7 @@ def test_who_watches_goes_on_watching():
 
         async def watch():
             with machine.hub.subscribe() as reader:
-                async for update in reader.updates():
-                    phases.append(update.state.phase)
+                phases.extend([update.state.phase async for update in reader.updates()])
 
         watching = asyncio.create_task(watch())
         await machine.daemon.restart()
