@@ -435,6 +435,16 @@ def test_what_cannot_be_is_refused_and_changes_nothing(servers, number, why):
         assert world.machine == before
 
 
+def test_ports_that_are_set_on_the_providers_site_are_asked_for_nowhere_else():
+    for fixed in (True, False):
+        world = World(initial(SPEC, PLANS[0], START, fixed=fixed), plans=PLANS[:1]).ready()
+        assert ("provider's site" in why_not_port(world.machine, "")) is fixed
+        assert why_not_renew(world.machine, "") == ""
+        before = world.machine.forwards
+        wish(world, NewPortWanted())
+        assert (world.machine.forwards == before) is fixed
+
+
 # -- for all of them ----------------------------------------------------------------------------
 
 ALL = [RenewWanted(), NewPortWanted(), ServerWanted()]
