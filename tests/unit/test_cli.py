@@ -107,7 +107,7 @@ def test_without_a_command_there_is_help_and_no_success(run):
         (["xyz"], "known: run, check-config"),
         (["--colour"], "No such option"),
         (["run", "--evnts"], "--events"),
-        (["run", "a", "b"], "unexpected extra argument"),
+        (["run", "a", "b", "a"], "a is named twice"),
         (["check-config", "--config"], "requires an argument"),
     ],
 )

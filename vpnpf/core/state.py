@@ -209,6 +209,8 @@ class Machine(Struct, frozen=True):
     """The gateway's address that differs from it; empty: none does."""
     remaps: bool = True
     """Whether asking as if nothing had been held can help; not where that would give away a port that can be had again."""
+    fixed: bool = False
+    """Whether the ports are set on the provider's site, so that no other can be asked for."""
     switchable: bool = False
     """Whether the provider has a port policy of its own."""
     switch: SwitchState = field(default_factory=SwitchState)
@@ -255,6 +257,7 @@ def initial(
     watched: bool = False,
     switchable: bool = False,
     remaps: bool = True,
+    fixed: bool = False,
     uses: tuple[Use, ...] = (),
 ) -> Machine:
     """Where a profile starts; `held` are the leases held before, by identity (the newest last) and forward.
@@ -279,6 +282,7 @@ def initial(
         watched=watched,
         switchable=switchable,
         remaps=remaps,
+        fixed=fixed,
         inbound=left_open(spec.policy, watch.uses),
         watch=watch,
         uses_saved=MappingProxyType({use.what: use for use in uses}),

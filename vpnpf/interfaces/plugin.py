@@ -81,6 +81,8 @@ class Manifest(Struct, frozen=True):
     keeps_port: bool = False
     """Whether the token of a lease brings the same port through any tunnel, for as long as the provider itself takes it
     (providers only): then it is never asked for as if nothing had been held."""
+    fixed_ports: bool = False
+    """Whether its ports are what a person sets on its site, so that no other can be asked for (providers only)."""
     direct: bool = False
     """Whether it works on the machine's own link, without a tunnel, and only there (providers and tunnels)."""
     sets_device: bool = True

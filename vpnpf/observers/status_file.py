@@ -1,7 +1,8 @@
 """The newest state of a profile as a file, for `vpnpf status` and `vpnpf report`.
 
 `status-PROFILE.json` in the runtime directory: the state as `--events` says it, with "time" (of writing), "pid"
-and "version". A clean end removes it; one that is left over tells what was last known.
+and "version". It goes on while the profile is stopped and the process waits. A clean end of that removes it; one that is left
+over tells what was last known.
 """
 
 from __future__ import annotations
