@@ -27,7 +27,7 @@ from vpnpf.errors import Transient, VpnpfError
 from vpnpf.events import Event, StopRequested
 from vpnpf.hub import Hub
 from vpnpf.interfaces import Clock
-from vpnpf.model import Entry, FailureKind, Problem, State
+from vpnpf.model import Entry, FailureKind, Phase, Problem, State
 from vpnpf.wiring import Run, ruling
 
 Say = Callable[[str], None]
@@ -63,7 +63,7 @@ class Daemon:
         """A start that is under way."""
         self._next: Build | None = None
         """What begins when the engine that runs has ended."""
-        self._news = asyncio.Event()
+        self._news, self._rested = asyncio.Event(), asyncio.Event()
         self._take(first)
 
     # -- its life -------------------------------------------------------------------------------
@@ -109,6 +109,7 @@ class Daemon:
             if said := run.leave():
                 self._say(said)
             run.locks.close()
+            self._rested.set()
 
     async def _relay(self, place: object, serving: Awaitable[None]) -> None:
         try:
@@ -159,6 +160,7 @@ class Daemon:
 
     def _take(self, run: Run) -> None:
         self.run, self._running = run, True
+        self._rested.clear()
         self.policies = PolicyVerbs(self.hub, self.clock, self.post, run.policies, ruling(run))
         """Of this engine."""
         if run.policies.trouble:
@@ -190,7 +192,7 @@ class Daemon:
         self._not_ending(_STARTING)
         if self._beginning is not None:
             raise NotNow(_STARTING, f"the profile {self.profile} is starting already", _SEE)
-        if self._running:
+        if self._running and self._machine.phase is not Phase.STOPPED:
             doing = "is stopping" if self._stopping else "runs already"
             hint = (
                 "start it again when it has stopped" if self._stopping else "restart it to have its configuration read"
@@ -205,6 +207,7 @@ class Daemon:
 
     async def _read_and_begin(self) -> None:
         try:
+            await self._rested.wait()  # told to be stopped, it still lets go of what was made for it
             await self._begin(await self._read())
         except VpnpfError as error:
             self._say(f"problem: it cannot start: {error}" + (f" ({error.hint})" if error.hint else ""))
