@@ -32,6 +32,7 @@ from vpnpf.model import (
     Entry,
     Forward,
     Lease,
+    Peer,
     Phase,
     Problem,
     Proof,
@@ -201,7 +202,19 @@ def _forward(forward: Forward, offset: float) -> Json:
         "client_settings": _settings(forward, offset),
         "packets": forward.packets,
         "packets_at": time_of(forward.packets_at, offset),
+        "peers": [_peer(peer, offset) for peer in forward.peers],
         "proofs": _proofs(forward.proofs, offset),
+    }
+
+
+def _peer(peer: Peer, offset: float) -> Json:
+    return {
+        "address": peer.address,
+        "port": peer.port,
+        "protocol": str(peer.protocol),
+        "since": time_of(peer.since, offset),
+        "connected": peer.connected,
+        "came_in": peer.came_in,
     }
 
 
