@@ -41,6 +41,9 @@ class SeenPeer(Struct, frozen=True):
     port: int = 0
     protocol: str = ""
     since: datetime | None = None
+    connected: bool = False
+    came_in: bool = True
+    """False: who began it cannot be told."""
 
 
 class SeenForward(Struct, frozen=True):
