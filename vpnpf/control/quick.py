@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import msgspec
 
@@ -55,6 +54,6 @@ def _answer(data: bytes) -> dict[str, object]:
 
         return parse_answer(int(status[1]), body)
     try:
-        return cast("dict[str, object]", msgspec.json.decode(body, type=dict[str, object]))
+        return msgspec.json.decode(body, type=dict[str, object])
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise unreadable(error) from error

@@ -14,6 +14,9 @@ from msgspec import Struct
 
 from vpnpf.errors import Unavailable
 
+PROOFS = ("tunnel", "lease", "firewall", "client", "listening", "reachable")
+"""The chain, each link by its name."""
+
 
 class SeenProof(Struct, frozen=True):
     """A proof."""
