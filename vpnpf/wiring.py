@@ -38,7 +38,7 @@ from vpnpf.interfaces import (
     TunnelBackend,
     TunnelOptions,
 )
-from vpnpf.io import netns
+from vpnpf.io import counters, netns
 from vpnpf.io.clock import BootClock
 from vpnpf.io.exit_check import HttpExitCheck
 from vpnpf.io.http import HttpClient
@@ -87,11 +87,17 @@ class Run:
     """The port policy it began with, and where that was from."""
     settings: ProfileSettings
     """What it was made from."""
+    outside: Outside | None = None
+    """The machine's own network namespace, if the tunnel has another and we are in it."""
 
     @property
     def profile(self) -> str:
         """Its name."""
         return self.supervisor.machine.spec.name
+
+    def traffic(self, interface: str) -> tuple[int, int] | None:
+        """Bytes that a device received and sent since it exists, or None."""
+        return counters.traffic(interface)
 
     def __enter__(self) -> Self:
         return self
@@ -193,7 +199,7 @@ async def build(settings: ProfileSettings, hub: Hub, timeline: tuple[Entry, ...]
             uses=uses_from_store(store.load(uses), clock.wall() - clock.now()),
         )
         supervisor = Supervisor(replace(machine, timeline=timeline), workers, clock, hub)
-        return Run(supervisor, hub, clock, stack.pop_all(), leave, relays, policies, settings)
+        return Run(supervisor, hub, clock, stack.pop_all(), leave, relays, policies, settings, outside)
 
 
 def backend_of(

@@ -11,12 +11,14 @@ from msgspec import convert
 from msgspec.structs import replace
 
 from tests.unit.engine_world import FORWARD, PLAN, SPEC, START, TUNNEL, World
-from vpnpf.cli.status_reading import Seen, SeenSwitch, Status
+from vpnpf.cli.status_reading import Status
 from vpnpf.cli.status_words import _switch, words
+from vpnpf.control.seen import Seen, SeenSwitch
 from vpnpf.core.policy import policy_for
 from vpnpf.core.serialise import notice_json, state_json
 from vpnpf.core.state import initial, view
 from vpnpf.core.switch import as_said, difference, lets_in, normal, switch_for
+from vpnpf.core.talk import talk
 from vpnpf.events import (
     Disagrees,
     PolicyWanted,
@@ -38,7 +40,6 @@ from vpnpf.model import (
     Protocol,
     ProviderPolicy,
 )
-from vpnpf.observers.log import talk
 from vpnpf.observers.status_file import document
 
 OPEN, BLOCK = ProviderPolicy(PolicyMode.OPEN_ALL), ProviderPolicy(PolicyMode.BLOCK_ALL)
