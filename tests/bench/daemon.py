@@ -67,7 +67,7 @@ async def ready(status: Path) -> None:
         return json.loads(status.read_text())["phase"] if status.exists() else ""
 
     async with asyncio.timeout(30):
-        while await asyncio.to_thread(phase) != "ready":
+        while await asyncio.to_thread(phase) != "ready":  # noqa: ASYNC110 - the file has no word for its change
             await asyncio.sleep(0.1)
 
 
