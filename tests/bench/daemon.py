@@ -82,13 +82,13 @@ def spent(pid: int) -> float:
     return sum(int(each.joinpath("schedstat").read_text().split()[0]) for each in tasks) / 1e9
 
 
-async def idle(seconds: float) -> list[Figure]:
+async def idle(seconds: float, settled: float = SETTLED) -> list[Figure]:
     """What it takes while nothing happens: a lease of a minute, as ProtonVPN's are."""
     async with running(60) as (product, connection, _):
         quiet = megabytes(product.pid)
         await asyncio.to_thread(connection.get, "/v1/state")
         # Proofs are looked at more often at first.
-        await asyncio.sleep(SETTLED)
+        await asyncio.sleep(settled)
         before, loop = spent(product.pid), asyncio.get_running_loop()
         began = loop.time()
         await asyncio.sleep(seconds)
