@@ -199,6 +199,9 @@ def bring_up(
             say(f"{profile} runs and was stopped: it begins again")
     except NotRunning:
         _start(profile, config, say, cancelled)
+    except PermissionDenied:
+        plan_launch(profile, config)  # it names the line that does it, which helps more
+        raise
     return until(profile, lambda seen: seen.phase in {"ready", "failed"}, limit, say=say, cancelled=cancelled)
 
 
