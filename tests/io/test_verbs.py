@@ -6,10 +6,13 @@ import asyncio
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import threading
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -438,3 +441,27 @@ async def test_one_that_does_not_answer_is_shown_as_it_wrote(serving, directory,
         assert (code, json.loads(out)["phase"]) == (75, "ready")
         assert "does not answer" in err
     (directory / "status-home.json").unlink()
+
+
+STATUS_AT_MOST = 6.0
+"""Times the time of `python -c pass`, in the same run."""
+
+
+@pytest.mark.alone
+async def test_status_is_said_in_six_times_the_time_of_nothing(serving, directory):
+    program = str(Path(sys.executable).with_name("vpnpf"))
+    env = {**os.environ, "RUNTIME_DIRECTORY": str(directory)}
+
+    def timed(*argv):
+        began = time.perf_counter()
+        done = subprocess.run(argv, capture_output=True, env=env, check=True)
+        return time.perf_counter() - began, done.stdout
+
+    ours, bare = [], []
+    for _ in range(21):
+        seconds, said = await asyncio.to_thread(timed, program, "status", PROFILE)
+        assert b"READY" in said
+        ours.append(seconds)
+        bare.append((await asyncio.to_thread(timed, sys.executable, "-c", "pass"))[0])
+    ratio = statistics.median(ours) / statistics.median(bare)
+    assert ratio <= STATUS_AT_MOST, f"{ratio:.2f}"
