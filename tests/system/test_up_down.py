@@ -154,3 +154,22 @@ async def test_who_is_not_root_is_given_the_line(provider, cli, config, profile)
     _, err = await process.communicate()
     assert process.returncode == 77, err
     assert f"sudo vpnpf up {profile} --config {config}" in err.decode()
+
+
+async def test_ctrl_c_ends_the_waiting_only_and_up_goes_on_with_it(provider, cli, config, profile):
+    provider.gateway.silent = True
+    code, _, err = await cli("up", profile, "--config", str(config), "--wait", "0.5")
+    assert code == 75
+    assert f"{profile} is leasing" in err
+    assert "it goes on" in err
+    pid = cli.background(profile)
+    again = await cli.begun("up", profile, "--config", str(config))
+    await line(again.stderr, "problem: ")
+    again.send_signal(signal.SIGINT)
+    _, err = await again.communicate()
+    assert again.returncode == 130
+    assert f"{profile} goes on by itself" in err.decode()
+    provider.gateway.silent = False
+    assert (await cli("up", profile, "--config", str(config)))[0] == 0
+    assert cli.background(profile) == pid
+    assert (await cli("down"))[0] == 0
