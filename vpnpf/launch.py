@@ -161,7 +161,8 @@ def wait_for_answer(launched: Launched, say: Say, cancelled: threading.Event | N
     """
     plan, ends = launched.plan, time.monotonic() + _ANSWERS
     while not _answers(plan.profile):
-        if how := launched.ended():
+        # Somebody else may have started it at the same moment, and then ours could not.
+        if (how := launched.ended()) and holder(runtime_directory(), f"profile-{plan.profile}") is None:
             for line in launched.last_words():
                 say(line)
             raise Unavailable(_STARTING, f"it ended at once, {how}", f"all that it said: {plan.said}")

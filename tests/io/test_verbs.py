@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 
 import pytest
 from msgspec.structs import replace
@@ -19,7 +20,8 @@ from vpnpf.control import dialing
 from vpnpf.control.messages import NotNow
 from vpnpf.control.peers import Role
 from vpnpf.control.routes import Route
-from vpnpf.errors import ConfigError, Mistake, PermissionDenied
+from vpnpf.control.waiting import until as waited
+from vpnpf.errors import ConfigError, Mistake, PermissionDenied, Unavailable
 from vpnpf.events import PhaseChanged
 from vpnpf.hub import Moment
 from vpnpf.model import Phase, Proof
@@ -323,3 +325,25 @@ async def test_restart_that_fails_says_why(serving, asked, cli):
     assert code == 75
     assert "home is failed" in err
     assert "a wrong key" in err
+
+
+# waiting
+
+
+async def test_waiting_ends_when_another_thread_has_enough(serving):
+    enough = threading.Event()
+    waiting = asyncio.create_task(
+        asyncio.to_thread(waited, PROFILE, lambda seen: seen.phase == "blocked", 60.0, cancelled=enough)
+    )
+    await until(lambda: serving.hub._readers)
+    enough.set()
+    seen, reached = await asyncio.wait_for(waiting, 5)
+    assert (seen.phase, reached) == ("ready", False)
+
+
+async def test_waiting_for_one_that_ends_meanwhile(serving):
+    waiting = asyncio.create_task(asyncio.to_thread(waited, PROFILE, lambda _: False, 60.0))
+    await until(lambda: serving.hub._readers)
+    serving.hub.close()
+    with pytest.raises(Unavailable, match="it ended meanwhile"):
+        await waiting

@@ -162,6 +162,19 @@ async def test_one_that_does_not_answer_is_shown_as_it_wrote(serving, directory,
     (directory / "status-home.json").unlink()
 
 
+async def test_the_shell_completes_what_runs(serving, directory):
+    env = {
+        **os.environ,
+        "RUNTIME_DIRECTORY": str(directory),
+        "_VPNPF_COMPLETE": "bash_complete",
+        "COMP_WORDS": "vpnpf port ho",
+        "COMP_CWORD": "2",
+    }
+    argv = (sys.executable, "-m", "vpnpf")
+    done = await asyncio.to_thread(subprocess.run, argv, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "plain,home\n"
+
+
 STATUS_AT_MOST = 6.0
 """Times the time of `python -c pass`, in the same run."""
 
