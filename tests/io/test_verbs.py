@@ -201,6 +201,17 @@ async def test_a_port_is_waited_for(serving, cli):
     assert await waiting == (0, "40000\n", "")
 
 
+async def test_one_that_is_just_starting_is_waited_for_too(directory, cli):
+    async with Serving(directory) as far:
+        code, out, err = await cli("port")
+        assert (code, out) == (75, "")
+        assert "just starting" in err
+        waiting = asyncio.create_task(cli("port", "--wait", "20"))
+        await until(lambda: far.hub._readers)
+        far.hub.publish(READY, ())
+        assert await waiting == (0, "40000\n", "")
+
+
 async def test_another_port(serving, asked, cli):
     asked.answers["/v1/new-port"] = {"forwards": [{"name": "torrent", "external_port": 41000}]}
     assert await cli("port", "--new") == (0, "41000\n", "")
