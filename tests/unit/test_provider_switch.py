@@ -11,8 +11,9 @@ from msgspec import convert
 from msgspec.structs import replace
 
 from tests.unit.engine_world import FORWARD, PLAN, SPEC, START, TUNNEL, World
-from vpnpf.cli.status_reading import Seen, SeenSwitch, Status
+from vpnpf.cli.status_reading import Status
 from vpnpf.cli.status_words import _switch, words
+from vpnpf.control.seen import Seen, SeenSwitch
 from vpnpf.core.policy import policy_for
 from vpnpf.core.serialise import notice_json, state_json
 from vpnpf.core.state import initial, view

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.unit.engine_world import PLAN, SPEC, START, World
-from vpnpf.cli.status_reading import Seen
+from vpnpf.control.seen import Seen
 from vpnpf.core.serialise import notice_json, state_json, time_of
 from vpnpf.core.state import initial, view
 from vpnpf.events import (

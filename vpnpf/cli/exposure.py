@@ -23,8 +23,9 @@ from vpnpf.cli.exposure_words import as_json, finding_lines, words
 from vpnpf.cli.options import CONFIG
 from vpnpf.cli.policy_arguments import Times
 from vpnpf.cli.policy_standing import policy_now
-from vpnpf.cli.status_reading import Seen, find
+from vpnpf.cli.status_reading import find
 from vpnpf.config import load
+from vpnpf.control.seen import Seen
 from vpnpf.core.exposure import Finding, Severity, WebInterface, findings, must_ask, warnings_for
 from vpnpf.core.reach import ForwardPort, Place, exposed, forward_port
 from vpnpf.errors import EX_OK, PermissionDenied, Unavailable, UsageError, VpnpfError

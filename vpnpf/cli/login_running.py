@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 
 from vpnpf.cli import status_reading
+from vpnpf.control.seen import Seen
 from vpnpf.errors import VpnpfError
 from vpnpf.printable import printable
 
 
-def running(uses: Callable[[status_reading.Seen], bool]) -> Iterator[str]:
+def running(uses: Callable[[Seen], bool]) -> Iterator[str]:
     """The profiles that run with it, as far as they can be seen."""
     try:
         found = status_reading.find(None, time.time())

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import datetime
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
 
+from vpnpf.control.seen import Seen, converted
 from vpnpf.errors import PermissionDenied, Unavailable
 from vpnpf.observers.status_file import PREFIX
 from vpnpf.store import runtime_directory
@@ -19,127 +18,6 @@ SYSTEM = Path("/run/vpnpf")
 OLD = 60.0
 """Seconds after which a file tells what was, not what is."""
 _READING = "reading the status"
-
-
-class SeenProof(Struct, frozen=True):
-    """A proof, as the file has it."""
-
-    ok: bool | None = None
-    checked: datetime | None = None
-    evidence: str = ""
-
-
-class SeenSettings(Struct, frozen=True):
-    """A torrent client's settings as read back, as the file has them."""
-
-    port: int
-    interface: str = ""
-    random_port: bool = False
-    port_mapping: bool = False
-    read_at: datetime | None = None
-
-
-class SeenForward(Struct, frozen=True):
-    """A forward, as the file has it."""
-
-    name: str
-    external_port: int | None = None
-    listen_port: int | None = None
-    target: str | None = None
-    exit_address: str | None = None
-    client: str | None = None
-    protocols: tuple[str, ...] = ()
-    granted_at: datetime | None = None
-    lifetime: float | None = None
-    renew_at: datetime | None = None
-    expires_at: datetime | None = None
-    client_settings: SeenSettings | None = None
-    packets: int = 0
-    packets_at: datetime | None = None
-    proofs: dict[str, SeenProof] = {}
-
-
-class SeenSwitch(Struct, frozen=True):
-    """The provider's own switch, as the file has it."""
-
-    mode: str
-    ports: tuple[str, ...] = ()
-    seen: datetime | None = None
-
-
-class SeenTunnel(Struct, frozen=True):
-    """A tunnel, as the file has it."""
-
-    interface: str
-    backend: str = ""
-    endpoint: str = ""
-    place: str = ""
-    gateway: str = ""
-    received: int = 0
-    sent: int = 0
-    handshake: datetime | None = None
-
-
-class SeenServer(Struct, frozen=True):
-    """A server that the profile can go to, as the file has it."""
-
-    number: int
-    place: str | None = None
-    endpoint: str | None = None
-    current: bool = False
-
-
-class SeenProblem(Struct, frozen=True):
-    """A problem, as the file has it."""
-
-    doing: str
-    message: str = ""
-    hint: str = ""
-    failures: int = 1
-    since: datetime | None = None
-    retry_at: datetime | None = None
-
-
-class SeenUnused(Struct, frozen=True):
-    """An opening that nobody uses, as the file has it."""
-
-    what: str
-    last: datetime | None = None
-    idle: float = 0.0
-    closed: bool = False
-
-
-class SeenEntry(Struct, frozen=True):
-    """A line of the timeline, as the file has it."""
-
-    text: str
-    time: datetime | None = None
-    event: str = ""
-    cause: str = ""
-    forward: str | None = None
-
-
-class Seen(Struct, frozen=True):
-    """A status file; what a later version adds is passed over."""
-
-    time: datetime
-    pid: int
-    profile: str
-    provider: str
-    phase: str
-    phase_since: datetime | None = None
-    phase_text: str = ""
-    phase_cause: str = ""
-    phase_hint: str = ""
-    version: str = ""
-    tunnel: SeenTunnel | None = None
-    forwards: tuple[SeenForward, ...] = ()
-    problems: tuple[SeenProblem, ...] = ()
-    timeline: tuple[SeenEntry, ...] = ()
-    provider_policy: SeenSwitch | None = None
-    disagree: str = ""
-    unused: tuple[SeenUnused, ...] = ()
-    servers: tuple[SeenServer, ...] = ()
 
 
 class Status(Struct, frozen=True):
@@ -194,7 +72,7 @@ def find(profile: str | None, now: float) -> list[Status]:
 def _read(path: Path, now: float) -> Status:
     try:
         raw = json.loads(path.read_bytes())
-        seen = msgspec.convert(raw, Seen)
+        seen = converted(raw)
     except PermissionError as error:
         raise _denied(error) from error
     except FileNotFoundError as error:

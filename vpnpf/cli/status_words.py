@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from vpnpf.cli.status_reading import Seen, SeenForward, SeenProblem, SeenProof, SeenSwitch, SeenUnused, Status
+from vpnpf.cli.status_reading import Status
+from vpnpf.control.seen import Seen, SeenForward, SeenProblem, SeenProof, SeenSwitch, SeenUnused
 from vpnpf.core.policy_words import span
 from vpnpf.model import PROOF_NAMES, Endpoint
 from vpnpf.printable import printable
