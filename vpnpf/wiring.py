@@ -87,6 +87,8 @@ class Run:
     """The port policy it began with, and where that was from."""
     settings: ProfileSettings
     """What it was made from."""
+    outside: Outside | None = None
+    """The machine's own network namespace, if the tunnel has another and we are in it."""
 
     @property
     def profile(self) -> str:
@@ -193,7 +195,7 @@ async def build(settings: ProfileSettings, hub: Hub, timeline: tuple[Entry, ...]
             uses=uses_from_store(store.load(uses), clock.wall() - clock.now()),
         )
         supervisor = Supervisor(replace(machine, timeline=timeline), workers, clock, hub)
-        return Run(supervisor, hub, clock, stack.pop_all(), leave, relays, policies, settings)
+        return Run(supervisor, hub, clock, stack.pop_all(), leave, relays, policies, settings, outside)
 
 
 def backend_of(

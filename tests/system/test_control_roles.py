@@ -35,6 +35,9 @@ OWNED = {
     "POST /v1/shutdown": 202,
     "GET /v1/exposure": 200,
     "GET /v1/report": 200,
+    "POST /v1/policy/plan": 200,
+    "GET /v1/logins": 200,
+    "POST /v1/login": 200,
 }
 
 SERVE = """
@@ -43,12 +46,13 @@ from pathlib import Path
 import concurrent.futures.thread, vpnpf.control.http
 from tests.io.control_world import PROFILE, Profile, ready_state
 from vpnpf.control import routes, wishes
+from vpnpf.control.asked import asked
 from vpnpf.control.place import name_of
 from vpnpf.control.server import ControlServer
 
 class Daemon(Profile):
     async def nothing(self, body=None): return {}
-    start = stop = restart = shutdown = exposure = show = set = reset = explain = nothing
+    start = stop = restart = shutdown = exposure = plan = logins = login = show = set = reset = explain = nothing
     def post(self, event): pass
     def refuse(self, name): return "not here"
     async def servers(self): return []
@@ -58,7 +62,7 @@ async def main(directory, group):
     daemon = Daemon()
     daemon.hub.publish(ready_state(), ())
     daemon.hub.close()
-    table = {**routes.watching(daemon), **routes.policy(lambda: daemon), **routes.commands(daemon), **routes.lookups(daemon),
+    table = {**routes.watching(daemon), **routes.policy(lambda: daemon), **routes.commands(daemon), **asked(daemon),
         **wishes.wishes(daemon.hub, daemon.post, daemon.refuse, daemon.refuse), **wishes.server(daemon.post, lambda _: "")}
     server = ControlServer(Path(directory), PROFILE, table, print, group)
     task = asyncio.create_task(server.serve())

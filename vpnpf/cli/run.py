@@ -12,9 +12,12 @@ from pathlib import Path
 
 import click
 
+from vpnpf.asked import Asked
 from vpnpf.cli.ending import end_at_last
 from vpnpf.cli.options import CONFIG
+from vpnpf.cli.report_words import told_of
 from vpnpf.control import routes
+from vpnpf.control.asked import asked
 from vpnpf.control.server import ControlServer
 from vpnpf.control.wishes import server, wishes
 from vpnpf.daemon import Build, Daemon, Read
@@ -116,7 +119,7 @@ async def _live(
         daemon = Daemon(first, _reading(name, config), talk.put)
         daemons.append(daemon)
         _listen_to_signals(daemon)
-        server = ControlServer(runtime_directory(), name, _routes(daemon), talk.put, found.group)
+        server = ControlServer(runtime_directory(), name, _routes(daemon, config), talk.put, found.group)
         control = _observe("control socket", server.serve(), talk)
         living = asyncio.create_task(daemon.live(), name="daemon")
         status = EX_SOFTWARE
@@ -145,14 +148,25 @@ def _reading(name: str, config: Path | None) -> Read:
     return reading
 
 
-def _routes(daemon: Daemon) -> routes.Routes:
+def _routes(daemon: Daemon, config: Path | None) -> routes.Routes:
     """All that can be asked for over the control socket."""
+    beside = Asked(
+        settings=lambda: daemon.run.settings,
+        config=config,
+        hub=daemon.hub,
+        clock=daemon.clock,
+        policies=lambda: daemon.run.policies,
+        post=daemon.post,
+        tell=told_of,
+        outside=lambda: daemon.run.outside,
+    )
     return {
         **routes.watching(daemon),
         **routes.policy(lambda: daemon.policies),
         **routes.commands(daemon),
         **wishes(daemon.hub, daemon.post, daemon.why_not_renew, daemon.why_not_port),
         **server(daemon.post, daemon.why_not_server),
+        **asked(beside),
     }
 
 

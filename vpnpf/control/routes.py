@@ -11,7 +11,7 @@ from http import HTTPStatus
 from vpnpf import __version__
 from vpnpf.control.messages import API, PREFIX, Json
 from vpnpf.control.peers import Role
-from vpnpf.control.served import Lookups, Policies, Seen, Served, Verb
+from vpnpf.control.served import Policies, Seen, Served, Verb
 from vpnpf.control.stream import Events
 from vpnpf.core.serialise import state_json, time_of
 from vpnpf.errors import Transient
@@ -119,21 +119,4 @@ def commands(served: Served) -> Routes:
         ("POST", f"{PREFIX}/restart"): accepted(restart),
         ("POST", f"{PREFIX}/shutdown"): accepted(shutdown),
         ("GET", f"{PREFIX}/servers"): Route(Role.WATCHER, servers),
-    }
-
-
-def lookups(found: Lookups) -> Routes:
-    """What is looked up for the owner."""
-
-    async def exposure(body: Json, role: Role) -> Mapping[str, object]:
-        del body, role
-        return await found.exposure()
-
-    async def report(body: Json, role: Role) -> str:
-        del body, role
-        return await found.report()
-
-    return {
-        ("GET", f"{PREFIX}/exposure"): Route(Role.OWNER, exposure),
-        ("GET", f"{PREFIX}/report"): Route(Role.OWNER, report),
     }

@@ -53,6 +53,30 @@ class Policies(Protocol):
         ...
 
 
+class Asked(Protocol):
+    """What a profile answers beside its life: see `control.asked`. Each raises VpnpfError."""
+
+    async def exposure(self) -> Mapping[str, object]:
+        """What `vpnpf exposure --json` prints."""
+        ...
+
+    async def report(self) -> str:
+        """What `vpnpf report` prints: redacted."""
+        ...
+
+    async def plan(self, body: Json) -> Mapping[str, object]:
+        """What a change of the port policy would bring. Raises UsageError for one that cannot be."""
+        ...
+
+    async def logins(self) -> Mapping[str, object]:
+        """Whom one can log in to."""
+        ...
+
+    async def login(self, body: Json) -> Mapping[str, object]:
+        """Try a login once, and keep it. Raises Misconfigured for a refusal; no text has the password."""
+        ...
+
+
 class Served(Seen, Protocol):
     """A daemon that takes commands. Each raises VpnpfError: NotNow for what cannot be at the moment."""
 
@@ -83,16 +107,4 @@ class Served(Seen, Protocol):
 
     async def servers(self) -> Sequence[Mapping[str, object]]:
         """Each with number, place, endpoint and current."""
-        ...
-
-
-class Lookups(Protocol):
-    """What is looked up for the owner."""
-
-    async def exposure(self) -> Mapping[str, object]:
-        """What `vpnpf exposure --json` prints."""
-        ...
-
-    async def report(self) -> str:
-        """What `vpnpf report` prints: redacted."""
         ...
