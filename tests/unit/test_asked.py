@@ -23,7 +23,7 @@ from vpnpf.exposing import looking
 from vpnpf.hub import Hub
 from vpnpf.interfaces import Outside
 from vpnpf.io.clock import BootClock
-from vpnpf.model import FirewallStage, Opening, Phase, PolicyMode, PortPolicy, Protocol, Use
+from vpnpf.model import FirewallStage, Opening, Phase, PortPolicy, Protocol, Use
 from vpnpf.policy_store import PolicyStore
 from vpnpf.store import FileStore
 from vpnpf.tunnels.names import mark_of, table_of
@@ -286,7 +286,7 @@ async def test_a_provider_is_asked_through_the_tunnel_or_beside_it(daemon, stage
     daemon.publish(firewall=stage)
     way = daemon.by._way(None)
     assert (way._mark, way._enter is not None) == (mark, elsewhere)
-
-
-def test_block_all_is_what_the_configuration_says(daemon):
-    assert daemon.policies.configured.mode is PolicyMode.BLOCK_ALL
+    # Stopped, we are out of the tunnel's namespace.
+    daemon.publish(phase=Phase.STOPPED)
+    way = daemon.by._way(None)
+    assert (way._mark, way._enter) == (0, None)
