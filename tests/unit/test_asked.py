@@ -173,6 +173,7 @@ async def test_a_plan_that_cannot_be_is_refused_with_a_hint(daemon, body, said):
     assert len(str(refused.value)) < 500
 
 
+@pytest.mark.alone
 async def test_the_loop_goes_on_while_thousands_are_planned(daemon):
     entries = [f"{port}/tcp from 203.0.{port % 250}.0/24" for port in range(10_000, 20_000)]
     longest, planning = 0.0, asyncio.create_task(daemon.by.plan({"set": entries}))
