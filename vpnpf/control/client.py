@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -66,9 +66,9 @@ class Connection:
         """Take away what is there."""
         return parse_answer(*self._ask("DELETE", path))
 
-    def events(self) -> Iterator[Json]:
-        """The state, then what is new, until the run ends."""
-        with self._answer("GET", "/v1/events", None) as answer:
+    def events(self, opened: Callable[[socket.socket], None] | None = None) -> Iterator[Json]:
+        """The state, then what is new, until the run ends. `opened` is told the socket, for another thread to shut down."""
+        with self._answer("GET", "/v1/events", None, opened) as answer:
             if answer.status != HTTPStatus.OK:
                 parse_answer(answer.status, answer.read(LARGEST + 1))
             while line := answer.readline(LARGEST + 1):
@@ -92,8 +92,16 @@ class Connection:
             return answer.status, data
 
     @contextlib.contextmanager
-    def _answer(self, method: str, path: str, body: Mapping[str, object] | None) -> Iterator[HTTPResponse]:
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None,
+        opened: Callable[[socket.socket], None] | None = None,
+    ) -> Iterator[HTTPResponse]:
         connected = self._connected()
+        if opened is not None:
+            opened(connected)
         import http.client  # noqa: PLC0415 - it takes longer than all else here, and is not needed where nobody runs
 
         connection = http.client.HTTPConnection("vpnpf", timeout=self._patience)

@@ -1,0 +1,173 @@
+"""The terminal app: follows one daemon, shows it, and hands on what the person wants. It only wires."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import ClassVar
+
+from msgspec.structs import replace
+from textual.app import App
+from textual.command import Provider
+from textual.screen import Screen
+
+from vpnpf.control.messages import API, Json
+from vpnpf.control.seen import read
+from vpnpf.errors import Unavailable, VpnpfError
+from vpnpf.printable import printable
+from vpnpf.tui.actions import BY_NAME, ActionCommands, bindings
+from vpnpf.tui.history import History
+from vpnpf.tui.link import Link
+from vpnpf.tui.screens.dashboard import Dashboard
+from vpnpf.tui.sheets.told import Told
+from vpnpf.tui.sheets.working import Done, Say, Working
+from vpnpf.tui.view import Reach, View
+
+APART = 0.1
+"""Seconds between two pictures, at least: a burst of states costs no more than ten a second."""
+AGAIN = (0.3, 0.5, 1.0, 2.0)
+"""Seconds until a daemon that is away is looked for again; the last one from then on."""
+
+
+class Face(App[str]):
+    """Of one profile at a time. Its result is what is to be said on the terminal afterwards."""
+
+    TITLE = "vpnpf"
+    ENABLE_COMMAND_PALETTE = True
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {ActionCommands}
+    BINDINGS: ClassVar = [*bindings()]
+
+    def __init__(self, link: Link, clock: Callable[[], float] = time.time) -> None:
+        """`clock`: seconds since 1970."""
+        super().__init__()
+        self.link = link
+        self._clock = clock
+        self._history = History()
+        self._following: asyncio.Task[None] | None = None
+        self._due = False
+        self.view = View(link.profile, clock())
+
+    def get_default_screen(self) -> Screen[object]:
+        """The dashboard is what everything else lies upon."""
+        return Dashboard()  # type: ignore[return-value]
+
+    def on_mount(self) -> None:
+        """Begin to follow the daemon."""
+        self.set_interval(1.0, self._show)
+        self.attach(self.link)
+
+    def on_unmount(self) -> None:
+        """Let go of the daemon."""
+        if self._following is not None:
+            self._following.cancel()
+
+    # -- following ------------------------------------------------------------------------------
+
+    def attach(self, link: Link) -> None:
+        """Follow this daemon from now on, in place of the one until now."""
+        if self._following is not None:
+            self._following.cancel()
+        self.link, self._history = link, History()
+        self.view = View(link.profile, self._clock())
+        self._following = asyncio.create_task(self._follow(link), name=f"following {link.profile}")
+        self._show()
+
+    async def _follow(self, link: Link) -> None:
+        tries = 0
+        while True:
+            trouble: VpnpfError | None = None
+            try:
+                await self._look(link)
+                async for event in link.events():
+                    tries = 0
+                    self._take(event)
+            except VpnpfError as error:
+                trouble = error
+            self._history.forget()
+            self.view = replace(
+                self.view,
+                reach=Reach.AWAY if self.view.seen else Reach.LOOKING,
+                trouble=printable(str(trouble)) if trouble else "vpnpf has ended",
+                hint=printable(trouble.hint) if trouble else f"start it with: vpnpf up {link.profile}",
+            )
+            self._soon()
+            await asyncio.sleep(AGAIN[min(tries, len(AGAIN) - 1)])
+            tries += 1
+
+    async def _look(self, link: Link) -> None:
+        """What kind of daemon it is, before anything of it is believed. Raises Unavailable for another version."""
+        about = await link.ask("GET", "/v1")
+        if about.get("api") != API:
+            cause = f"it speaks version {about.get('api')!r:.20} of its interface, and this is version {API}"
+            raise Unavailable("asking vpnpf", cause, "use the vpnpf of the same version, or restart the one that runs")
+        self.view = replace(self.view, owner=about.get("role") == "owner")
+
+    def _take(self, event: Json) -> None:
+        kind = event.get("event")
+        if kind == "traffic":
+            self._history.traffic(event)
+        elif kind == "state":
+            seen = read(event)
+            self._history.state(seen)
+            self.view = replace(self.view, seen=seen, reach=Reach.ATTACHED, trouble="", hint="")
+        self._soon()
+
+    def _soon(self) -> None:
+        """Show it, with what else comes in the next moment."""
+        if not self._due:
+            self._due = True
+            self.set_timer(APART, self._show)
+
+    def _show(self) -> None:
+        self._due = False
+        now = self._clock()
+        self._history.pass_time(now)
+        self.view = replace(self.view, now=now, rates=self._history.rates, inbound=self._history.inbound)
+        for screen in self.screen_stack:
+            show = getattr(screen, "show", None)
+            if show is not None and screen.is_mounted:
+                show(self.view)
+
+    # -- doing ----------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What only the owner may is greyed out for who only watches."""
+        del parameters
+        known = BY_NAME.get(action)
+        return None if known is not None and known.changes and not self.view.owner else True
+
+    def work(
+        self, title: str, doing: Callable[[Say], Awaitable[Json]], then: Callable[[Json], None], left: str = ""
+    ) -> None:
+        """Do something that takes a while, with its progress on a sheet; what went wrong is told."""
+
+        def over(done: Done[Json] | None) -> None:
+            if done is None or done.cancelled:
+                return
+            if done.error is not None:
+                self.push_screen(Told(done.error))
+            elif done.value is not None:
+                then(done.value)
+
+        self.push_screen(Working(title, doing, left), over)
+
+    def action_copy_port(self) -> None:
+        """Copy the port."""
+        port = self.view.port
+        if port is None:
+            self.notify("There is no port at this moment, so nothing was copied.", severity="warning")
+            return
+        self.copy_to_clipboard(str(port))
+        self.notify(f"Copied {port}, if your terminal lets programs copy.", markup=False)
+
+    def action_leave(self) -> None:
+        """Leave; the daemon goes on."""
+        self.exit(self._goodbye())
+
+    def _goodbye(self) -> str:
+        view = self.view
+        if view.reach is not Reach.ATTACHED:
+            return ""
+        what = f"keeps port {view.port}" if view.port else "goes on"
+        return f"vpnpf {what} ({view.profile}). Back to it: vpnpf   Stop it: vpnpf down {view.profile}"

@@ -1,0 +1,1 @@
+"""What opens over the dashboard: one sheet a file with its styles."""
