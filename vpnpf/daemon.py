@@ -257,6 +257,10 @@ class Daemon:
             raise Transient(_ASKING, "it is just starting", "ask again")
         return cast("Sequence[Mapping[str, object]]", state_json(self.hub.state, 0.0)["servers"])
 
+    def traffic(self, interface: str) -> tuple[int, int] | None:
+        """Bytes that a device received and sent since it exists, or None."""
+        return self.run.traffic(interface)
+
     def why_not_renew(self, name: str) -> str:
         """Why nothing can be asked for again of a forward ("": of all); empty: it can."""
         return self._why_nothing() or wishes.why_not_renew(self._machine, name)

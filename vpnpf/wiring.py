@@ -38,7 +38,7 @@ from vpnpf.interfaces import (
     TunnelBackend,
     TunnelOptions,
 )
-from vpnpf.io import netns
+from vpnpf.io import counters, netns
 from vpnpf.io.clock import BootClock
 from vpnpf.io.exit_check import HttpExitCheck
 from vpnpf.io.http import HttpClient
@@ -94,6 +94,10 @@ class Run:
     def profile(self) -> str:
         """Its name."""
         return self.supervisor.machine.spec.name
+
+    def traffic(self, interface: str) -> tuple[int, int] | None:
+        """Bytes that a device received and sent since it exists, or None."""
+        return counters.traffic(interface)
 
     def __enter__(self) -> Self:
         return self

@@ -35,7 +35,7 @@ def test_nobody_runs(tmp_path):
     with pytest.raises(NotRunning, match="not running") as caught:
         Connection(PROFILE, (tmp_path, tmp_path / "none")).get("/v1")
     assert caught.value.exit_code == 69
-    assert "vpnpf run home" in caught.value.hint
+    assert "vpnpf up home" in caught.value.hint
 
 
 @pytest.mark.parametrize(

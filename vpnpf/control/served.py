@@ -32,6 +32,10 @@ class Seen(Protocol):
         """The engine's."""
         ...
 
+    def traffic(self, interface: str) -> tuple[int, int] | None:
+        """Bytes that a device received and sent; None: it is not there. Never raises nor waits."""
+        ...
+
 
 class Policies(Protocol):
     """Its port policy: see `control.policy_verbs`."""

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from vpnpf.core.peers import told
 from vpnpf.core.schedule import EXIT_AGAIN, Timing
 from vpnpf.core.unused import Watch, known, left_open
 from vpnpf.events import ApplyFirewall, Work
@@ -22,6 +23,7 @@ from vpnpf.model import (
     Lease,
     ListeningSocket,
     ListenSettings,
+    Peer,
     Phase,
     PortPolicy,
     Problem,
@@ -107,6 +109,10 @@ class ForwardState(Struct, frozen=True):
     """Tunnel number at which they were set: a client keeps dead sockets when a tunnel is made anew."""
     sockets: tuple[ListeningSocket, ...] | None = None
     sockets_at: float = 0.0
+    peers: tuple[Peer, ...] = ()
+    """The last that were seen on the port, newest first."""
+    present: frozenset[tuple[str, int]] = frozenset()
+    """Address and port of all that were there at the last look: who stays is not new."""
     tested: PortTest = PortTest()
     hits_before: Mapping[Protocol, int] | None = None
     """Inbound packets counted by the first reading of a rule set that has the port; None: there was none yet.
@@ -339,6 +345,7 @@ def view(machine: Machine) -> State:
                 client_settings_at=forward.settings_at if forward.settings else None,
                 packets=forward.packets,
                 packets_at=forward.packets_at,
+                peers=told(forward.peers, looking=forward.sockets is not None),
             )
             for forward in machine.forwards
         ),

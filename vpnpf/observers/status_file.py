@@ -20,11 +20,10 @@ from vpnpf.hub import Hub
 from vpnpf.interfaces import Clock
 from vpnpf.model import Phase, State
 from vpnpf.observers.beat import beating
-from vpnpf.store import FileStore
+from vpnpf.store import STATUS, FileStore
 
 Put = Callable[[str], None]
 
-PREFIX = "status-"
 APART = 1.0
 """Seconds between two writes, at least."""
 BEAT = 20.0
@@ -61,7 +60,7 @@ class StatusWriter:
     def put(self, state: State, now: float, offset: float) -> None:
         """Leave a state to be written; never waits."""
         with self._changed:
-            self._name = PREFIX + state.profile
+            self._name = STATUS + state.profile
             self._next = (state, now, offset)
             self._changed.notify()
 
