@@ -137,9 +137,12 @@ def test_what_waits_after_a_failure_is_tried_at_once():
     assert len(world.ordered(Acquire)) == 2
 
 
-@pytest.mark.parametrize("work", [Acquire, StartTunnel, ApplyFirewall])
-def test_a_failed_profile_tries_again_now(work):
-    world = World()
+@pytest.mark.parametrize(
+    ("work", "forwards"),
+    [(Acquire, (FORWARD,)), (StartTunnel, (FORWARD,)), (ApplyFirewall, (FORWARD,)), (StartTunnel, ())],
+)
+def test_a_failed_profile_tries_again_now(work, forwards):
+    world = World(initial(replace(SPEC, forwards=forwards), PLAN, START))
     world.fail(work, FailureKind.MISCONFIGURED)
     world.begin().wait(7200)
     assert world.phase is Phase.FAILED
