@@ -14,6 +14,7 @@ from vpnpf.errors import EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, VpnpfError
 from vpnpf.printable import printable
 
 COMMANDS = {
+    "init": ("vpnpf.cli.init", "init", "Ask what is needed, and write the first configuration."),
     "run": ("vpnpf.cli.run", "run", "Bring the tunnel up, get the port, and keep both."),
     "check-config": (
         "vpnpf.cli.check",
