@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,8 @@ from vpnpf.cli.main import run_command_line
 from vpnpf.config import load
 from vpnpf.setup.questions import Choice, Question
 
+PATIENCE = 20.0
+"""Seconds that it may say nothing."""
 PROGRAM = (sys.executable, "-m", "vpnpf", "init")
 
 
@@ -40,33 +43,37 @@ class Terminal:
         )
         os.close(slave)
 
-    def until(self, pattern, deadline=20.0):
+    def until(self, pattern):
         """Read until it says that, after what was waited for before."""
-        end = time.monotonic() + deadline
         while not (found := re.compile(pattern).search(self.said, self._seen)):
-            ready, _, _ = select.select([self.master], [], [], max(0.0, end - time.monotonic()))
-            try:
-                data = os.read(self.master, 65536) if ready else b""
-            except OSError:  # it ended
-                data = b""
-            assert data, f"never said {pattern!r}: {self.said}"
-            self.said += data.decode(errors="replace")
+            assert self._read(), f"never said {pattern!r}: {self.said}"
         self._seen = found.end()
 
     def answer(self, pattern, text):
         self.until(pattern)
         os.write(self.master, f"{text}\n".encode())
 
+    def interrupt(self):
+        """Ctrl-C, once it waits for an answer: before that readline may take the signal and wait on."""
+        stat_file = Path(f"/proc/{self.process.pid}/stat")
+        while stat_file.read_text().rpartition(")")[2].split()[0] != "S":
+            time.sleep(0.001)
+        self.process.send_signal(signal.SIGINT)
+
     def end(self):
-        while True:
-            try:
-                data = os.read(self.master, 65536)
-            except OSError:
-                break
-            if not data:
-                break
-            self.said += data.decode(errors="replace")
-        return self.process.wait(20)
+        while self._read():
+            pass
+        return self.process.wait(PATIENCE)
+
+    def _read(self):
+        ready, _, _ = select.select([self.master], [], [], PATIENCE)
+        assert ready, f"it says nothing more: {self.said}"
+        try:
+            data = os.read(self.master, 65536)
+        except OSError:  # it ended
+            return False
+        self.said += data.decode(errors="replace")
+        return bool(data)
 
     def close(self):
         if self.process.poll() is None:
@@ -132,7 +139,7 @@ def test_ctrl_c_changes_nothing(at, tmp_path):
     person = at()
     person.answer(r"Which VPN provider", "")
     person.until(r"Which configuration file\?")
-    person.process.send_signal(signal.SIGINT)
+    person.interrupt()
     assert person.end() == 130
     assert "nothing was changed" in person.said
     assert not (tmp_path / "etc").exists()
