@@ -11,6 +11,8 @@ import re
 import tomllib
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from vpnpf.config_checker import Checker, missing
 from vpnpf.config_positions import Positions
 from vpnpf.config_schema import Reader, Root
@@ -91,7 +93,7 @@ def parse(text: str, path: Path, clock: Clock | None = None, *, ended: bool = Fa
     config, more = checker.check(root.profiles, root.clients)
     if first or more:
         raise ConfigError(positions.in_order((*first, *more)))
-    return config
+    return replace(config, group=root.control.group or "")
 
 
 def _deeper(value: object, levels: int) -> bool:

@@ -159,11 +159,20 @@ class ClientTable(Table, frozen=True, kw_only=True):
     password: Annotated[SecretTable | None, said("Where its password or API key is.")] = None
 
 
+class ControlTable(Table, frozen=True, kw_only=True):
+    """[control]."""
+
+    group: Annotated[
+        Text | None, said("A group whose members may watch, as with `vpnpf status`; otherwise only the owner and root.")
+    ] = None
+
+
 class Root(Table, frozen=True, kw_only=True):
     """The configuration of vpnpf (config.toml)."""
 
     profiles: Annotated[dict[str, ProfileTable], said("What to run, by a name of your own.")] = {}
     clients: Annotated[dict[str, ClientTable], said("Torrent clients, by a name of your own.")] = {}
+    control: Annotated[ControlTable, said("Who may ask a profile that runs.")] = ControlTable()
 
 
 def json_schema() -> dict[str, Any]:

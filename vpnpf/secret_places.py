@@ -81,6 +81,45 @@ class FilePlace:
         return _unlink(self._path)
 
 
+class GivenFilePlace:
+    """In a file that the configuration names: replaced as a whole, 0600, and ours."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.said = str(path)
+
+    async def put(self, secret: str) -> None:
+        """As `Place.put`."""
+        self.check()
+        try:
+            replace_file(self._path, secret + "\n")
+        except OSError as error:
+            raise self._not_written(error.strerror or str(error)) from None
+
+    async def remove(self) -> bool:
+        """As `Place.remove`."""
+        return _unlink(self._path)
+
+    def check(self) -> None:
+        """See that it can be written, and by nobody else. Raises Unavailable, with where to write it by hand."""
+        try:
+            above = self._path.parent.stat()
+            if self._path.is_symlink():
+                raise self._not_written("it is a symbolic link")
+            if self._path.exists() and not self._path.is_file():
+                raise self._not_written("it is not a plain file")
+        except OSError as error:
+            raise self._not_written(error.strerror or str(error)) from None
+        if above.st_uid not in {0, os.geteuid()} or above.st_mode & 0o022:
+            raise self._not_written(f"others may write to {self._path.parent}")
+        if not os.access(self._path.parent, os.W_OK):
+            raise self._not_written("this user may not write there")
+
+    def _not_written(self, why: str) -> Unavailable:
+        hint = f"write it there by hand: install -m 600 /dev/null {self._path}, and the secret into it"
+        return Unavailable(f"writing {self._path}", why, hint)
+
+
 class CredentialPlace:
     """Encrypted for this machine alone, for systemd to hand to a unit (systemd-creds(1))."""
 

@@ -72,6 +72,8 @@ class Config(Struct, frozen=True):
     profiles: Mapping[str, ProfileSettings]
     clients: Mapping[str, ClientSettings] = field(default_factory=dict)
     """By name, also those that no profile has."""
+    group: str = ""
+    """Whose members may watch the profiles; empty: nobody's. Whether there is such a group is seen when it is needed."""
 
     def profile(self, name: str | None) -> ProfileSettings:
         """The profile of this name, or the only one. Raises UsageError."""

@@ -19,6 +19,8 @@ from typing import Self, cast
 from vpnpf.errors import Unavailable
 from vpnpf.whole_file import replace_file
 
+STATUS = "status-"
+"""What the name of a status file in the runtime directory begins with; then comes the profile's."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 

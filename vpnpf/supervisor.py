@@ -122,14 +122,13 @@ class Supervisor:
         self._events.put_nowait(event)
 
     async def run(self) -> State:
-        """Go on until the profile is stopped; return its last state."""
+        """Go on until the profile is stopped; return its last state. The hub stays open: another engine may follow."""
         try:
             self._take(*start(self.machine, self._clock.now()))
             while self.machine.phase is not Phase.STOPPED:
                 self._handle(await self._next())
         finally:
             await self._end_tasks()
-            self._hub.close()
         return view(self.machine)
 
     @property

@@ -6,8 +6,11 @@ machine has changed.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,7 +38,7 @@ from vpnpf.interfaces import (
     TunnelBackend,
     TunnelOptions,
 )
-from vpnpf.io import netns
+from vpnpf.io import counters, netns
 from vpnpf.io.clock import BootClock
 from vpnpf.io.exit_check import HttpExitCheck
 from vpnpf.io.http import HttpClient
@@ -44,12 +47,12 @@ from vpnpf.io.relay import Relay
 from vpnpf.io.sockets import KernelSockets
 from vpnpf.io.udp import TunnelIO
 from vpnpf.leases import from_store, moved
-from vpnpf.model import LockMode, Protocol
+from vpnpf.model import Entry, LockMode, Protocol
 from vpnpf.plugins import Group
 from vpnpf.policy_store import PolicyStore
 from vpnpf.secret_places import read_account
 from vpnpf.secrets import reader
-from vpnpf.settings import ClientSettings, ProfileSettings
+from vpnpf.settings import ClientSettings, Config, ProfileSettings
 from vpnpf.store import (
     FileStore,
     InstanceLock,
@@ -70,7 +73,7 @@ LOCKDOWN = "lockdown"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An engine that is ready to go; a context manager that holds its locks."""
+    """An engine that is ready to go; a context manager that holds its locks, and undoes at its end what was made for it."""
 
     supervisor: Supervisor
     hub: Hub
@@ -82,11 +85,19 @@ class Run:
     """Into that namespace; whoever runs the engine serves them."""
     policies: PolicyStore
     """The port policy it began with, and where that was from."""
+    settings: ProfileSettings
+    """What it was made from."""
+    outside: Outside | None = None
+    """The machine's own network namespace, if the tunnel has another and we are in it."""
 
     @property
     def profile(self) -> str:
         """Its name."""
         return self.supervisor.machine.spec.name
+
+    def traffic(self, interface: str) -> tuple[int, int] | None:
+        """Bytes that a device received and sent since it exists, or None."""
+        return counters.traffic(interface)
 
     def __enter__(self) -> Self:
         return self
@@ -98,11 +109,41 @@ class Run:
 
 
 async def prepare(profile: str | None, config: Path | None) -> Run:
-    """Read, check and build everything for a profile; changes nothing but our own directories.
+    """Read, check and build everything for a profile that has this process for itself; as `read` and `build` raise."""
+    settings = read(profile, config).profile(profile)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(only(settings.spec.name))
+        run = await build(settings, Hub())
+        stack.push(run.locks)
+        return dataclasses.replace(run, locks=stack.pop_all())
+
+
+def read(profile: str | None, config: Path | None) -> Config:
+    """Read the configuration, and see that a profile of it can run here; changes nothing, also beside one that runs.
 
     Raises ConfigError, UsageError, Unavailable, PermissionDenied or Failure.
     """
-    settings = load(config, ended=True).profile(profile)
+    found = load(config, ended=True)
+    settings = found.profile(profile)
+    namespace = ProfileNamespace(settings.spec.name) if settings.tunnel.namespace else None
+    with netns.outside() if namespace else contextlib.nullcontext() as outside:
+        backend = backend_of(settings, outside)
+        backend.check_config()
+        backend.check_machine()
+        find("nft")
+        if namespace:
+            namespace.check_machine()
+        for client in settings.clients.values():
+            _client(client)
+    return found
+
+
+async def build(settings: ProfileSettings, hub: Hub, timeline: tuple[Entry, ...] = ()) -> Run:
+    """An engine for a profile that `read` found to be right, and whose lock (`only`) is held.
+
+    It publishes to `hub`; `timeline` is what came before it. The loop's own threads are new afterwards if the profile has a
+    network namespace, and again when it was left. Raises ConfigError, Unavailable, PermissionDenied or Failure, with all as it was.
+    """
     name = settings.spec.name
     namespace = ProfileNamespace(name) if settings.tunnel.namespace else None
     with contextlib.ExitStack() as stack:
@@ -112,24 +153,20 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
         provider = plugins.provider(settings.spec.provider)(settings.options)
         supply = supply_of(settings, provider, account, outside)
         backend = backend_of(settings, outside, supply)
-        backend.check_config()
-        backend.check_machine()
-        find("nft")
-        if namespace:
-            namespace.check_machine()
         clients = {forward: _client(client) for forward, client in settings.clients.items()}
-        for lock in _locks(name, shared=namespace is None):
-            stack.enter_context(lock)
         leave: Callable[[], str] = _nothing
         relays: tuple[Relay, ...] = ()
-        if namespace and outside:
-            leave = namespace.leave
+        if namespace is None:
+            stack.enter_context(alone())
+        elif outside:
+            leave = _leaving(namespace)
             stack.callback(leave)
-            # Before there is any thread but those that only write lines: a thread stays where it was begun.
             await namespace.move_in(outside)
+            # A thread stays where it was begun: those that were idle outside are left, and end.
+            _new_threads(asyncio.get_running_loop())
             relays = tuple(stack.enter_context(Relay(place, outside.enter)) for place in settings.tunnel.publish)
         plan = await backend.plan()
-        hub, store = Hub(), FileStore(state_directory())
+        store = FileStore(state_directory())
         policies = PolicyStore(store, name, settings.spec.policy, settings.timed)
         spec = replace(settings.spec, policy=policies.load(clock.now(), clock.wall() - clock.now()))
         leases, uses = f"leases-{name}", f"uses-{name}"
@@ -158,9 +195,11 @@ async def prepare(profile: str | None, config: Path | None) -> Run:
             watched=True,
             switchable=provider.manifest.port_switch,
             remaps=not provider.manifest.keeps_port,
+            fixed=provider.manifest.fixed_ports,
             uses=uses_from_store(store.load(uses), clock.wall() - clock.now()),
         )
-        return Run(Supervisor(machine, workers, clock, hub), hub, clock, stack.pop_all(), leave, relays, policies)
+        supervisor = Supervisor(replace(machine, timeline=timeline), workers, clock, hub)
+        return Run(supervisor, hub, clock, stack.pop_all(), leave, relays, policies, settings, outside)
 
 
 def backend_of(
@@ -220,23 +259,19 @@ def _client(settings: ClientSettings) -> TorrentClient:
     return plugins.client(settings.type)(HttpClient(), options)
 
 
-def _locks(profile: str, *, shared: bool) -> Iterator[InstanceLock]:
-    """One process for a profile, and one for a network namespace: it has one default route and one packet filter.
-
-    What a profile has for itself needs no second lock; `shared`: it runs in the machine's own namespace.
-    """
-    yield only(profile)
-    if shared:
-        yield alone()
-
-
 def only(profile: str) -> InstanceLock:
-    """Held by whoever has to do with the tunnel of a profile, in whatever namespace. Entering it raises Unavailable."""
+    """Held by whoever has to do with the tunnel of a profile, in whatever namespace: by a run also while it is stopped.
+
+    Entering it raises Unavailable.
+    """
     return InstanceLock(make_private(runtime_directory()), f"profile-{profile}", f"runs the profile {profile}")
 
 
 def alone() -> InstanceLock:
-    """Held by whoever has to do with the packet filter of this network namespace. Entering it raises Unavailable."""
+    """Held by whoever has to do with the packet filter of this network namespace, which has one default route too.
+
+    Entering it raises Unavailable.
+    """
     namespace = Path("/proc/self/ns/net").stat().st_ino
     what = "runs another profile in this network namespace"
     return InstanceLock(make_private(runtime_directory()), f"namespace-{namespace}", what)
@@ -262,6 +297,22 @@ def ruling(run: Run) -> Ruling:
         return {"admitted": found.verdict == "accept", "kernel": f"{found.chain}: {found.rule} ({found.label}){to}"}
 
     return said
+
+
+def _leaving(namespace: ProfileNamespace) -> Callable[[], str]:
+    loop = asyncio.get_running_loop()
+
+    def leave() -> str:
+        said = namespace.leave()
+        _new_threads(loop)
+        return said
+
+    return leave
+
+
+def _new_threads(loop: asyncio.AbstractEventLoop) -> None:
+    """Have what the loop does in threads done in new ones. The old ones end when they are idle, with their executor."""
+    loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
 
 
 def _nothing() -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from vpnpf.core.proofs import differs
-from vpnpf.errors import Transient, Unsupported
+from vpnpf.errors import Transient, Unsupported, VpnpfError
 from vpnpf.events import (
     Acquire,
     Announced,
@@ -72,7 +72,7 @@ from vpnpf.interfaces import (
     TunnelBackend,
 )
 from vpnpf.leases import merged
-from vpnpf.model import Lease, ListenSettings, Tunnel, TunnelHealth
+from vpnpf.model import Connection, Lease, ListenSettings, Tunnel, TunnelHealth
 from vpnpf.uses import to_store
 
 
@@ -164,7 +164,8 @@ class Workers:
                 settings = await self.clients[name].get_listen()
                 return ClientSeen(generation, work.key, name, settings)
             case ReadSockets(forward=name, port=port):
-                return SocketsSeen(generation, work.key, name, await self.sockets.listening(port))
+                found = await self.sockets.listening(port)
+                return SocketsSeen(generation, work.key, name, found, await self._connected(port))
             case CheckPort(forward=name, port=port):
                 client = cast("PortTesting", self.clients[name])
                 return PortTested(generation, work.key, name, port, await client.test_port())
@@ -185,6 +186,13 @@ class Workers:
 
     def _save(self, identity: str, leases: tuple[tuple[str, Lease], ...]) -> None:
         self.leases.save(self.leases_name, merged(self.leases.load(self.leases_name), identity, leases))
+
+    async def _connected(self, port: int) -> tuple[Connection, ...] | None:
+        """Who is there is told to people and proves nothing: that it cannot be seen fails no look."""
+        try:
+            return await self.sockets.connected(port)
+        except VpnpfError:
+            return None
 
     async def _set_client(self, name: str, wanted: ListenSettings) -> ListenSettings:
         client = self.clients[name]

@@ -53,7 +53,7 @@ from vpnpf_providers.pia_list import (
     ServerList,
 )
 from vpnpf_providers.pia_ports import Ports
-from vpnpf_providers.pia_regions import AUTO, as_region, chosen
+from vpnpf_providers.pia_regions import AUTO, as_region, chosen, kept_distances, rank_of
 from vpnpf_providers.pia_token import Tokens
 from vpnpf_providers.pia_tunnel import openvpn, register, wireguard
 
@@ -142,7 +142,8 @@ class PrivateInternetAccess:
 
     async def log_in(self, io: OutsideIO, credentials: Credentials) -> None:
         """One login; its token is kept. Raises Misconfigured if it is refused, Transient if nobody could be asked."""
-        await self._tokens.log_in(io, credentials, self._list.metas(io), names_first=True)
+        metas = self._list.metas(io, rank=rank_of(self._wanted, kept_distances(io)[0]))
+        await self._tokens.log_in(io, credentials, metas, names_first=True)
 
     async def log_out(self, io: OutsideIO) -> None:
         """End the kept token."""

@@ -10,7 +10,7 @@ import base64
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, cast
 
 from vpnpf.api import AccountIO, Failure, Misconfigured, Transient, Unavailable, Untrusted, verified
@@ -125,10 +125,13 @@ class ServerList:
             self._have = self._load(io)
         return self._have[0] if self._have else None
 
-    def metas(self, io: AccountIO, addresses: tuple[str, ...] = ()) -> tuple[Server, ...]:
-        """Servers that give tokens and can be asked by their address: those at these, else the first two of the list."""
+    def metas(
+        self, io: AccountIO, addresses: tuple[str, ...] = (), rank: Callable[[Listed], tuple[float, ...]] | None = None
+    ) -> tuple[Server, ...]:
+        """Servers that give tokens and can be asked by their address: those at these, else two of the list, by `rank` of their region."""
         listing = self.kept(io)
-        found = [each for region in listing.regions for each in region.servers[META]] if listing else []
+        regions = listing.regions if listing else ()
+        found = [each for region in (sorted(regions, key=rank) if rank else regions) for each in region.servers[META]]
         return tuple(dict.fromkeys(each for each in found if not addresses or each.address in addresses))[:METAS]
 
     async def current(self, io: AccountIO, good: float = GOOD) -> Listing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from vpnpf.api import AccountIO, Endpoint, Misconfigured, OutsideIO, Protocol, Region, Unavailable, Unsupported
 from vpnpf_providers.pia_answer import number, shown
@@ -61,6 +61,21 @@ async def chosen(io: OutsideIO, listing: Listing, wanted: tuple[str, ...], servi
     if not found:
         raise Unsupported(_DOING, "no region has port forwarding at the moment", f"it is tried again; {_LIST}", RETRY)
     return tuple({region.id: region for region in found}.values())
+
+
+def rank_of(wanted: tuple[str, ...], distances: Distances) -> Callable[[Listed], tuple[float, ...]]:
+    """Regions as `chosen` would take them, by what is known: the smaller the better.
+
+    While all is blocked, the servers of the one that was chosen are those that can be reached.
+    """
+    words = [each.casefold() for each in wanted]
+
+    def rank(region: Listed) -> tuple[float, ...]:
+        named = [words.index(word) for word in (region.id.casefold(), region.name.casefold()) if word in words]
+        far = distances.get(region.id, math.inf)
+        return min(named, default=len(words)), not region.forwards, not region.automatic, far
+
+    return rank
 
 
 def instead(listing: Listing, of: Listed, service: str, distances: Distances) -> Listed | None:

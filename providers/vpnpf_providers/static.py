@@ -42,6 +42,7 @@ def _manifest(id_: str, name: str, panel: Panel, summary: str, help_: str, domai
         options=OPTIONS,
         check=partial(check, panel),
         max_forwards=64,
+        fixed_ports=True,
         help=help_,
         domains=domains,
     )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import copy
+import json
 import random
 import re
 import sys
@@ -16,9 +18,13 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from tests.figures import Figure, show
-from tests.io.control_world import Serving, ready_state
+from tests.io.control_table import OWNED, WATCHED, table
+from tests.io.control_world import Serving
+from tests.unit.test_control_policy import Run
+from vpnpf.control import routes, wishes
 
 AT_MOST = 1.0
 """Seconds that the proper client may wait."""
@@ -26,7 +32,45 @@ BESIDE = 4
 """Connections at a time that send what is mutated: with the proper one, fewer than are answered at a time."""
 GOES = 0.01
 """Seconds after which a client that got no answer goes: what it sent is no whole request."""
-_BODY = b'{"protocol": "tcp", "port": 22, "what": "x"}'
+_POLICY = {"mode": "allow-list", "forwarded": True, "openings": [{"first": 22, "last": 22, "protocol": "tcp"}]}
+_BODIES: dict[str, tuple[dict[str, object], ...]] = {
+    "POST /v1/echo": ({"protocol": "tcp", "port": 22, "what": "x"},),
+    "POST /v1/no": ({"what": "x"},),
+    "PUT /v1/policy": ({"mode": "block-all"}, {"policy": _POLICY, "before": None}),
+    "DELETE /v1/policy": ({},),
+    "POST /v1/policy/explain": ({"protocol": "tcp", "port": 22, "source": "192.0.2.1"},),
+    "POST /v1/policy/plan": (
+        {"set": ["block-all"]},
+        {"open": ["22/tcp", "8000-8010/udp from 192.0.2.0/24"]},
+        {"close": ["22/tcp"]},
+        {"reset": True},
+    ),
+    "POST /v1/renew": ({"forward": None}, {"forward": "torrent"}),
+    "POST /v1/new-port": ({"forward": None}, {"forward": "torrent"}),
+    "POST /v1/server": ({"number": 2}, {"number": None}),
+    "POST /v1/login": ({"name": "provider", "username": "somebody", "password": "secret", "untried": True},),
+}
+"""What is sent to each path; nothing to those that are not named."""
+_VALUES = (
+    None,
+    True,
+    -1,
+    0,
+    65536,
+    2**70,
+    1.5,
+    "",
+    "\0",
+    "tcp",
+    "x" * 5000,
+    "\ud800",
+    [],
+    [[]],
+    {},
+    {"a": [None]},
+    ["22/tcp"] * 300,
+)
+"""What takes the place of a value."""
 _HEADERS = (
     b"connection: keep-alive",
     b"connection: upgrade\r\nupgrade: websocket",
@@ -40,12 +84,8 @@ _HEADERS = (
 )
 _PATHS = (b"/v1", b"/v1/state", b"/v1/events", b"/v1/echo", b"/v1/no", b"/v2", b"*", b"http://a/v1", b"/v1/%2e%2e/%ff")
 _METHODS = (b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"CONNECT", b"TRACE", b"get")
-_KNOWN = (
-    (b"GET", b"/v1"),
-    (b"GET", b"/v1/state"),
-    (b"GET", b"/v1/events"),
-    (b"POST", b"/v1/echo"),
-    (b"POST", b"/v1/no"),
+_KNOWN = tuple(
+    (method.encode(), path.encode()) for method, path in (each.split() for each in sorted({*WATCHED, *OWNED, *_BODIES}))
 )
 _TOKENS = (
     b"\r\n",
@@ -83,16 +123,26 @@ class Mutator:
 
     def _request(self) -> bytes:
         dice = self._dice
-        body = _BODY if dice.random() < 0.7 else b""
+        method, path = dice.choice(_KNOWN) if dice.random() < 0.7 else (dice.choice(_METHODS), dice.choice(_PATHS))
+        body = self._body(f"{method.decode()} {path.decode()}") if dice.random() < 0.7 else b""
         headers = [b"host: vpnpf", *(dice.sample(_HEADERS, dice.randrange(3)) if dice.random() < 0.5 else ())]
         if dice.random() < 0.3:
             headers.append(b"transfer-encoding: chunked")
             body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
         elif dice.random() < 0.9:
             headers.append(b"content-length: %d" % len(body))
-        method, path = dice.choice(_KNOWN) if dice.random() < 0.7 else (dice.choice(_METHODS), dice.choice(_PATHS))
         line = b" ".join((method, path, b"HTTP/1.1"))
         return b"\r\n".join((line, *headers, b"", body))
+
+    def _body(self, to: str) -> bytes:
+        """An object as it should be, or with another value somewhere."""
+        dice = self._dice
+        body = copy.deepcopy(dice.choice(_BODIES.get(to) or _BODIES["POST /v1/echo"]))
+        inner = body.get("policy")
+        for within in (body, *([cast("dict[str, object]", inner)] if isinstance(inner, dict) else [])):
+            if within and dice.random() < 0.4:
+                within[dice.choice(sorted(within))] = dice.choice(_VALUES)
+        return json.dumps(body).encode()
 
     def _changed(self, data: bytes) -> bytes:
         dice = self._dice
@@ -123,6 +173,24 @@ class Result:
     longest: float = 0.0
     """Seconds that the proper client waited."""
     asked: int = 0
+
+
+def served(directory: Path) -> Serving:
+    """A server with every route there is: policy and wishes as they are, before an engine in a world of its own."""
+    run = Run(directory / "kept")
+
+    def refuse(asked: object) -> str:
+        del asked
+        return "not here"
+
+    whole = {
+        at: route for at, route in table().items() if " ".join(at) not in ("GET /v1", "GET /v1/state", "GET /v1/events")
+    }
+    whole |= routes.policy(lambda: run.verbs)
+    whole |= wishes.wishes(run.hub, run.post, refuse, refuse) | wishes.server(run.post, refuse)
+    serving = Serving(directory, whole)
+    serving.hub = serving.seen.hub = run.hub
+    return serving
 
 
 async def fuzz(count: int, seed: int) -> Result:
@@ -157,8 +225,8 @@ async def fuzz(count: int, seed: int) -> Result:
             await asyncio.sleep(0.002)
 
     with tempfile.TemporaryDirectory() as directory:
-        async with Serving(Path(directory)) as serving:
-            serving.hub.publish(ready_state(), ())
+        serving = served(Path(directory))
+        async with serving:
             asking = asyncio.create_task(ask(serving))
             await asyncio.gather(*(send(serving) for _ in range(BESIDE)))
             asking.cancel()

@@ -56,6 +56,11 @@ class Profile:
 
     def __init__(self):
         self.profile, self.hub, self.clock = PROFILE, Hub(), FakeClock(START)
+        self.counted, self.read = None, []
+
+    def traffic(self, interface):
+        self.read.append(interface)
+        return self.counted
 
 
 class Serving:

@@ -562,3 +562,95 @@ async def test_without_the_pause_between_lines_a_burst_is_sent_as_a_burst(servin
     serving.hub.publish(READY, ())
     monkeypatch.setattr(stream, "APART", 0.0)
     assert paced < 50 < await count()
+
+
+# -- what goes through the tunnel -----------------------------------------------------------------
+
+
+async def lines(reader, event):
+    """The next one of this kind."""
+    while True:
+        for line in (await chunk(reader)).splitlines():
+            if line and json.loads(line)["event"] == event:
+                return json.loads(line)
+
+
+@pytest.fixture
+def often(monkeypatch):
+    monkeypatch.setattr(stream, "TRAFFIC", 0.02)
+
+
+@pytest.mark.usefixtures("often")
+async def test_who_watches_is_told_what_goes_through_the_tunnel(serving):
+    serving.seen.counted = (1000, 20)
+    serving.hub.publish(READY, ())
+    async with serving.watching() as (_, reader):
+        assert json.loads(await chunk(reader))["event"] == "state"
+        first = await lines(reader, "traffic")
+        serving.seen.counted = (2000, 30)
+        while (later := await lines(reader, "traffic"))["received"] == 1000:
+            pass
+    assert {**first, "time": ""} == {"event": "traffic", "time": "", "received": 1000, "sent": 20}
+    assert first["time"].endswith("Z")
+    assert (later["received"], later["sent"]) == (2000, 30)
+    assert set(serving.seen.read) == {READY.tunnel.interface}
+
+
+@pytest.mark.usefixtures("often")
+async def test_nobody_watches_and_nothing_is_read(serving):
+    serving.seen.counted = (1, 1)
+    serving.hub.publish(READY, ())
+    async with serving.watching() as (_, reader):
+        await lines(reader, "traffic")
+    await until(lambda: not serving.hub._readers)
+    read = len(serving.seen.read)
+    await asyncio.sleep(0.1)  # five readings' worth
+    assert len(serving.seen.read) == read
+    async with serving.watching() as (_, reader):
+        await lines(reader, "traffic")
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize(("tunnel", "counted"), [(None, (1, 1)), (READY.tunnel, None)])
+async def test_without_a_tunnel_or_its_device_there_is_no_traffic_line(serving, monkeypatch, tunnel, counted):
+    monkeypatch.setattr(stream, "BEAT", 0.1)
+    serving.seen.counted = counted
+    serving.hub.publish(replace(READY, tunnel=tunnel), ())
+    async with serving.watching() as (_, reader):
+        assert json.loads(await chunk(reader))["event"] == "state"
+        assert await chunk(reader) == b"\n"
+    assert bool(serving.seen.read) == (tunnel is not None)
+
+
+@pytest.mark.usefixtures("often")
+async def test_a_burst_of_states_hides_no_traffic(serving):
+    serving.seen.counted = (1, 1)
+    serving.hub.publish(READY, ())
+
+    async def burst():
+        number = 0
+        while True:
+            number += 1
+            serving.hub.publish(replace(READY, exit_seen=str(number)), ())
+            await asyncio.sleep(0.001)
+
+    bursting = asyncio.create_task(burst())
+    async with serving.watching() as (_, reader), asyncio.timeout(5):
+        for _ in range(5):
+            await lines(reader, "traffic")
+    bursting.cancel()
+
+
+@pytest.mark.usefixtures("often")
+async def test_many_watchers_and_a_stuck_one_cost_one_reading_each_time(serving):
+    serving.seen.counted = (1, 1)
+    serving.hub.publish(READY, ())
+    async with contextlib.AsyncExitStack() as stack:
+        watchers = [await stack.enter_async_context(serving.watching()) for _ in range(20)]
+        watchers[0][1]._transport.pause_reading()
+        serving.seen.read.clear()
+        for _ in range(5):
+            async with asyncio.timeout(5):
+                await asyncio.gather(*(lines(reader, "traffic") for _, reader in watchers[1:]))
+        assert 4 <= len(serving.seen.read) < 40
+    await until(lambda: not serving.hub._readers)

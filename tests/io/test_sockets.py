@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from vpnpf.errors import Transient, Unavailable
 from vpnpf.io import sockets
+from vpnpf.io.conntrack import Origin
 from vpnpf.io.sockets import Damaged, KernelSockets, Part, parse, request
 from vpnpf.model import ListeningSocket, Protocol
 
@@ -214,3 +215,79 @@ def test_any_bytes_are_read_or_damaged(data, protocol, port):
     for one in part.found:
         assert port in {0, one.port}
         socket.getaddrinfo(one.address, port, flags=socket.AI_NUMERICHOST)
+
+
+# -- who is connected -----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def visited(address, *, only6=None, family=None):
+    """A listener with one visitor; yields the listener's port and the visitor's."""
+    family = family or (socket.AF_INET6 if ":" in address else socket.AF_INET)
+    with bound(TCP, address, only6=only6) as listening, socket.socket(family) as visitor:
+        visitor.connect(("127.0.0.1" if family == socket.AF_INET else "::1", port_of(listening)))
+        with listening.accept()[0]:
+            yield port_of(listening), visitor.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("address", "only6", "family", "near"),
+    [
+        ("127.0.0.1", None, None, "127.0.0.1"),
+        ("::1", None, None, "::1"),
+        ("::", False, socket.AF_INET, "127.0.0.1"),
+    ],
+)
+async def test_who_is_connected_is_told_until_he_leaves(address, only6, family, near):
+    looking = KernelSockets()
+    with visited(address, only6=only6, family=family) as (port, far):
+        for _ in range(2):
+            (one,) = await looking.connected(port)
+            assert (one.local, one.local_port, one.address, one.port) == (near, port, near, far)
+    assert await looking.connected(port) == ()
+    assert not looking._began
+
+
+@pytest.mark.parametrize("began", Origin)
+async def test_what_was_begun_here_is_not_told_and_doubt_is_not_called_certain(monkeypatch, began):
+    monkeypatch.setattr(sockets, "origins", lambda flows: [began] * len(flows))
+    with visited("127.0.0.1") as (port, _):
+        found = await KernelSockets().connected(port)
+    assert [each.came_in for each in found] == {Origin.HERE: [], Origin.THERE: [True], Origin.UNKNOWN: [False]}[began]
+
+
+async def test_the_kernel_is_asked_once_for_each_connection_and_for_so_many_at_a_look(monkeypatch):
+    asked = []
+
+    def origins(flows):
+        asked.append(len(flows))
+        return [Origin.THERE] * len(flows)
+
+    monkeypatch.setattr(sockets, "origins", origins)
+    monkeypatch.setattr(sockets, "FRESH", 2)
+    looking = KernelSockets()
+    with bound(TCP, "127.0.0.1") as listening, contextlib.ExitStack() as stack:
+        for _ in range(5):
+            visitor = stack.enter_context(socket.create_connection(listening.getsockname()))
+            stack.enter_context(listening.accept()[0])
+            assert visitor.fileno() > 0
+        found = [len(await looking.connected(port_of(listening))) for _ in range(4)]
+    assert (asked, found) == ([2, 2, 1, 0], [2, 4, 5, 5])
+
+
+async def test_a_crowd_is_looked_at_in_part_and_no_look_waits_for_it(monkeypatch):
+    monkeypatch.setattr(sockets, "MOST", 20)
+    with bound(TCP, "127.0.0.1") as listening, contextlib.ExitStack() as stack:
+        listening.listen(400)
+        for _ in range(300):
+            stack.enter_context(socket.create_connection(listening.getsockname()))
+            stack.enter_context(listening.accept()[0])
+        looking = KernelSockets()
+        assert len(await looking.connected(port_of(listening))) == 20
+        assert len(await looking.connected(port_of(listening))) == 20
+
+
+async def test_without_netlink_connections_cannot_be_seen(monkeypatch):
+    monkeypatch.setattr(sockets, "parse", lambda *arguments: (_ for _ in ()).throw(Damaged("torn")))
+    with pytest.raises(Unavailable, match="connections on port 1"):
+        await KernelSockets().connected(1)

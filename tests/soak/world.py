@@ -20,6 +20,7 @@ from vpnpf.events import StopRequested
 from vpnpf.hub import Hub
 from vpnpf.interfaces import Manifest
 from vpnpf.model import (
+    Connection,
     Endpoint,
     ForwardSpec,
     ListeningSocket,
@@ -174,6 +175,10 @@ class Client:
         if port != self.settings.port:
             return ()
         return tuple(ListeningSocket(protocol, "10.2.0.2", port) for protocol in Protocol)
+
+    async def connected(self, port: int) -> tuple[Connection, ...]:
+        del port
+        return ()
 
 
 class Memory:

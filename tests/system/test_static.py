@@ -71,9 +71,18 @@ def proven(product):
 async def test_all_proofs_are_seen_and_the_gateway_is_asked_for_no_port(provider, asked, profile, tmp_path):
     await provider.nat.apply(remove=(), add=FORWARDED)
     before = await traces(provider.lab.client)
-    with listener(provider.lab.client):
-        async with Product(provider.lab.client, tmp_path, written(tmp_path, provider, profile), profile) as product:
-            await product.until(lambda state: state["phase"] == "ready" and proven(product) == SEEN_HERE)
+    async with Product(provider.lab.client, tmp_path, written(tmp_path, provider, profile), profile) as product:
+        await product.until(lambda state: proven(product) >= SEEN_HERE - {"listening"})
+        assert product.forward("game")["peers"] == []
+        with listener(provider.lab.client), provider.peer.host.socket() as visitor:
+            # He is there before the next look, and stays.
+            await asyncio.get_running_loop().sock_connect(visitor, (EXIT, PUBLIC))
+            await product.until(lambda state: state["phase"] == "ready" and proven(product) >= SEEN_HERE)
+            state = await product.until(lambda state: product.forward("game")["peers"])
+            (peer,) = product.forward("game")["peers"]
+            assert (peer["address"], peer["port"]) == visitor.getsockname()
+            assert (peer["protocol"], peer["connected"], peer["came_in"]) == ("tcp", True, True)
+            assert peer["since"] <= state["time"]
             assert product.forward("game")["external_port"] == PUBLIC
             assert (await provider.peer.connect_tcp(EXIT, PUBLIC)).connected
             await product.until(lambda _: product.forward("game")["proofs"]["reachable"]["ok"])

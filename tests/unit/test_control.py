@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
@@ -16,7 +17,16 @@ from vpnpf.control import client
 from vpnpf.control.client import Connection, NotRunning
 from vpnpf.control.messages import LARGEST, NotNow, encode, parse_answer, parse_request, refusal, status_of
 from vpnpf.control.place import name_of, short
-from vpnpf.errors import ConfigError, Mistake, PermissionDenied, Transient, Unavailable, UsageError, VpnpfError
+from vpnpf.errors import (
+    ConfigError,
+    Misconfigured,
+    Mistake,
+    PermissionDenied,
+    Transient,
+    Unavailable,
+    UsageError,
+    VpnpfError,
+)
 
 PROFILE = "home"
 
@@ -25,7 +35,7 @@ def test_nobody_runs(tmp_path):
     with pytest.raises(NotRunning, match="not running") as caught:
         Connection(PROFILE, (tmp_path, tmp_path / "none")).get("/v1")
     assert caught.value.exit_code == 69
-    assert "vpnpf run home" in caught.value.hint
+    assert "vpnpf up home" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -137,11 +147,21 @@ def test_errors_go_through_with_their_kind(kind, status):
     assert caught.value.exit_code == kind.exit_code
 
 
-def test_a_broken_configuration_goes_through_with_its_exit_status():
-    error = ConfigError((Mistake("config.toml: a", "is wrong"),))
-    assert status_of(error) == 409
-    with pytest.raises(VpnpfError, match=r"config\.toml: a: is wrong") as caught:
-        parse_answer(409, refusal(error))
+def test_a_broken_configuration_goes_through_with_all_its_mistakes():
+    error = ConfigError((Mistake("config.toml: a", "is wrong", "put it right"), Mistake("config.toml: b", "is too")))
+    assert status_of(error) == 422
+    with pytest.raises(ConfigError, match=r"config\.toml: a: is wrong") as caught:
+        parse_answer(422, refusal(error))
+    assert caught.value.exit_code == 78
+    assert caught.value.mistakes == error.mistakes
+
+
+def test_what_is_misconfigured_without_a_list_of_mistakes_goes_through_too():
+    error = Misconfigured("logging in", "the password is wrong", "ask for it again")
+    assert status_of(error) == 422
+    assert "mistakes" not in json.loads(refusal(error))["error"]
+    with pytest.raises(VpnpfError, match="the password is wrong") as caught:
+        parse_answer(422, refusal(error))
     assert caught.value.exit_code == 78
 
 

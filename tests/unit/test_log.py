@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from tests.unit.engine_world import START, World
 from vpnpf.core.state import view
+from vpnpf.core.talk import talk
 from vpnpf.events import (
     Acquire,
     ApplyFirewall,
@@ -48,7 +49,7 @@ from vpnpf.model import (
     Remedy,
     Wish,
 )
-from vpnpf.observers.log import talk, write_events, write_talk
+from vpnpf.observers.log import write_events, write_talk
 
 LEASE = Lease(40000, 40000, BOTH, START, 60.0, exit_address="198.51.100.7")
 HINT = Problem("asking 10.2.0.1 for a port", FailureKind.MISCONFIGURED, "refused", "switch it on", START, 1, START + 9)

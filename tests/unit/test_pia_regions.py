@@ -6,8 +6,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.contract.pia_world import DAY, REGIONS, PiaService, options, region
-from vpnpf.errors import Misconfigured, NoAnswer, Unsupported
+from tests.contract.pia_world import BROKEN, DAY, REGIONS, PiaService, options, region
+from vpnpf.errors import Misconfigured, NoAnswer, Transient, Unsupported
+from vpnpf.interfaces import Credentials
 from vpnpf.model import Endpoint, Protocol
 from vpnpf.testing import FakeClock
 from vpnpf_providers.pia import PrivateInternetAccess
@@ -265,3 +266,18 @@ async def test_regions(io):
     assert found["nl_amsterdam"].knock == Endpoint("198.51.100.10", 443, TCP)
     assert found["norway"].knock is None
     assert [each.id for each in found.values() if not each.forwards] == ["us_east", "de_frankfurt"]
+
+
+# -- who can be asked for a token while all else is blocked ---------------------------------------
+
+
+@pytest.mark.parametrize("wanted", ["nl_amsterdam", "de_berlin", "DE Berlin", "auto", "de_berlin,nl_amsterdam"])
+async def test_a_login_asks_the_servers_that_the_offer_lets_out(service, io, wanted):
+    provider = PrivateInternetAccess(options(region=wanted))
+    offer = (await provider.offers(io, "wireguard"))[0]
+    io.http.asked.clear()
+    service.login = BROKEN
+    with pytest.raises(Transient):
+        await provider.log_in(io, Credentials("p1234567", "of nobody"))
+    by_address = {each.connect_to for each in io.http.asked if each.connect_to}
+    assert by_address == {each.address for each in offer.services if each.port == 443}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from vpnpf.cli.policy_arguments import Times, flow, policy_closed, policy_opened, policy_set
+from vpnpf.cli.policy_arguments import flow
 from vpnpf.cli.policy_standing import told
 from vpnpf.cli.policy_table import lines
 from vpnpf.core.admission import HeldPort, address_of, decide
@@ -17,6 +17,7 @@ from vpnpf.core.policy_codec import digest, policy_json
 from vpnpf.core.policy_words import changed, consequence, difference
 from vpnpf.errors import Unavailable, UsageError
 from vpnpf.model import ForwardSpec, Opening, PolicyMode, PortPolicy, Protocol
+from vpnpf.policy_changes import Times, policy_closed, policy_opened, policy_set
 
 TIMES = Times(1000.0, 1_700_000_000.0)
 TCP, UDP = Protocol.TCP, Protocol.UDP

@@ -18,6 +18,7 @@ from vpnpf.core.policy import policy_for
 from vpnpf.core.serialise import notice_json, state_json
 from vpnpf.core.state import initial, view
 from vpnpf.core.switch import as_said, difference, lets_in, normal, switch_for
+from vpnpf.core.talk import talk
 from vpnpf.events import (
     Disagrees,
     PolicyWanted,
@@ -39,7 +40,6 @@ from vpnpf.model import (
     Protocol,
     ProviderPolicy,
 )
-from vpnpf.observers.log import talk
 from vpnpf.observers.status_file import document
 
 OPEN, BLOCK = ProviderPolicy(PolicyMode.OPEN_ALL), ProviderPolicy(PolicyMode.BLOCK_ALL)

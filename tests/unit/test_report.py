@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from tests.unit.engine_world import START, World
 from vpnpf import __version__
-from vpnpf.cli import report_text, status_reading
+from vpnpf import report as report_text
+from vpnpf.cli import status_reading
 from vpnpf.cli.main import run_command_line
 from vpnpf.core.state import view
 from vpnpf.io.process import Completed

@@ -9,11 +9,10 @@ import time
 import pytest
 
 RUN = """
-import asyncio, sys, threading, time
+import asyncio, contextlib, os, signal, sys, threading, time
 from types import SimpleNamespace
 from vpnpf.cli import ending, run
 from vpnpf.cli.main import run_command_line
-from vpnpf.hub import Hub
 from vpnpf.io.clock import BootClock
 
 ending.PATIENCE = 0.5
@@ -28,9 +27,10 @@ async def stubborn():
 
 class Supervisor:
     left_behind = ()
+    machine = None
 
-    def __init__(self, hub):
-        self.hub = hub
+    def post(self, event):
+        pass
 
     async def run(self):
         if what == "task":
@@ -38,7 +38,8 @@ class Supervisor:
         elif what == "thread":
             self.held = asyncio.get_running_loop().run_in_executor(None, time.sleep, 600)
         await asyncio.sleep(0)
-        self.hub.close()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.1)
         if crash == "yes":
             raise RuntimeError("a mistake")
 
@@ -49,16 +50,14 @@ class Run(SimpleNamespace):
     def __exit__(self, *_):
         pass
 
-async def prepare(profile, config):
-    hub = Hub()
-    return Run(supervisor=Supervisor(hub), hub=hub, clock=BootClock(), relays=(), leave=str)
+async def build(settings, hub, timeline=()):
+    policies = SimpleNamespace(trouble="", by_hand=None)
+    return Run(supervisor=Supervisor(), hub=hub, clock=BootClock(), relays=(), leave=str, profile="home",
+        policies=policies, locks=contextlib.ExitStack())
 
-class Control:
-    async def serve(self):
-        await asyncio.sleep(600)
-
-run.prepare = prepare
-run._control = lambda *_: Control()
+home = SimpleNamespace(spec=SimpleNamespace(name="home"))
+run.read = lambda profile, config: SimpleNamespace(profile=lambda name: home, group="")
+run.build = build
 sys.exit(run_command_line(["run"]))
 """
 

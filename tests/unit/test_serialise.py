@@ -121,6 +121,7 @@ def test_the_keys_of_a_state():
         "client_settings",
         "packets",
         "packets_at",
+        "peers",
         "proofs",
     }
     assert list(forward["proofs"]) == list(PROOF_NAMES)

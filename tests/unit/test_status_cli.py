@@ -14,8 +14,10 @@ from tests.unit.engine_world import START, World
 from vpnpf.cli import status_reading
 from vpnpf.cli.main import run_command_line
 from vpnpf.cli.policy_standing import settings_of
-from vpnpf.cli.status_words import size, span
+from vpnpf.cli.status_words import size
+from vpnpf.control import dialing
 from vpnpf.core.serialise import state_json, time_of
+from vpnpf.core.spans import span
 from vpnpf.core.state import view
 from vpnpf.errors import ConfigError
 from vpnpf.model import FailureKind, Phase, Problem, Use
@@ -30,6 +32,7 @@ GONE = 2**22 + 1
 def directory(tmp_path, monkeypatch):
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     monkeypatch.setattr(status_reading, "SYSTEM", tmp_path / "nowhere")
+    monkeypatch.setattr(dialing, "SYSTEM", tmp_path / "nowhere")
     return tmp_path
 
 
@@ -157,7 +160,7 @@ def test_nothing_runs(status, write, arguments, said):
     code, out, err = status(*arguments)
     assert (code, out) == (69, "")
     assert said in err
-    assert "hint: start it with: vpnpf run" in err
+    assert "hint: start it with: vpnpf up" in err
 
 
 def test_a_file_that_nobody_can_read_is_named(status, directory):
@@ -187,7 +190,7 @@ def test_without_the_right_to_look(status, write, monkeypatch, barred):
     code, out, err = status()
     assert (code, out) == (77, "")
     assert "Permission denied" in err
-    assert "hint: run it as root" in err
+    assert "as root" in err
 
 
 def test_a_process_of_another_user_lives(monkeypatch):

@@ -156,6 +156,7 @@ def run(story: Callable[[Run], Awaitable[None]]) -> Run:
         made.supervisor.post(StopRequested())
         async with asyncio.timeout(200):
             state = await supervising
+            made.hub.close()
             await listener
         assert state.phase is Phase.STOPPED
         assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -252,7 +253,7 @@ def test_a_reader_that_never_reads_delays_nothing():
     run(story)
 
 
-def test_cancelled_it_leaves_no_task_and_lets_its_readers_go():
+def test_cancelled_it_leaves_no_task_and_its_hub_to_whoever_made_it():
     async def main():
         made = Run()
         made.behaviours[StartTunnel] = hang
@@ -263,7 +264,9 @@ def test_cancelled_it_leaves_no_task_and_lets_its_readers_go():
         assert supervising.cancelled()
         assert asyncio.all_tasks() == {asyncio.current_task()}
         with made.hub.subscribe() as reader:
-            assert [update.state.phase async for update in reader.updates()] == [Phase.CONNECTING]
+            assert (await anext(reader.updates())).state.phase is Phase.CONNECTING
+            made.hub.close()
+            assert [update async for update in reader.updates()] == []
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(main())

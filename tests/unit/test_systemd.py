@@ -55,9 +55,14 @@ def test_ready_when_the_rules_stand_and_not_before():
     assert "READY" not in words(replace(STARTING, phase=Phase.FAILED))
 
 
-def test_stopping_is_told():
-    assert "STOPPING" not in words(READY)
-    assert words(replace(READY, phase=Phase.STOPPING))["STOPPING"] == "1"
+def test_stopping_is_told_when_the_process_ends_and_not_when_the_profile_rests():
+    assert "STOPPING" not in words(READY, ending=True)
+    for phase in (Phase.STOPPING, Phase.STOPPED):
+        assert words(replace(READY, phase=phase), ending=True)["STOPPING"] == "1"
+        assert "STOPPING" not in words(replace(READY, phase=phase))
+    # One that is told to rest before its rules stood has started all the same.
+    assert words(replace(STARTING, phase=Phase.STOPPED))["READY"] == "1"
+    assert "READY" not in words(replace(STARTING, phase=Phase.STOPPED), ending=True)
 
 
 def test_the_line_says_phase_and_port_and_no_address():
@@ -139,15 +144,19 @@ async def test_without_systemd_it_ends_at_once():
 
 
 async def test_a_run_is_told_from_start_to_stop(listener):
-    hub = Hub()
-    task = asyncio.create_task(tell_systemd(hub, listener.environment))
+    hub, ending = Hub(), []
+    task = asyncio.create_task(tell_systemd(hub, listener.environment, lambda: bool(ending)))
     hub.publish(STARTING, ())
     assert await listener.next() == {"STATUS": status_line(STARTING)}
     hub.publish(READY, ())
     assert await listener.next() == {"READY": "1", "STATUS": status_line(READY)}
+    hub.publish(replace(READY, phase=Phase.STOPPED), ())
+    assert await listener.next() == {"STATUS": status_line(replace(READY, phase=Phase.STOPPED))}
+    hub.publish(READY, ())
+    assert await listener.next() == {"STATUS": status_line(READY)}
+    ending.append(True)
     hub.publish(replace(READY, phase=Phase.STOPPING), ())
-    said = await listener.next()
-    assert said["STOPPING"] == "1"
+    assert (await listener.next())["STOPPING"] == "1"
     hub.close()
     async with asyncio.timeout(5):
         await task

@@ -60,6 +60,7 @@ from vpnpf.events import (
 )
 from vpnpf.model import (
     BOTH,
+    Connection,
     EpochRule,
     FirewallPolicy,
     FirewallReading,
@@ -87,6 +88,7 @@ LEASE = Lease(40000, 40000, BOTH, 1000.0, 60.0, token="t")
 REQUEST = MappingRequest(FORWARD)
 SETTINGS = ListenSettings(40000, "vpf-home")
 SWITCH, OTHER_SWITCH = ProviderPolicy(PolicyMode.BLOCK_ALL), ProviderPolicy(PolicyMode.OPEN_ALL)
+CONNECTIONS = (Connection("10.2.0.2", 40000, "192.0.2.9", 50000, came_in=True),)
 SOCKETS = (ListeningSocket(Protocol.TCP, "10.2.0.2", 40000),)
 
 
@@ -97,6 +99,8 @@ class Everything:
     reading: FirewallReading = READING
     settings: ListenSettings = SETTINGS
     asked: list[tuple] = field(default_factory=list)
+    unseen: bool = False
+    """Whether the kernel does not tell of connections."""
 
     def now(self):
         return 1000.0
@@ -183,6 +187,11 @@ class Everything:
         self.asked.append(("listening", port))
         return SOCKETS
 
+    async def connected(self, port):
+        if self.unseen:
+            raise Unavailable("looking for connections", "not here")
+        return CONNECTIONS
+
     def save(self, name, value):
         kept = value["leases"]["here"]["torrent"]["external_port"] if "leases" in value else value["uses"]
         self.asked.append(("save", name, kept))
@@ -239,7 +248,7 @@ TABLE = [
     (ReadClient("torrent"), ClientSeen(7, "client:torrent", "torrent", SETTINGS), [("get",)]),
     (
         ReadSockets("torrent", 40000),
-        SocketsSeen(7, "listening:torrent", "torrent", SOCKETS),
+        SocketsSeen(7, "listening:torrent", "torrent", SOCKETS, CONNECTIONS),
         [("listening", 40000)],
     ),
     (
@@ -294,6 +303,11 @@ async def test_rules_that_read_back_otherwise_were_not_applied():
 async def test_a_client_that_says_otherwise_was_not_set(settings, said):
     with pytest.raises(Transient, match=said):
         await workers(Everything(settings=settings)).carry_out(Order(SetClient("torrent", SETTINGS), 1))
+
+
+async def test_connections_that_cannot_be_seen_fail_no_look():
+    done = await workers(Everything(unseen=True)).carry_out(Order(ReadSockets("torrent", 40000), 7))
+    assert done == SocketsSeen(7, "listening:torrent", "torrent", SOCKETS, None)
 
 
 async def test_saving_does_not_hold_up_the_loop():

@@ -5,52 +5,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
-from msgspec import Struct
 
 from vpnpf.cli.exec import namespace_of
-from vpnpf.cli.exposure_words import as_json, finding_lines, words
 from vpnpf.cli.options import CONFIG
-from vpnpf.cli.policy_arguments import Times
 from vpnpf.cli.policy_standing import policy_now
 from vpnpf.cli.status_reading import find
 from vpnpf.config import load
-from vpnpf.control.seen import Seen
-from vpnpf.core.exposure import Finding, Severity, WebInterface, findings, must_ask, warnings_for
-from vpnpf.core.reach import ForwardPort, Place, exposed, forward_port
-from vpnpf.errors import EX_OK, PermissionDenied, Unavailable, UsageError, VpnpfError
-from vpnpf.io import listeners, privileges, web_interface
-from vpnpf.io.listeners import Listening
-from vpnpf.model import PolicyMode, PortPolicy, Protocol
-from vpnpf.settings import ClientSettings, ProfileSettings
+from vpnpf.core.exposure import Finding, must_ask
+from vpnpf.errors import EX_OK, PermissionDenied, Unavailable, UsageError
+from vpnpf.exposing import looking
+from vpnpf.exposing.looking import LOOKING, Known, Look, look_here, not_held
+from vpnpf.exposing.words import as_json, finding_lines, words
+from vpnpf.io import privileges
+from vpnpf.model import PortPolicy
+from vpnpf.policy_changes import Times
+from vpnpf.settings import ProfileSettings
 
 FOUND = 1
 """Exit status when there is something to warn of."""
-_LOOKING = "looking for what the internet can reach"
 _OPENING = "opening ports"
-_HIDDEN = "some programs are hidden from root here: they belong to another container, or nobody may look into them"
-_PORTS = {"http": 80, "https": 443}
-
-
-class Look(Struct, frozen=True):
-    """What was seen of this machine."""
-
-    listening: Listening
-    place: Place
-    forwards: tuple[ForwardPort, ...]
-    web: tuple[WebInterface, ...]
-    notes: tuple[str, ...]
-    """What could not be seen, and how it can be."""
 
 
 @click.command()
@@ -70,8 +51,7 @@ def exposure(context: click.Context, profile: str | None, config: Path | None, *
     now, wall = time.clock_gettime(time.CLOCK_BOOTTIME), time.time()
     policy = policy_now(settings, Times(now, wall))
     seen = look(settings, (policy,))
-    spans = exposed(policy, seen.forwards, seen.listening.listeners, seen.place)
-    found = findings(spans, seen.listening.listeners, seen.place, seen.web)
+    spans, found = seen.of(policy)
     if json_wanted:
         said = as_json(settings.spec.name, policy, spans, found, seen.listening, seen.place, seen.notes, wall - now)
         click.echo(json.dumps(said, indent=2, ensure_ascii=False))
@@ -87,19 +67,9 @@ def before(settings: ProfileSettings | None, old: PortPolicy, new: PortPolicy) -
     Where this machine cannot be looked at, that is a finding too; no VpnpfError is raised. `settings` is None where
     the configuration cannot be read.
     """
-    try:
-        if settings is None:
-            raise Unavailable(_LOOKING, "the configuration cannot be read", "mend it first")
-        seen = look(settings, (old, new))
-    except VpnpfError as error:
-        found = warnings_for(old, new, (), ())
-        nobody = Place()
-        if old.mode is PolicyMode.OPEN_ALL or set(exposed(new, (), (), nobody)) <= set(exposed(old, (), (), nobody)):
-            return found
-        title = f"what listens behind the ports cannot be seen: {error}"
-        why = "nobody can say what strangers would reach"
-        return (*found, Finding(Severity.WARNING, "unseen", title, why, error.hint or "run it as root"))
-    return warnings_for(old, new, seen.forwards, seen.listening.listeners, seen.place, seen.web)
+    if settings is None:
+        return looking.unseen(old, new, looking.unreadable())
+    return looking.before(old, new, lambda: look(settings, (old, new)))
 
 
 def agreed(found: Iterable[Finding], *, yes: bool = False) -> bool:
@@ -126,70 +96,35 @@ def look(settings: ProfileSettings, policies: tuple[PortPolicy, ...]) -> Look:
     not say.
     """
     name = settings.spec.name
-    seen, notes = _running(settings)
+    known = _running(settings)
 
     def there() -> Look:
         if settings.tunnel.namespace:
             namespace = namespace_of(name)
             if namespace is None:
                 hint = f"start it with: vpnpf run {name}"
-                raise Unavailable(_LOOKING, f"{name} has a network namespace of its own, and is not running", hint)
+                raise Unavailable(LOOKING, f"{name} has a network namespace of its own, and is not running", hint)
             namespace.enter()
-        return asyncio.run(_look(settings, policies, seen, notes))
+        return look_here(settings, policies, known)
 
     if settings.tunnel.namespace:
-        privileges.need(privileges.ADMIN, _LOOKING, "entering the tunnel's network namespace needs root")
+        privileges.need(privileges.ADMIN, LOOKING, "entering the tunnel's network namespace needs root")
     # In a thread of its own: only that one moves, and it may be asked for inside of a loop.
     with ThreadPoolExecutor(max_workers=1) as apart:
         return apart.submit(there).result()
 
 
-async def _look(
-    settings: ProfileSettings, policies: tuple[PortPolicy, ...], seen: Seen | None, notes: tuple[str, ...]
-) -> Look:
-    spec = settings.spec
-    listening = await listeners.listening()
-    tunnel = (seen.tunnel.interface if seen and seen.tunnel else "") or settings.tunnel.interface
-    by_device = await listeners.addresses()
-    own = by_device.get(tunnel, ())
-    elsewhere = tuple(each for device, found in by_device.items() if device != tunnel for each in found)
-    alone = settings.tunnel.namespace or settings.tunnel.type == "none"
-    place = Place(tunnel, own, elsewhere, spec.lock, spec.lan, alone)
-    ports = {forward.name: forward.listen_port for forward in seen.forwards} if seen else {}
-    held = (forward_port(forward, ports.get(forward.name)) for forward in spec.forwards)
-    forwards = tuple(each for each in held if each is not None)
-    spans = [span for policy in policies for span in exposed(policy, forwards, listening.listeners, place)]
-    reached = {each.port for span in spans for each in span.listeners if each.protocol is Protocol.TCP}
-    clients = {client.name: client for client in settings.clients.values()}.values()
-    web = [await _web(client, (*own, *elsewhere), reached) for client in clients]
-    if any(each.unseen for span in spans for each in span.listeners):
-        notes = (*notes, _HIDDEN if os.geteuid() == 0 else "run it as root to see the names of all programs")
-    return Look(listening, place, forwards, tuple(each for each in web if each is not None), notes)
-
-
-async def _web(client: ClientSettings, own: tuple[str, ...], reached: set[int]) -> WebInterface | None:
-    """A client's web interface, asked whether it lets anybody in, if the policy opens its port. None: it is not here."""
-    try:
-        parts = urlsplit(client.url)
-        port = parts.port or _PORTS.get(parts.scheme, 0)
-    except ValueError:
-        return None
-    if port not in reached:
-        return None
-    strangers = (f"http://{f'[{each}]' if ':' in each else each}:{port}" for each in own[:2])
-    urls = (*strangers, client.url) if parts.scheme == "http" else (client.url,)
-    return WebInterface(client.type, port, await web_interface.lets_in(client.type, urls))
-
-
-def _running(settings: ProfileSettings) -> tuple[Seen | None, tuple[str, ...]]:
+def _running(settings: ProfileSettings) -> Known:
     """The profile as it runs, if it does and may be read; and what is not known otherwise."""
-    unknown = any(forward.internal_port is None for forward in settings.spec.forwards)
+    name = settings.spec.name
     try:
-        status = find(settings.spec.name, time.time())[0]
+        status = find(name, time.time())[0]
     except PermissionDenied:
-        return None, ("which ports are held cannot be seen: run it as root",) if unknown else ()
+        return Known(notes=not_held(settings, "which ports are held cannot be seen: run it as root"))
     except Unavailable:
         status = None
     if status is None or not status.alive:
-        return None, (f"{settings.spec.name} is not running: no port is held now",) if unknown else ()
-    return status.seen, ()
+        return Known(notes=not_held(settings, f"{name} is not running: no port is held now"))
+    seen = status.seen
+    ports = {forward.name: forward.listen_port for forward in seen.forwards}
+    return Known(seen.tunnel.interface if seen.tunnel else "", ports)

@@ -10,11 +10,12 @@ import click
 
 from vpnpf import keyrings
 from vpnpf.cli.login_asking import agreed, ask
-from vpnpf.cli.login_subjects import Subject, find
+from vpnpf.cli.login_running import users
 from vpnpf.cli.options import CONFIG
-from vpnpf.cli.owner import acting, other
 from vpnpf.errors import Failure, Transient, Unavailable, UsageError, VpnpfError
 from vpnpf.io.privileges import no_core
+from vpnpf.logins.subjects import Subject, find
+from vpnpf.owner import acting, other
 from vpnpf.printable import printable
 from vpnpf.secret_places import CredentialPlace, FilePlace, KeyringPlace, Place
 
@@ -117,7 +118,7 @@ async def _log_out(subject: Subject) -> None:
         click.echo(f"removed {each}")
     if not (kept or any(removed)):
         click.echo(f"{subject.title}: nothing to remove")
-    for said in (*subject.notes, *subject.users()):
+    for said in (*subject.notes, *users(subject)):
         click.echo(f"note: {said}", err=True)
 
 

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from vpnpf.errors import UsageError
+from vpnpf.logins.typed import check_typed
 from vpnpf.secrets import LARGEST
 
 if TYPE_CHECKING:
-    from vpnpf.cli.login_subjects import Subject
-
-_LONGEST = LARGEST // 2 - 1
-"""Bytes of a line, so that two fit where secrets are kept."""
+    from vpnpf.logins.subjects import Subject
 
 
 def ask(subject: Subject, *, stdin: bool) -> str:
@@ -32,13 +30,7 @@ def ask(subject: Subject, *, stdin: bool) -> str:
         ]
     else:
         raise UsageError(doing, "standard input is no terminal", "add --stdin, and write one a line")
-    for name, line in zip(names, lines, strict=True):
-        if not line:
-            raise UsageError(doing, f"the {name} is empty", "nothing was kept")
-        if not line.isprintable():
-            raise UsageError(doing, f"the {name} has a character that nobody can type", "write it anew")
-        if len(line.encode()) > _LONGEST:
-            raise UsageError(doing, f"the {name} is longer than {_LONGEST} bytes", "nothing was kept")
+    check_typed(doing, dict(zip(names, lines, strict=True)))
     return "\n".join(lines)
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from importlib import import_module
 
 import click
 
 from vpnpf import __version__
-from vpnpf.errors import EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, VpnpfError
-from vpnpf.printable import printable
+from vpnpf.cli.guard import INTERRUPTED, guarded
+from vpnpf.errors import EX_OK, EX_USAGE
 
 COMMANDS = {
     "init": ("vpnpf.cli.init", "init", "Ask what is needed, and write the first configuration."),
     "run": ("vpnpf.cli.run", "run", "Bring the tunnel up, get the port, and keep both."),
+    "up": ("vpnpf.cli.life", "up", "Have a profile run in the background, and wait until it is READY."),
+    "down": ("vpnpf.cli.life", "down", "Give the port back, take the tunnel down, and end."),
+    "restart": ("vpnpf.cli.life", "restart", "Read the configuration anew and begin again."),
     "check-config": (
         "vpnpf.cli.check",
         "check_config",
@@ -26,6 +28,10 @@ COMMANDS = {
     "exec": ("vpnpf.cli.exec", "execute", "Run a program in the tunnel's own network namespace."),
     "policy": ("vpnpf.cli.policy", "policy", "Say what the internet may reach, and change it."),
     "status": ("vpnpf.cli.status", "status", "Say how a profile that runs stands."),
+    "watch": ("vpnpf.cli.watch", "watch", "Follow what happens, as it happens."),
+    "port": ("vpnpf.cli.ports", "port", "Print the port, for scripts; or ask for another one."),
+    "renew": ("vpnpf.cli.ports", "renew", "Have the port renewed now."),
+    "server": ("vpnpf.cli.server", "server", "List the servers of a profile that runs, or go to another one."),
     "exposure": ("vpnpf.cli.exposure", "exposure", "Say what the internet can reach through the tunnel."),
     "report": ("vpnpf.cli.report", "report", "Write what helps others to help you, without secrets."),
     "login": ("vpnpf.cli.login", "login", "Log in at a provider or client, and keep the password safe."),
@@ -36,7 +42,6 @@ COMMANDS = {
     "schema": ("vpnpf.cli.check", "schema", "Print the configuration's JSON Schema."),
 }
 """By name: module, attribute, summary."""
-INTERRUPTED = 130
 COMPLETE = "_VPNPF_COMPLETE"
 """Set by the shell when it asks for completions (`eval "$(_VPNPF_COMPLETE=bash_source vpnpf)"`)."""
 
@@ -85,47 +90,20 @@ def run_command_line(arguments: list[str]) -> int:
     """Run a command; print what went wrong on standard error. Returns the exit status (sysexits.h)."""
     if COMPLETE in os.environ:
         cli.main(arguments, prog_name="vpnpf", complete_var=COMPLETE)
-    status = EX_OK
-    try:
-        # Without click's `main`, which ends with 1 when nobody reads any more.
-        with cli.make_context("vpnpf", arguments) as context:
-            cli.invoke(context)
-    except click.exceptions.Exit as done:
-        status = done.exit_code
-    except click.ClickException as error:
-        with contextlib.suppress(OSError):
-            error.show()
-        status = EX_USAGE
-    except (click.Abort, KeyboardInterrupt):
-        status = INTERRUPTED
-    except VpnpfError as error:
-        _show(error)
-        status = error.exit_code
-    except BrokenPipeError:
-        # Nobody reads any more; what Python would still flush at its end has nowhere to go either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:
-        if os.environ.get("VPNPF_DEBUG"):
-            raise
-        _say(f"error: vpnpf made a mistake: {type(error).__name__}: {error}")
-        _say("  hint: please report it with what VPNPF_DEBUG=1 vpnpf ... prints")
-        status = EX_SOFTWARE
-    return status
 
+    def work() -> int:
+        try:
+            # Without click's `main`, which ends with 1 when nobody reads any more.
+            with cli.make_context("vpnpf", arguments) as context:
+                cli.invoke(context)
+        except click.exceptions.Exit as done:
+            return done.exit_code
+        except click.ClickException as error:
+            with contextlib.suppress(OSError):
+                error.show()
+            return EX_USAGE
+        except click.Abort:
+            return INTERRUPTED
+        return EX_OK
 
-def _show(error: VpnpfError) -> None:
-    if isinstance(error, ConfigError):
-        for mistake in error.mistakes:
-            _say(f"error: {mistake.where}: {mistake.what}")
-            if mistake.hint:
-                _say(f"  hint: {mistake.hint}")
-        return
-    _say(f"error: {error}")
-    if error.hint:
-        _say(f"  hint: {error.hint}")
-
-
-def _say(text: str) -> None:
-    """A line for a person; what a gateway or daemon put into it cannot command the terminal."""
-    with contextlib.suppress(OSError):  # nobody reads it: the status still says it
-        click.echo(printable(text), err=True)
+    return guarded(work)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from vpnpf.cli.options import CONFIG
 from vpnpf.cli.owner import as_the_owner
-from vpnpf.cli.policy_arguments import Times, flow, policy_closed, policy_opened, policy_set
+from vpnpf.cli.policy_arguments import flow
 from vpnpf.cli.policy_question import agreed
 from vpnpf.cli.policy_standing import Standing, at_rest, settings_of, standing, told
 from vpnpf.cli.policy_table import lines
@@ -22,6 +22,7 @@ from vpnpf.core.policy_codec import policy_json, without_ended
 from vpnpf.core.policy_words import consequence, difference
 from vpnpf.errors import EX_OK
 from vpnpf.model import PortPolicy
+from vpnpf.policy_changes import Times, policy_closed, policy_opened, policy_set
 from vpnpf.printable import printable
 from vpnpf.settings import ProfileSettings
 

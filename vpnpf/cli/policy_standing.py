@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from vpnpf.cli.policy_arguments import Times
 from vpnpf.cli.status_reading import find
 from vpnpf.config import load
 from vpnpf.control.client import Connection, NotRunning
 from vpnpf.core.policy_codec import PolicyError, digest, policy_from, policy_json
 from vpnpf.errors import ConfigError, PermissionDenied, Transient, Unavailable, VpnpfError
 from vpnpf.model import PortPolicy
+from vpnpf.policy_changes import Times
 from vpnpf.policy_store import PolicyStore
 from vpnpf.settings import ProfileSettings
 from vpnpf.store import FileStore, state_directory

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from vpnpf.cli.policy_arguments import Times
 from vpnpf.cli.policy_standing import SeenForward, SeenProvider, SeenUse, Standing
-from vpnpf.core.policy_words import FORWARDED, entry, moment, span
+from vpnpf.core.policy_words import FORWARDED, entry, moment
+from vpnpf.core.spans import span
 from vpnpf.model import PolicyMode
+from vpnpf.policy_changes import Times
 from vpnpf.printable import printable
 
 _MODES = {

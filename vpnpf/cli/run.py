@@ -1,4 +1,4 @@
-"""`vpnpf run`: the engine in the foreground, without a face of its own."""
+"""`vpnpf run`: the daemon in the foreground, without a face of its own."""
 
 from __future__ import annotations
 
@@ -7,43 +7,59 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 
 import click
 
+from vpnpf.asked import Asked
 from vpnpf.cli.ending import end_at_last
 from vpnpf.cli.options import CONFIG
+from vpnpf.cli.report_words import told_of
 from vpnpf.control import routes
-from vpnpf.control.policy_verbs import PolicyVerbs
+from vpnpf.control.asked import asked
 from vpnpf.control.server import ControlServer
-from vpnpf.core.policy_words import moment
-from vpnpf.errors import EX_OK, EX_SOFTWARE
-from vpnpf.events import StopRequested
+from vpnpf.control.wishes import server, wishes
+from vpnpf.daemon import Build, Daemon, Read
+from vpnpf.errors import EX_OK, EX_SOFTWARE, ConfigError, Mistake, UsageError
+from vpnpf.hub import Hub
+from vpnpf.io.clock import BootClock
 from vpnpf.io.lines import LineWriter
-from vpnpf.io.privileges import no_core
+from vpnpf.io.privileges import end_with, no_core
 from vpnpf.observers.log import write_events, write_talk
 from vpnpf.observers.status_file import keep_status
 from vpnpf.observers.systemd import tell_systemd
+from vpnpf.settings import Config
 from vpnpf.store import runtime_directory
-from vpnpf.wiring import Run, prepare, ruling
+from vpnpf.wiring import build, only, read
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
 
 @click.command()
-@click.argument("profile", required=False)
+@click.argument("profiles", nargs=-1, metavar="[PROFILE]...")
 @CONFIG
 @click.option("--events", is_flag=True, help="One JSON object per event on standard output.")
 @click.option("--verbose", "-v", is_flag=True, help="Say every renewal too.")
-def run(profile: str | None, config: Path | None, *, events: bool, verbose: bool) -> None:
+@click.option("--parent", type=int, hidden=True)
+def run(profiles: tuple[str, ...], config: Path | None, *, events: bool, verbose: bool, parent: int | None) -> None:
     """Bring the tunnel up, get the port, and keep both until Ctrl-C or SIGTERM.
 
-    PROFILE may be left out if the configuration has only one. The first signal gives the port back, takes the
-    tunnel down and restores the machine; a second one does not wait for the provider.
+    PROFILE may be left out if the configuration has only one; several run each in a process of its own, and end together.
+    The first signal gives the port back, takes the tunnel down and restores the machine; a second one does not wait for the
+    provider.
     """
     _keep_standard_descriptors()
     no_core()
-    sys.exit(asyncio.run(_run(profile, config, events=events, verbose=verbose)))
+    # A profile with a network namespace comes back from it to the root directory.
+    place = config.absolute() if config else None
+    if len(profiles) > 1:
+        from vpnpf.cli.several import run_several  # noqa: PLC0415 - one alone does not need it
+
+        sys.exit(asyncio.run(run_several(profiles, place, events=events, verbose=verbose)))
+    if parent is not None:
+        end_with(parent)
+    sys.exit(asyncio.run(_run(next(iter(profiles), None), place, events=events, verbose=verbose)))
 
 
 def _keep_standard_descriptors() -> None:
@@ -59,61 +75,104 @@ async def _run(profile: str | None, config: Path | None, *, events: bool, verbos
     talk = LineWriter(STDERR)
     data = LineWriter(STDOUT) if events else None
     try:
-        with await prepare(profile, config) as prepared:
-            _listen_to_signals(prepared)
-            observers = [_observe("talk", write_talk(prepared.hub, prepared.clock, talk.put, verbose=verbose), talk)]
-            keeping = keep_status(prepared.hub, prepared.clock, runtime_directory(), talk.put)
-            observers.append(_observe("status file", keeping, talk))
-            observers.append(_observe("word to systemd", tell_systemd(prepared.hub), talk))
-            if data is not None:
-                observers.append(_observe("events", write_events(prepared.hub, prepared.clock, data.put), talk))
-            beside = [_observe(f"relay of {each.place}", each.serve(), talk) for each in prepared.relays]
-            beside.append(_observe("control socket", _control(prepared, talk).serve(), talk))
-            # Tasks start in the order they were made: the observers hear the engine's first word.
-            supervising = asyncio.create_task(prepared.supervisor.run(), name="supervisor")
-            status = EX_SOFTWARE
-            try:
-                await supervising
-                status = EX_SOFTWARE if prepared.supervisor.left_behind else EX_OK
-            finally:
-                end_at_last(status, supervising)
-            await asyncio.gather(*observers)
-            for task in beside:
-                task.cancel()
-            # The control socket goes with it, and so before the next run can make its own.
-            await asyncio.gather(*beside, return_exceptions=True)
-            if said := prepared.leave():
-                talk.put(said)
+        found = _found(profile, config)
+        name = found.profile(profile).spec.name
+        with only(name):
+            return await _live(name, config, found, talk, data, verbose=verbose)
     finally:
         for writer in (data, talk):
             if writer is not None:
                 writer.close()
+
+
+def _found(profile: str | None, config: Path | None) -> Config:
+    try:
+        return read(profile, config)
+    except UsageError as error:
+        if profile is not None:
+            raise
+        raise UsageError(error.doing, error.cause, f"{error.hint}; or run several: vpnpf run A B") from error
+
+
+async def _live(
+    name: str, config: Path | None, found: Config, talk: LineWriter, data: LineWriter | None, *, verbose: bool
+) -> int:
+    hub, clock = Hub(), BootClock()
+    daemons: list[Daemon] = []
+    # Tasks start in the order they were made: the observers hear the engine's first word. And they are there before it moves
+    # into a network namespace, in which a thread of theirs would stay.
+    observers = [_observe("talk", write_talk(hub, clock, talk.put, verbose=verbose), talk)]
+    observers.append(_observe("status file", keep_status(hub, clock, runtime_directory(), talk.put), talk))
+    observers.append(
+        _observe("word to systemd", tell_systemd(hub, ending=lambda: any(each.ending for each in daemons)), talk)
+    )
+    if data is not None:
+        observers.append(_observe("events", write_events(hub, clock, data.put), talk))
+    await asyncio.sleep(0)
+    try:
+        first = await build(found.profile(name), hub)
+    except BaseException:
+        hub.close()
+        await asyncio.gather(*observers)
+        raise
+    with first:
+        daemon = Daemon(first, _reading(name, config), talk.put)
+        daemons.append(daemon)
+        _listen_to_signals(daemon)
+        server = ControlServer(runtime_directory(), name, _routes(daemon, config), talk.put, found.group)
+        control = _observe("control socket", server.serve(), talk)
+        living = asyncio.create_task(daemon.live(), name="daemon")
+        status = EX_SOFTWARE
+        try:
+            await living
+            status = EX_SOFTWARE if daemon.left_behind else EX_OK
+        finally:
+            end_at_last(status, living)
+        await asyncio.gather(*observers)
+        # The control socket goes with it, and so before the next run can make its own.
+        control.cancel()
+        await asyncio.gather(control, return_exceptions=True)
     return status
 
 
-def _control(prepared: Run, talk: LineWriter) -> ControlServer:
-    policies, supervisor = prepared.policies, prepared.supervisor
-    if policies.trouble:
-        talk.put(f"problem: {policies.trouble}")
-    elif policies.by_hand is not None:
-        talk.put(
-            f"the port policy is the one set by hand on {moment(policies.by_hand.set_at)}: see `vpnpf policy show`"
-        )
-    verbs = PolicyVerbs(prepared.hub, prepared.clock, supervisor.post, policies, ruling(prepared))
-    table = {**routes.watching(prepared), **routes.policy(lambda: verbs)}
-    return ControlServer(runtime_directory(), prepared.profile, table, talk.put)
+def _reading(name: str, config: Path | None) -> Read:
+    """Reads the configuration as it is now, in a thread: the engine that runs shall not wait for it."""
+
+    async def reading() -> Build:
+        try:
+            found = await asyncio.to_thread(read, name, config)
+        except UsageError as error:  # of the file, this time: the profile is no longer in it
+            raise ConfigError((Mistake(str(config or "config.toml"), error.cause, error.hint),)) from error
+        return partial(build, found.profile(name))
+
+    return reading
 
 
-def _listen_to_signals(prepared: Run) -> None:
-    stopping = False
+def _routes(daemon: Daemon, config: Path | None) -> routes.Routes:
+    """All that can be asked for over the control socket."""
+    beside = Asked(
+        settings=lambda: daemon.run.settings,
+        config=config,
+        hub=daemon.hub,
+        clock=daemon.clock,
+        policies=lambda: daemon.run.policies,
+        post=daemon.post,
+        tell=told_of,
+        outside=lambda: daemon.run.outside,
+    )
+    return {
+        **routes.watching(daemon),
+        **routes.policy(lambda: daemon.policies),
+        **routes.commands(daemon),
+        **wishes(daemon.hub, daemon.post, daemon.why_not_renew, daemon.why_not_port),
+        **server(daemon.post, daemon.why_not_server),
+        **asked(beside),
+    }
 
-    def stop() -> None:
-        nonlocal stopping
-        prepared.supervisor.post(StopRequested(force=stopping))
-        stopping = True
 
+def _listen_to_signals(daemon: Daemon) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
+        asyncio.get_running_loop().add_signal_handler(number, daemon.end)
 
 
 def _observe(name: str, writing: Coroutine[None, None, None], talk: LineWriter) -> asyncio.Task[None]:

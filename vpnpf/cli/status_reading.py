@@ -10,8 +10,7 @@ from msgspec import Struct
 
 from vpnpf.control.seen import Seen, converted
 from vpnpf.errors import PermissionDenied, Unavailable
-from vpnpf.observers.status_file import PREFIX
-from vpnpf.store import runtime_directory
+from vpnpf.store import STATUS, runtime_directory
 
 SYSTEM = Path("/run/vpnpf")
 """Where a run as root keeps its files."""
@@ -21,15 +20,19 @@ _READING = "reading the status"
 
 
 class Status(Struct, frozen=True):
-    """A status file that was read."""
+    """How a profile stands: as it says itself, or as its file has it."""
 
     seen: Seen
     raw: dict[str, object]
     """The whole of it."""
     age: float
-    """Seconds since it was written."""
+    """Seconds since it was written; 0 where it said so itself."""
     alive: bool
     """Whether its writer lives and wrote lately."""
+    unheard: str = ""
+    """Why it could not be asked itself, while it runs; empty: it was, or it does not run."""
+    silent: bool = False
+    """Whether it should have answered."""
 
     def event(self) -> str:
         """The state as `--events` prints it, on one line."""
@@ -38,34 +41,36 @@ class Status(Struct, frozen=True):
         return json.dumps(event, separators=(",", ":"), ensure_ascii=False)
 
 
+def places() -> tuple[Path, ...]:
+    """Where runs keep their files; the first that has a profile's wins."""
+    return tuple(dict.fromkeys((runtime_directory(), SYSTEM)))
+
+
 def find(profile: str | None, now: float) -> list[Status]:
     """The status of a profile, or of all there are, by name; `now` is in seconds since 1970.
 
     Raises PermissionDenied without the right to look, Unavailable if there is none or it cannot be read.
     """
-    places = [runtime_directory()]
-    if SYSTEM not in places:
-        places.append(SYSTEM)
     found: dict[str, Path] = {}
     barred: PermissionError | None = None
-    for place in places:
+    for place in places():
         try:
             # Not Path.glob, which passes over what it may not read.
-            paths = sorted(p for p in place.iterdir() if p.name.startswith(PREFIX) and p.suffix == ".json")
+            paths = sorted(p for p in place.iterdir() if p.name.startswith(STATUS) and p.suffix == ".json")
         except PermissionError as error:
             barred = error
             continue
         except OSError:
             continue
         for path in paths:
-            found.setdefault(path.stem.removeprefix(PREFIX), path)
+            found.setdefault(path.stem.removeprefix(STATUS), path)
     wanted = {name: path for name, path in found.items() if profile in {None, name}}
     if wanted:
         return [_read(path, now) for _, path in sorted(wanted.items())]
     if barred is not None:
         raise _denied(barred)
     cause = f"profile {profile} is not running" if profile is not None else "no profile is running"
-    hint = f"start it with: vpnpf run {profile or '[PROFILE]'}"
+    hint = f"start it with: vpnpf up {profile or '[PROFILE]'}"
     raise Unavailable(_READING, cause, hint)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from vpnpf.cli.status_reading import Status
-from vpnpf.control.seen import Seen, SeenForward, SeenProblem, SeenProof, SeenSwitch, SeenUnused
-from vpnpf.core.policy_words import span
-from vpnpf.model import PROOF_NAMES, Endpoint
+from vpnpf.control.seen import PROOFS, Seen, SeenForward, SeenProblem, SeenProof, SeenSwitch, SeenUnused
+from vpnpf.core.spans import span
 from vpnpf.printable import printable
 
 _PHASES = {
@@ -18,7 +17,7 @@ _PHASES = {
     "blocked": "BLOCKED: the tunnel is lost, nothing leaves until it is back",
     "failed": "FAILED: this needs you; the rules in force stay as they are",
     "stopping": "stopping",
-    "stopped": "stopped",
+    "stopped": "stopped: there is no tunnel and no port; `vpnpf up` begins again",
 }
 _LOCKED = (
     "it was not stopped, so what it locked is locked: start it again, or `sudo vpnpf unlock` gives the network back"
@@ -30,6 +29,8 @@ def words(status: Status, now: float) -> list[str]:
     """Everything a person wants to know, a line each. Ages are those at `now`."""
     seen = status.seen
     lines = [f"{seen.profile} ({seen.provider}): {_phase(seen, now)}"]
+    if status.unheard:
+        lines.insert(0, unheard(status))
     if not status.alive:
         lines.insert(0, stale(status))
         if seen.phase != "stopped":
@@ -67,6 +68,12 @@ def stale(status: Status) -> str:
     return f"vpnpf is not running: this is what was last known, {span(status.age)} ago"
 
 
+def unheard(status: Status) -> str:
+    """That it was not asked itself."""
+    what = "runs but does not answer" if status.silent else "could not be asked"
+    return f"{status.seen.profile} {what} ({status.unheard}): this is what it wrote {span(status.age)} ago"
+
+
 def size(octets: int) -> str:
     """Bytes for people."""
     value, unit = float(octets), "B"
@@ -96,7 +103,8 @@ def _forward(forward: SeenForward, now: float) -> str:
     differs = forward.listen_port not in {None, forward.external_port}
     local = f", local port {forward.listen_port}" if differs else ""
     if forward.target is not None:
-        local = f", goes on to {Endpoint(forward.target, forward.listen_port or forward.external_port)}"
+        host = f"[{forward.target}]" if ":" in forward.target else forward.target
+        local = f", goes on to {host}:{forward.listen_port or forward.external_port}"
     return f"port {forward.external_port} ({' and '.join(forward.protocols)}){at}{local}{_renewal(forward, now)}"
 
 
@@ -108,7 +116,7 @@ def _renewal(forward: SeenForward, now: float) -> str:
 
 
 def _table(forward: SeenForward, now: float) -> list[str]:
-    rows = [(name, _row(forward.proofs.get(name, SeenProof()), now)) for name in PROOF_NAMES]
+    rows = [(name, _row(forward.proofs.get(name, SeenProof()), now)) for name in PROOFS]
     widest = max(len(age) for _, (_, age, _) in rows)
     return [f"    {name:<9}  {ok:<3}  {age:>{widest}}  {said}".rstrip() for name, (ok, age, said) in rows]
 

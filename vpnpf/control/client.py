@@ -5,29 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from vpnpf.control import dialing
+from vpnpf.control.dialing import NotRunning, broken, ended, silent, unreadable
 from vpnpf.control.messages import LARGEST, Json, encode, parse_answer
-from vpnpf.control.place import name_of, short
-from vpnpf.errors import PermissionDenied, Transient, Unavailable
-from vpnpf.store import runtime_directory
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
 
-SYSTEM = Path("/run/vpnpf")
-"""Where a run as root, or of the system's service, has its socket."""
+__all__ = ["PATIENCE", "Connection", "NotRunning"]
+
 PATIENCE = 30.0
 """Seconds for an answer, and between two lines of events; the far side has less for it."""
-_DOING = "asking vpnpf"
-_OTHER = "is another version of vpnpf running? restart it"
-
-
-class NotRunning(Unavailable):
-    """The profile does not run."""
 
 
 class Connection:
@@ -42,6 +36,7 @@ class Connection:
         self._profile = profile
         self._directories = directories
         self._patience = patience
+        self._live: socket.socket | None = None
 
     def get(self, path: str) -> Json:
         """What is there."""
@@ -66,9 +61,9 @@ class Connection:
         """Take away what is there."""
         return parse_answer(*self._ask("DELETE", path))
 
-    def events(self, opened: Callable[[socket.socket], None] | None = None) -> Iterator[Json]:
-        """The state, then what is new, until the run ends. `opened` is told the socket, for another thread to shut down."""
-        with self._answer("GET", "/v1/events", None, opened) as answer:
+    def events(self) -> Iterator[Json]:
+        """The state, then what is new, until the run ends or another thread calls `interrupt`."""
+        with self._answer("GET", "/v1/events", None) as answer:
             if answer.status != HTTPStatus.OK:
                 parse_answer(answer.status, answer.read(LARGEST + 1))
             while line := answer.readline(LARGEST + 1):
@@ -77,35 +72,39 @@ class Connection:
                 try:
                     found = json.loads(line)
                 except (ValueError, RecursionError) as error:
-                    raise Unavailable(_DOING, f"its answer cannot be read: {error}", _OTHER) from error
+                    raise unreadable(error) from error
                 if not isinstance(found, dict):
-                    raise Unavailable(_DOING, "its answer cannot be read: it is no object", _OTHER)
+                    raise unreadable("it is no object")
                 yield cast("Json", found)
+
+    def interrupt(self) -> None:
+        """Have the request that another thread waits for end as if the far side had ended."""
+        if (live := self._live) is not None:
+            with contextlib.suppress(OSError):
+                live.shutdown(socket.SHUT_RDWR)
+
+    def far_process(self) -> int:
+        """The process that listens, as this machine numbers it (unix(7), SO_PEERCRED); 0 if it cannot be seen from here."""
+        with dialing.dial(self._profile, self._directories or dialing.directories(), self._patience) as connected:
+            pid, _, _ = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            return int(pid)
 
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> tuple[int, bytes]:
         with self._answer(method, path, body) as answer:
             data = answer.read(LARGEST + 1)
             if len(data) > LARGEST:
-                raise Unavailable(_DOING, f"its answer is longer than {LARGEST} bytes", _OTHER)
+                raise unreadable(f"it is longer than {LARGEST} bytes")
             if answer.length:  # some of it is missing
-                raise Unavailable(_DOING, "it ended without an answer", "look at `vpnpf status`")
+                raise ended()
             return answer.status, data
 
     @contextlib.contextmanager
-    def _answer(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, object] | None,
-        opened: Callable[[socket.socket], None] | None = None,
-    ) -> Iterator[HTTPResponse]:
-        connected = self._connected()
-        if opened is not None:
-            opened(connected)
+    def _answer(self, method: str, path: str, body: Mapping[str, object] | None) -> Iterator[HTTPResponse]:
+        connected = dialing.dial(self._profile, self._directories or dialing.directories(), self._patience)
         import http.client  # noqa: PLC0415 - it takes longer than all else here, and is not needed where nobody runs
 
         connection = http.client.HTTPConnection("vpnpf", timeout=self._patience)
-        connection.sock = connected
+        connection.sock = self._live = connected
         try:
             sent = None if body is None else encode(body)
             headers = {} if sent is None else {"Content-Type": "application/json"}
@@ -113,48 +112,13 @@ class Connection:
                 connection.request(method, path, sent, headers)
             yield connection.getresponse()
         except TimeoutError:
-            raise self._silent() from None
+            raise silent(self._patience) from None
         except (ConnectionResetError, http.client.IncompleteRead) as error:  # also RemoteDisconnected
-            raise Unavailable(_DOING, "it ended without an answer", "look at `vpnpf status`") from error
+            raise ended() from error
         except http.client.HTTPException as error:
-            raise Unavailable(_DOING, f"its answer cannot be read: {error!r:.100}", _OTHER) from error
+            raise unreadable(f"{error!r:.100}") from error
         except OSError as error:
-            raise self._broken(error) from error
+            raise broken(self._profile, error) from error
         finally:
+            self._live = None
             connection.close()
-
-    def _connected(self) -> socket.socket:
-        barred: OSError | None = None
-        for place in self._directories or tuple(dict.fromkeys((runtime_directory(), SYSTEM))):
-            try:
-                return self._connect(place)
-            except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-                continue
-            except PermissionError as error:
-                barred = error
-            except (TimeoutError, BlockingIOError):  # so many wait already (unix(7): EAGAIN)
-                raise self._silent() from None
-            except OSError as error:
-                raise self._broken(error) from error
-        if barred is not None:
-            hint = "do it as root, or as the user that runs vpnpf"
-            raise PermissionDenied(_DOING, barred.strerror or str(barred), hint)
-        raise NotRunning(_DOING, f"profile {self._profile} is not running", f"start it with: vpnpf run {self._profile}")
-
-    def _silent(self) -> Transient:
-        return Transient(_DOING, f"no answer within {self._patience:g} s", "look at `vpnpf status`")
-
-    def _broken(self, error: OSError) -> Unavailable:
-        hint = f"is it ending? start it: vpnpf run {self._profile}"
-        return Unavailable(_DOING, error.strerror or str(error), hint)
-
-    def _connect(self, directory: Path) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            connection.settimeout(self._patience)
-            with short(directory) as near:
-                connection.connect(f"{near}/{name_of(self._profile)}")
-        except BaseException:
-            connection.close()
-            raise
-        return connection

@@ -1,6 +1,8 @@
 """What is said over the control socket: JSON bodies, and errors with the status of HTTP that fits. Pure.
 
 {"error": {"doing": "...", "cause": "...", "hint": "...", "exit": 64}}
+
+A broken configuration has "mistakes" beside them, each with "where", "what" and "hint".
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from vpnpf.errors import (
     EX_TEMPFAIL,
     EX_UNAVAILABLE,
     EX_USAGE,
+    ConfigError,
+    Mistake,
     PermissionDenied,
     Transient,
     Unavailable,
@@ -49,6 +53,8 @@ class Error(Struct, frozen=True):
     cause: str
     hint: str = ""
     exit: int = EX_SOFTWARE
+    mistakes: tuple[Mistake, ...] = ()
+    """Of a configuration."""
 
 
 class _Refusal(Struct, frozen=True):
@@ -63,7 +69,7 @@ def encode(value: Mapping[str, object]) -> bytes:
 def refusal(error: VpnpfError) -> bytes:
     """A body that says why not."""
     said = {"doing": error.doing, "cause": error.cause, "hint": error.hint, "exit": error.exit_code}
-    return encode({"error": said})
+    return encode({"error": {**said, "mistakes": error.mistakes} if isinstance(error, ConfigError) else said})
 
 
 def status_of(error: VpnpfError) -> HTTPStatus:
@@ -93,6 +99,8 @@ def parse_answer(status: int, body: bytes) -> Json:
         said = msgspec.json.decode(body, type=_Refusal).error
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise Unavailable(_DOING, f"its answer cannot be read: {error}", _OTHER) from error
+    if said.mistakes:
+        raise ConfigError(said.mistakes)
     found = _KINDS.get(said.exit, VpnpfError)(said.doing, said.cause, said.hint)
     found.exit_code = said.exit
     raise found
@@ -100,7 +108,7 @@ def parse_answer(status: int, body: bytes) -> Json:
 
 _STATUS = {
     EX_USAGE: HTTPStatus.BAD_REQUEST,
-    EX_CONFIG: HTTPStatus.CONFLICT,
+    EX_CONFIG: HTTPStatus.UNPROCESSABLE_ENTITY,
     EX_NOPERM: HTTPStatus.FORBIDDEN,
     EX_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     EX_TEMPFAIL: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -21,6 +21,8 @@ Answering = Callable[[Json, Role], Awaitable[Mapping[str, object] | str]]
 
 LONGEST = 20.0
 """Seconds that an answer may take to be found."""
+BEGINNING = 28.0
+"""The same of a start, which may have to look a server's name up: the client has 30."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,8 @@ def policy(policies: Callable[[], Policies]) -> Routes:
 
 
 def commands(served: Served) -> Routes:
-    """What starts and ends it, and what is looked up for it."""
-    accepted = partial(Route, Role.OWNER, status=HTTPStatus.ACCEPTED)
+    """What starts and ends it, and which servers it can go to."""
+    accepted = partial(Route, Role.OWNER, status=HTTPStatus.ACCEPTED, longest=BEGINNING)
 
     async def start(body: Json, role: Role) -> Json:
         del body, role
@@ -97,6 +99,11 @@ def commands(served: Served) -> Routes:
         await served.stop()
         return {}
 
+    async def restart(body: Json, role: Role) -> Json:
+        del body, role
+        await served.restart()
+        return {}
+
     async def shutdown(body: Json, role: Role) -> Json:
         del body, role
         await served.shutdown()
@@ -106,19 +113,10 @@ def commands(served: Served) -> Routes:
         del body, role
         return {"servers": list(await served.servers())}
 
-    async def exposure(body: Json, role: Role) -> Mapping[str, object]:
-        del body, role
-        return await served.exposure()
-
-    async def report(body: Json, role: Role) -> str:
-        del body, role
-        return await served.report()
-
     return {
         ("POST", f"{PREFIX}/start"): accepted(start),
         ("POST", f"{PREFIX}/stop"): accepted(stop),
+        ("POST", f"{PREFIX}/restart"): accepted(restart),
         ("POST", f"{PREFIX}/shutdown"): accepted(shutdown),
         ("GET", f"{PREFIX}/servers"): Route(Role.WATCHER, servers),
-        ("GET", f"{PREFIX}/exposure"): Route(Role.OWNER, exposure),
-        ("GET", f"{PREFIX}/report"): Route(Role.OWNER, report),
     }

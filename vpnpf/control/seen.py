@@ -14,6 +14,9 @@ from msgspec import Struct
 
 from vpnpf.errors import Unavailable
 
+PROOFS = ("tunnel", "lease", "firewall", "client", "listening", "reachable")
+"""The chain, each link by its name."""
+
 
 class SeenProof(Struct, frozen=True):
     """A proof."""
@@ -41,6 +44,9 @@ class SeenPeer(Struct, frozen=True):
     port: int = 0
     protocol: str = ""
     since: datetime | None = None
+    connected: bool = False
+    came_in: bool = True
+    """False: who began it cannot be told."""
 
 
 class SeenForward(Struct, frozen=True):

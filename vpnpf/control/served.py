@@ -32,6 +32,10 @@ class Seen(Protocol):
         """The engine's."""
         ...
 
+    def traffic(self, interface: str) -> tuple[int, int] | None:
+        """Bytes that a device received and sent; None: it is not there. Never raises nor waits."""
+        ...
+
 
 class Policies(Protocol):
     """Its port policy: see `control.policy_verbs`."""
@@ -50,6 +54,30 @@ class Policies(Protocol):
 
     async def explain(self, arguments: Json) -> Mapping[str, object]:
         """Which part of it decides about a new flow."""
+        ...
+
+
+class Asked(Protocol):
+    """What a profile answers beside its life: see `control.asked`. Each raises VpnpfError."""
+
+    async def exposure(self) -> Mapping[str, object]:
+        """What `vpnpf exposure --json` prints."""
+        ...
+
+    async def report(self) -> str:
+        """What `vpnpf report` prints: redacted."""
+        ...
+
+    async def plan(self, body: Json) -> Mapping[str, object]:
+        """What a change of the port policy would bring. Raises UsageError for one that cannot be."""
+        ...
+
+    async def logins(self) -> Mapping[str, object]:
+        """Whom one can log in to."""
+        ...
+
+    async def login(self, body: Json) -> Mapping[str, object]:
+        """Try a login once, and keep it. Raises Misconfigured for a refusal; no text has the password."""
         ...
 
 
@@ -73,18 +101,14 @@ class Served(Seen, Protocol):
         """Have tunnel and port taken down; the daemon stays."""
         ...
 
+    async def restart(self) -> None:
+        """The same, and begin again. Raises ConfigError for the configuration as it is now, and then it goes on untouched."""
+        ...
+
     async def shutdown(self) -> None:
         """Have everything taken down and the daemon ended; the answer still goes out."""
         ...
 
     async def servers(self) -> Sequence[Mapping[str, object]]:
         """Each with number, place, endpoint and current."""
-        ...
-
-    async def exposure(self) -> Mapping[str, object]:
-        """What `vpnpf exposure --json` prints."""
-        ...
-
-    async def report(self) -> str:
-        """What `vpnpf report` prints: redacted."""
         ...

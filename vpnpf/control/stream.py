@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 from vpnpf.control.messages import encode
 from vpnpf.control.served import Seen
-from vpnpf.core.serialise import notice_event, state_event
+from vpnpf.core.serialise import notice_event, state_event, time_of
 from vpnpf.hub import KEPT, Moment, Update
 from vpnpf.model import State
 
@@ -16,6 +17,59 @@ BEAT = 15.0
 """Seconds after which an empty line says that we live."""
 APART = 0.05
 """Seconds between what one watcher is sent: a burst of states makes no burst of work, however many watch."""
+TRAFFIC = 2.0
+"""Seconds between two readings of the tunnel's counters."""
+
+
+class Traffic:
+    """What goes through the tunnel, read once for all who watch, and not at all if nobody does."""
+
+    def __init__(self, seen: Seen) -> None:
+        self._seen = seen
+        self._watchers = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._news: asyncio.Future[None] | None = None
+        self.line = b""
+        """The newest reading."""
+        self.number = 0
+        """Of that reading, for who wants to know whether it is another."""
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Read while this lasts."""
+        self._watchers += 1
+        if self._watchers == 1:
+            self._again()
+        try:
+            yield
+        finally:
+            self._watchers -= 1
+            if not self._watchers and self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def news(self) -> asyncio.Future[None]:
+        """Done with the next reading; many may wait for the same one, and none may cancel it."""
+        if self._news is None:
+            self._news = asyncio.get_running_loop().create_future()
+        return self._news
+
+    def _again(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(TRAFFIC, self._read)
+
+    def _read(self) -> None:
+        self._again()
+        state = self._seen.hub.state
+        counted = self._seen.traffic(state.tunnel.interface) if state and state.tunnel else None
+        if counted is None:
+            return
+        received, sent = counted
+        time = time_of(self._seen.clock.wall(), 0.0)
+        self.line = encode({"event": "traffic", "time": time, "received": received, "sent": sent}) + b"\n"
+        self.number += 1
+        if self._news is not None:
+            self._news.set_result(None)
+            self._news = None
 
 
 class Events:
@@ -23,19 +77,27 @@ class Events:
 
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
+        self._traffic = Traffic(seen)
         self._state: tuple[State | None, bytes] = (None, b"")
         self._notices: dict[int, tuple[Moment, bytes]] = {}
         """By identity, which holds for as long as the moment is kept here."""
 
     async def lines(self) -> AsyncIterator[bytes]:
-        """The state, then what is new, until the hub closes; empty lines in between."""
-        with self._seen.hub.subscribe() as reader:
+        """The state, then what is new, until the hub closes; in between the traffic, or else empty lines."""
+        traffic = self._traffic
+        with self._seen.hub.subscribe() as reader, traffic.watched():
             updates = aiter(reader.updates())
+            number = traffic.number
             while True:
                 coming = asyncio.ensure_future(anext(updates, None))
                 try:
-                    while not (await asyncio.wait({coming}, timeout=BEAT))[0]:
-                        yield b"\n"
+                    while not coming.done():
+                        waited: set[asyncio.Future[Any]] = {coming, traffic.news()}
+                        if not (await asyncio.wait(waited, timeout=BEAT, return_when=asyncio.FIRST_COMPLETED))[0]:
+                            yield b"\n"
+                        elif not coming.done():
+                            number = traffic.number
+                            yield traffic.line
                 finally:
                     if not coming.done():
                         coming.cancel()
@@ -46,6 +108,9 @@ class Events:
                     return
                 yield self._lines_of(update)
                 await asyncio.sleep(APART)
+                if number != traffic.number:  # in a burst of states something is always coming
+                    number = traffic.number
+                    yield traffic.line
 
     def _lines_of(self, update: Update) -> bytes:
         found = [encode({"event": "missed", "count": update.missed}) + b"\n"] if update.missed else []

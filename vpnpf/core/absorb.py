@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from vpnpf.core.draft import dead, ended, why_dead
 from vpnpf.core.failing import ANOTHER, LEASE_AGAIN, LOOKS
+from vpnpf.core.peers import met, through
 from vpnpf.core.policy import counted, stands
 from vpnpf.core.proofs import count, wanted_settings
 from vpnpf.core.remedies import Step
@@ -56,6 +57,7 @@ from vpnpf.events import (
     WorkFailed,
 )
 from vpnpf.model import (
+    Connection,
     FailureKind,
     FirewallReading,
     FirewallStage,
@@ -178,8 +180,10 @@ class Absorber(Wishing):
             case ClientSeen(forward=name, settings=settings):
                 number = self.machine.tunnel_number if event.set else self._of(name).settings_for
                 self._forward(name, settings=settings, settings_at=self.now, settings_for=number)
-            case SocketsSeen(forward=name, sockets=sockets):
+            case SocketsSeen(forward=name, sockets=sockets, connections=connections):
                 self._forward(name, sockets=sockets, sockets_at=self.now)
+                if connections is not None:
+                    self._met(name, connections)
             case PortTested(forward=name, port=port, open=found):
                 if port == self._of(name).listen_port:
                     self._tested(name, found)
@@ -191,6 +195,13 @@ class Absorber(Wishing):
                 self._set(uses_saved=MappingProxyType({use.what: use for use in uses}), uses_due=False)
             case WorkFailed():  # handled apart
                 pass
+
+    def _met(self, name: str, connections: tuple[Connection, ...]) -> None:
+        forward, tunnel = self._of(name), self.machine.tunnel
+        if tunnel is not None and forward.listen_port is not None:
+            here = through(connections, tunnel, forward.listen_port)
+            peers, present = met(forward.peers, forward.present, here, self.now)
+            self._forward(name, peers=peers, present=present)
 
     def _as_wanted(self, event: Answer) -> bool:
         """Whether a look shows what a change was to bring about: nobody would try that again."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from vpnpf.core.spans import span
 from vpnpf.model import Opening, PolicyMode, PortPolicy
 
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 FORWARDED = "forwarded"
 MOST_NAMED = 4
 """Entries that one line names."""
@@ -42,18 +42,6 @@ def moment(wall: float) -> str:
         return datetime.fromtimestamp(wall).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, ValueError, OSError):
         return "at a time that no calendar knows"
-
-
-def span(seconds: float) -> str:
-    """How long, with one unit or two."""
-    whole = max(0, round(seconds))
-    if whole < 2 * _MINUTE:
-        return f"{whole} s"
-    if whole < 2 * _HOUR:
-        return f"{whole // _MINUTE} min"
-    if whole < 2 * _DAY:
-        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
-    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
 
 
 def difference(old: PortPolicy, new: PortPolicy, now: float, offset: float) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from vpnpf.core.talk import talk
 from vpnpf.core.timeline import phase_words
 from vpnpf.events import (
     Disagrees,
@@ -32,6 +33,7 @@ from vpnpf.model import (
     Entry,
     Forward,
     Lease,
+    Peer,
     Phase,
     Problem,
     Proof,
@@ -107,8 +109,12 @@ def state_event(state: State, now: float, offset: float) -> Json:
 
 
 def notice_event(notice: Notice, at: float, profile: str, offset: float) -> Json:
-    """A notice of a profile as a line of `--events`; `at` is when it was made, by CLOCK_BOOTTIME."""
-    return {"time": time_of(at, offset), "profile": profile, **notice_json(notice, offset)}
+    """A notice of a profile as a line of `--events`; `at` is when it was made, by CLOCK_BOOTTIME.
+
+    "talk" has it in words, a line each, as `vpnpf run --verbose` says it.
+    """
+    said = {"talk": talk(notice, verbose=True)}
+    return {"time": time_of(at, offset), "profile": profile, **notice_json(notice, offset), **said}
 
 
 def notice_json(notice: Notice, offset: float) -> Json:  # noqa: C901, PLR0911 - one line a notice
@@ -201,7 +207,19 @@ def _forward(forward: Forward, offset: float) -> Json:
         "client_settings": _settings(forward, offset),
         "packets": forward.packets,
         "packets_at": time_of(forward.packets_at, offset),
+        "peers": [_peer(peer, offset) for peer in forward.peers],
         "proofs": _proofs(forward.proofs, offset),
+    }
+
+
+def _peer(peer: Peer, offset: float) -> Json:
+    return {
+        "address": peer.address,
+        "port": peer.port,
+        "protocol": str(peer.protocol),
+        "since": time_of(peer.since, offset),
+        "connected": peer.connected,
+        "came_in": peer.came_in,
     }
 
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from vpnpf.core.peers import told
 from vpnpf.core.schedule import EXIT_AGAIN, Timing
 from vpnpf.core.unused import Watch, known, left_open
 from vpnpf.events import ApplyFirewall, Work
@@ -22,6 +23,7 @@ from vpnpf.model import (
     Lease,
     ListeningSocket,
     ListenSettings,
+    Peer,
     Phase,
     PortPolicy,
     Problem,
@@ -107,6 +109,10 @@ class ForwardState(Struct, frozen=True):
     """Tunnel number at which they were set: a client keeps dead sockets when a tunnel is made anew."""
     sockets: tuple[ListeningSocket, ...] | None = None
     sockets_at: float = 0.0
+    peers: tuple[Peer, ...] = ()
+    """The last that were seen on the port, newest first."""
+    present: frozenset[tuple[str, int]] = frozenset()
+    """Address and port of all that were there at the last look: who stays is not new."""
     tested: PortTest = PortTest()
     hits_before: Mapping[Protocol, int] | None = None
     """Inbound packets counted by the first reading of a rule set that has the port; None: there was none yet.
@@ -209,6 +215,8 @@ class Machine(Struct, frozen=True):
     """The gateway's address that differs from it; empty: none does."""
     remaps: bool = True
     """Whether asking as if nothing had been held can help; not where that would give away a port that can be had again."""
+    fixed: bool = False
+    """Whether the ports are set on the provider's site, so that no other can be asked for."""
     switchable: bool = False
     """Whether the provider has a port policy of its own."""
     switch: SwitchState = field(default_factory=SwitchState)
@@ -255,6 +263,7 @@ def initial(
     watched: bool = False,
     switchable: bool = False,
     remaps: bool = True,
+    fixed: bool = False,
     uses: tuple[Use, ...] = (),
 ) -> Machine:
     """Where a profile starts; `held` are the leases held before, by identity (the newest last) and forward.
@@ -279,6 +288,7 @@ def initial(
         watched=watched,
         switchable=switchable,
         remaps=remaps,
+        fixed=fixed,
         inbound=left_open(spec.policy, watch.uses),
         watch=watch,
         uses_saved=MappingProxyType({use.what: use for use in uses}),
@@ -335,6 +345,7 @@ def view(machine: Machine) -> State:
                 client_settings_at=forward.settings_at if forward.settings else None,
                 packets=forward.packets,
                 packets_at=forward.packets_at,
+                peers=told(forward.peers, looking=forward.sockets is not None),
             )
             for forward in machine.forwards
         ),

@@ -45,6 +45,8 @@ def why_not_port(machine: Machine, name: str) -> str:
     """Why no other port can be asked for of a forward (empty: of all of them); empty: it can."""
     why = why_not_renew(machine, name)
     meant = [forward for forward in machine.forwards if name in {"", forward.spec.name}]
+    if not why and machine.fixed:
+        return "its ports are set on the provider's site: change it there, and in the configuration"
     if not why and all(map(_as_configured, meant)):
         return "the port is the one that the configuration asks for (external_port)"
     return why
@@ -74,7 +76,8 @@ class Wishing(Failing):
 
     def _port_wanted(self, name: str) -> None:
         """Let go of what is held (the planner gives it back), and of the wish for it."""
-        due = [f for f in self._meant(name) if not self._just(f.port_asked) and not _as_configured(f)]
+        meant = () if self.machine.fixed else self._meant(name)
+        due = [f for f in meant if not self._just(f.port_asked) and not _as_configured(f)]
         if not due:
             return
         for forward in due:

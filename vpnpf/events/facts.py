@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from vpnpf.model import (
+    Connection,
     EpochRule,
     FailureKind,
     FirewallPolicy,
@@ -211,6 +212,8 @@ class SocketsSeen(Struct, frozen=True):
     key: str
     forward: str
     sockets: tuple[ListeningSocket, ...]
+    connections: tuple[Connection, ...] | None = None
+    """On the same port; None: could not be seen."""
 
 
 class PortTested(Struct, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from vpnpf.model import FirewallPolicy, FirewallReading, LanPrefix, ListeningSocket, Tunnel
+from vpnpf.model import Connection, FirewallPolicy, FirewallReading, LanPrefix, ListeningSocket, Tunnel
 
 
 class Clock(Protocol):
@@ -45,6 +45,10 @@ class Sockets(Protocol):
 
     async def listening(self, port: int) -> tuple[ListeningSocket, ...]:
         """Sockets bound to this local port for inbound packets, in this network namespace."""
+        ...
+
+    async def connected(self, port: int) -> tuple[Connection, ...]:
+        """TCP connections on this local port, but those begun here. Raises Failure."""
         ...
 
 

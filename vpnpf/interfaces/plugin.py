@@ -110,6 +110,8 @@ class Manifest(Struct, frozen=True):
     keeps_port: bool = False
     """Whether the token of a lease brings the same port through any tunnel, for as long as the provider itself takes it
     (providers only): then it is never asked for as if nothing had been held."""
+    fixed_ports: bool = False
+    """Whether its ports are what a person sets on its site, so that no other can be asked for (providers only)."""
     domains: tuple[str, ...] = ()
     """Domains of its servers' names: a configuration file for a host in one of them is its own (providers only)."""
     judge: Callable[[FileFacts], Verdict] = _no_verdict

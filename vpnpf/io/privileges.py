@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import signal
 from pathlib import Path
 
 from msgspec import Struct
@@ -18,6 +19,7 @@ KEPT = frozenset({0, 1, 3, 4, 5, 6, 7, 10, 13})
 KILL, SETGID, SETUID, NET_BIND_SERVICE, NET_RAW. None of them leads into another namespace or to the kernel's memory;
 programs that take on root and give it up again are not hurt by their absence."""
 _LAST = Path("/proc/sys/kernel/cap_last_cap")
+_PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 47, 4
 _VERSION_3 = 0x20080522
 _WORDS = 6
@@ -42,6 +44,13 @@ def no_core() -> None:
     # The soft limit, which is the one that counts, and which none of those programs raises.
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+
+def end_with(parent: int) -> None:
+    """Have us told to end (SIGTERM) when the process that started us ends, however it does (prctl(2), PR_SET_PDEATHSIG)."""
+    _ok(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM)))
+    if os.getppid() != parent:  # it has ended before we said so
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def need(capability: int, doing: str, cause: str, hint: str = "run it with sudo") -> None:

@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from vpnpf.errors import Transient, Unavailable
-from vpnpf.model import ListeningSocket, Protocol
+from vpnpf.io.conntrack import Flow, Origin, origins
+from vpnpf.model import Connection, ListeningSocket, Protocol
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
@@ -33,6 +34,7 @@ _INET_DIAG_SKV6ONLY = 11
 
 _TCP_LISTEN = 1 << 10
 _TCP_CLOSE = 1 << 7
+_TCP_ESTABLISHED = 1 << 1
 _STATES = {Protocol.TCP: _TCP_LISTEN, Protocol.UDP: _TCP_CLOSE}
 """The state in which a socket takes packets from anybody; an unconnected UDP socket counts as closed."""
 _NUMBERS = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
@@ -74,6 +76,11 @@ class Diagnosed(Struct, frozen=True):
     """Id of the user that made it."""
     inode: int = 0
     """What the descriptors of its owners are called in /proc: "socket:[inode]"."""
+    remote: str = ""
+    """Of the far side, if it is connected."""
+    remote_port: int = 0
+    cookie: bytes = b""
+    """No other socket ever has it."""
 
 
 class Part(Struct, frozen=True):
@@ -88,9 +95,12 @@ class Part(Struct, frozen=True):
     """Whether the table changed while it was read, so that a socket may be missing."""
 
 
-def request(protocol: Protocol, family: int, port: int, sequence: int) -> bytes:
-    """Ask for all sockets of a protocol and family that take packets on a local port; 0: on any."""
-    body = _REQUEST.pack(family, _NUMBERS[protocol], 0, _STATES[protocol])
+def request(protocol: Protocol, family: int, port: int, sequence: int, states: int = 0) -> bytes:
+    """Ask for all sockets of a protocol and family that take packets on a local port; 0: on any.
+
+    `states` are others than those, as bits (linux/tcp_states.h).
+    """
+    body = _REQUEST.pack(family, _NUMBERS[protocol], 0, states or _STATES[protocol])
     body += _ID.pack(port, 0, bytes(16), bytes(16)) + _ID_REST.pack(0, _ANY_COOKIE)
     length = _HEADER.size + len(body)
     return _HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, sequence, 0) + body
@@ -132,17 +142,22 @@ def _diagnosed(body: bytes, protocol: Protocol) -> Diagnosed:
         raise Damaged(f"a socket of {len(body)} bytes")
     family = body[0]
     user, inode = _ANSWER_REST.unpack_from(body, _ANSWER.size + _ID.size + _ID_REST.size)
-    port, _, source, _ = _ID.unpack_from(body, _ANSWER.size)
-    (device, _) = _ID_REST.unpack_from(body, _ANSWER.size + _ID.size)
+    port, far_port, source, far = _ID.unpack_from(body, _ANSWER.size)
+    device, cookie = _ID_REST.unpack_from(body, _ANSWER.size + _ID.size)
     if family == socket.AF_INET:
         address = str(ipaddress.IPv4Address(source[:4]))
-        return Diagnosed(protocol, address, port, device, v6_only=False, user=user, inode=inode)
+        remote = str(ipaddress.IPv4Address(far[:4])) if far_port else ""
+        return Diagnosed(protocol, address, port, device, False, user, inode, remote, far_port, cookie)
     if family == socket.AF_INET6:
-        address6 = ipaddress.IPv6Address(source)
-        mapped = address6.ipv4_mapped
         only = _attributes(body[_ANSWER_LENGTH:]).get(_INET_DIAG_SKV6ONLY, b"\0") != b"\0"
-        return Diagnosed(protocol, str(mapped or address6), port, device, only, user, inode)
+        remote = _address6(far) if far_port else ""
+        return Diagnosed(protocol, _address6(source), port, device, only, user, inode, remote, far_port, cookie)
     raise Damaged(f"a socket of address family {family}")
+
+
+def _address6(data: bytes) -> str:
+    address = ipaddress.IPv6Address(data)
+    return str(address.ipv4_mapped or address)
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:
@@ -164,6 +179,10 @@ def _aligned(length: int) -> int:
 class KernelSockets:
     """The kernel's list of sockets (`interfaces.Sockets`)."""
 
+    def __init__(self) -> None:
+        self._began: dict[int, dict[bytes, Origin]] = {}
+        """By port and cookie, of the sockets that were there at the last look: who began a connection never changes."""
+
     async def listening(self, port: int) -> tuple[ListeningSocket, ...]:
         """Sockets bound to this local port for inbound packets, in this network namespace.
 
@@ -173,6 +192,37 @@ class KernelSockets:
         found = await diagnosed(f"looking for sockets on port {port}", port)
         listed = {each for one in found for each in _listed(one)}
         return tuple(sorted(listed, key=lambda s: (s.protocol, ":" in s.address, s.address, s.device)))
+
+    async def connected(self, port: int) -> tuple[Connection, ...]:
+        """TCP connections on this local port in this network namespace, but those that were begun here.
+
+        At most MOST, of which a look takes up FRESH that it did not know; the others follow at the next ones. Raises
+        Unavailable if the kernel cannot say.
+        """
+        doing = f"looking for connections on port {port}"
+        found = [each for each in await _established(doing, port) if each.remote_port]
+        before = self._began.pop(port, {})
+        fresh = [each for each in found if each.cookie not in before][:FRESH]
+        asked = [Flow(each.address, each.port, each.remote, each.remote_port) for each in fresh]
+        known = before | dict(zip((each.cookie for each in fresh), origins(asked), strict=True))
+        now = {each.cookie: known[each.cookie] for each in found if each.cookie in known}
+        if now:
+            self._began[port] = now
+        while len(self._began) > PORTS:  # those that nobody looks at any more
+            del self._began[next(iter(self._began))]
+        return tuple(
+            Connection(each.address, each.port, each.remote, each.remote_port, began is Origin.THERE)
+            for each in found
+            if (began := now.get(each.cookie, Origin.HERE)) is not Origin.HERE
+        )
+
+
+MOST = 1024
+"""Connections that are looked at."""
+PORTS = 32
+"""Local ports of which it is remembered who began their connections."""
+FRESH = 256
+"""Of those, as many as the kernel is asked at one look who began them."""
 
 
 async def diagnosed(doing: str, port: int = 0) -> list[Diagnosed]:
@@ -203,15 +253,35 @@ async def diagnosed(doing: str, port: int = 0) -> list[Diagnosed]:
     return found
 
 
+async def _established(doing: str, port: int) -> list[Diagnosed]:
+    found: list[Diagnosed] = []
+    try:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            # One socket each: what is left of a dump that was long enough goes with it.
+            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as sock:
+                sock.setblocking(False)
+                parts = await _dump(sock, Protocol.TCP, family, port, 1, _TCP_ESTABLISHED, MOST)
+                _check(doing, parts[-1].error)
+                found += (one for part in parts for one in part.found)
+    except OSError as error:
+        raise Unavailable(doing, os.strerror(error.errno or 0), _HINT) from error
+    except (Damaged, struct.error) as error:
+        raise Unavailable(doing, f"the kernel's answer has another form: {error}") from error
+    return found[:MOST]
+
+
 _TRIES = 5
 _HINT = "allow netlink sockets (RestrictAddressFamilies=AF_NETLINK), and load tcp_diag and udp_diag"
 
 
-async def _dump(sock: socket.socket, protocol: Protocol, family: int, port: int, sequence: int) -> list[Part]:
+async def _dump(
+    sock: socket.socket, protocol: Protocol, family: int, port: int, sequence: int, states: int = 0, most: int = 0
+) -> list[Part]:
+    """All parts; with `most`, none after those that have so many sockets together."""
     loop = asyncio.get_running_loop()
-    await loop.sock_sendall(sock, request(protocol, family, port, sequence))
+    await loop.sock_sendall(sock, request(protocol, family, port, sequence, states))
     parts: list[Part] = []
-    while not parts or not parts[-1].done:
+    while not parts or (not parts[-1].done and not 0 < most <= sum(len(part.found) for part in parts)):
         parts.append(parse(await loop.sock_recv(sock, _LARGEST), protocol, port, sequence))
     return parts
 

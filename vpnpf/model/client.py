@@ -18,6 +18,19 @@ class ListenSettings(Struct, frozen=True):
     """Whether its own UPnP or NAT-PMP is on, which would fight with ours."""
 
 
+class Connection(Struct, frozen=True):
+    """A TCP connection on a port of this machine, whoever began it."""
+
+    local: str
+    """Address on this side."""
+    local_port: int
+    address: str
+    """Of the far side."""
+    port: int
+    came_in: bool
+    """True: the far side began it; False: that could not be told. What was begun here is not listed at all."""
+
+
 class ListeningSocket(Struct, frozen=True):
     """A socket that the kernel holds open for inbound packets."""
 

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from vpnpf.model.client import ListenSettings
 from vpnpf.model.firewall import FirewallReading, FirewallStage, Use
-from vpnpf.model.kinds import FailureKind, Phase
+from vpnpf.model.kinds import FailureKind, Phase, Protocol
 from vpnpf.model.lease import Lease
 from vpnpf.model.tunnel import Endpoint, Tunnel, TunnelHealth
 from vpnpf.model.wanted import ForwardSpec, LockMode, PortPolicy, ProviderPolicy
@@ -36,6 +36,22 @@ class Proofs(Struct, frozen=True):
     reachable: Proof = Proof()
 
 
+class Peer(Struct, frozen=True):
+    """Somebody who is, or was, connected to a forwarded port."""
+
+    address: str
+    port: int
+    protocol: Protocol
+    since: float
+    """When it was seen first."""
+    connected: bool = True
+    """Whether it was there at the last look."""
+    came_in: bool = True
+    """True: it began the connection; False: who began it could not be told."""
+
+
+PEERS = 8
+"""Of a forward, at most, as told to people."""
 PROOF_NAMES = ("tunnel", "lease", "firewall", "client", "listening", "reachable")
 
 
@@ -58,6 +74,8 @@ class Forward(Struct, frozen=True):
     """Inbound packets that opened a flow, as counted since the port is what it is."""
     packets_at: float | None = None
     """When that number was last seen to have risen, or None."""
+    peers: tuple[Peer, ...] = ()
+    """The last that were seen on the port over TCP, newest first."""
 
 
 class Server(Struct, frozen=True):

@@ -1,7 +1,8 @@
 """The newest state of a profile as a file, for `vpnpf status` and `vpnpf report`.
 
 `status-PROFILE.json` in the runtime directory: the state as `--events` says it, with "time" (of writing), "pid"
-and "version". A clean end removes it; one that is left over tells what was last known.
+and "version". It goes on while the profile is stopped and the process waits. A clean end of that removes it; one that is left
+over tells what was last known.
 """
 
 from __future__ import annotations
@@ -19,11 +20,10 @@ from vpnpf.hub import Hub
 from vpnpf.interfaces import Clock
 from vpnpf.model import Phase, State
 from vpnpf.observers.beat import beating
-from vpnpf.store import FileStore
+from vpnpf.store import STATUS, FileStore
 
 Put = Callable[[str], None]
 
-PREFIX = "status-"
 APART = 1.0
 """Seconds between two writes, at least."""
 BEAT = 20.0
@@ -60,7 +60,7 @@ class StatusWriter:
     def put(self, state: State, now: float, offset: float) -> None:
         """Leave a state to be written; never waits."""
         with self._changed:
-            self._name = PREFIX + state.profile
+            self._name = STATUS + state.profile
             self._next = (state, now, offset)
             self._changed.notify()
 

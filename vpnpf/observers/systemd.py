@@ -3,6 +3,9 @@
 READY=1 goes out once the profile's rule set is in force, not when a port is had: from then on nothing leaves beside the
 tunnel, which is what other units wait for, and a provider that is away at boot must not make the start time out.
 
+STOPPING=1 goes out when the process ends: a profile that is stopped by `vpnpf down --stay` waits for its next start, and is as
+ready as it was.
+
 WATCHDOG=1 goes out only if the engine has taken a step since the last one. It takes one every 15 s
 (`core.schedule.LONGEST_SLEEP`), so WatchdogSec should be 45 s or more.
 """
@@ -12,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Self
 
 from vpnpf.hub import Hub
@@ -27,12 +30,12 @@ SHARE = 4
 _LONGEST = 200
 
 
-def words(state: State) -> dict[str, str]:
-    """What is to be told of a state, as variables of sd_notify(3). Pure."""
+def words(state: State, *, ending: bool = False) -> dict[str, str]:
+    """What is to be told of a state, as variables of sd_notify(3); `ending`: the process ends with it. Pure."""
     told = {"STATUS": status_line(state)}
-    if state.firewall is not None:
+    if state.firewall is not None or (state.phase is Phase.STOPPED and not ending):
         told["READY"] = "1"
-    if state.phase in {Phase.STOPPING, Phase.STOPPED}:
+    if ending and state.phase in {Phase.STOPPING, Phase.STOPPED}:
         told["STOPPING"] = "1"
     return told
 
@@ -92,8 +95,10 @@ def watchdog(environment: Mapping[str, str], pid: int) -> float | None:
     return None
 
 
-async def tell_systemd(hub: Hub, environment: Mapping[str, str] = os.environ) -> None:
-    """Tell systemd until the hub closes; does nothing where it did not ask."""
+async def tell_systemd(
+    hub: Hub, environment: Mapping[str, str] = os.environ, ending: Callable[[], bool] = lambda: False
+) -> None:
+    """Tell systemd until the hub closes; does nothing where it did not ask. `ending` says whether the process is to end."""
     notifier = Notifier.of(environment)
     if notifier is None:
         return
@@ -109,5 +114,6 @@ async def tell_systemd(hub: Hub, environment: Mapping[str, str] = os.environ) ->
 
     with hub.subscribe() as reader, beating(look, BEAT if limit is None else limit / SHARE):
         async for update in reader.updates():
-            last = words(update.state)
+            last = words(update.state, ending=ending())
             notifier.tell(last)
+        notifier.tell({"STOPPING": "1"})

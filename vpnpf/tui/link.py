@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from vpnpf.control.client import Connection
@@ -45,9 +45,11 @@ class Link(Protocol):
 class SocketLink:
     """Over the control socket, in threads: whatever the far side does, the screen goes on."""
 
-    def __init__(self, connection: Connection, profile: str) -> None:
-        self._connection = connection
+    def __init__(self, profile: str, directories: Sequence[Path] = ()) -> None:
+        """`directories`: as `Connection` has them."""
         self._profile = profile
+        self._directories = directories
+        self._connection = Connection(profile, directories)
 
     @property
     def profile(self) -> str:
@@ -72,8 +74,9 @@ class SocketLink:
 
     async def events(self) -> AsyncIterator[Json]:
         """As `Link.events`. Whoever stops reading closes the connection."""
-        inbox = _Inbox(asyncio.get_running_loop())
-        threading.Thread(target=inbox.fill, args=(self._connection,), name="events", daemon=True).start()
+        # One of its own: what interrupts it shall not meet a question that is asked meanwhile.
+        inbox = _Inbox(asyncio.get_running_loop(), Connection(self._profile, self._directories))
+        threading.Thread(target=inbox.fill, name="events", daemon=True).start()
         try:
             while True:
                 for event in await inbox.taken():
@@ -89,12 +92,12 @@ class SocketLink:
 class _Inbox:
     """Between the thread that reads and the loop that shows."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> None:
         self._loop = loop
+        self._connection = connection
         self._lock = threading.Lock()
         self._events: deque[Json] = deque(maxlen=_KEPT)
         self._news = asyncio.Event()
-        self._socket: socket.socket | None = None
         self._closed = False
         self._over = False
         self.trouble: VpnpfError | None = None
@@ -114,11 +117,13 @@ class _Inbox:
             self._events.clear()
         return found
 
-    def fill(self, connection: Connection) -> None:
+    def fill(self) -> None:
         """Read until it ends: a thread's work."""
         try:
-            for event in connection.events(self._opened):
+            for event in self._connection.events():
                 with self._lock:
+                    if self._closed:
+                        break
                     # A state that nobody saw yet gives way to the newer one.
                     if event.get("event") == "state" and self._events and self._events[-1].get("event") == "state":
                         self._events.pop()
@@ -126,28 +131,15 @@ class _Inbox:
                 self._tell()
         except VpnpfError as error:
             self.trouble = error
-        except OSError as error:  # shut down from this side
-            self.trouble = None if self._closed else UsageError("asking vpnpf", str(error))
         with self._lock:
             self._over = True
         self._tell()
-
-    def _opened(self, connected: socket.socket) -> None:
-        with self._lock:
-            self._socket = connected
-            if self._closed:
-                self._shut()
 
     def close(self) -> None:
         """Let the thread end."""
         with self._lock:
             self._closed = True
-            self._shut()
-
-    def _shut(self) -> None:
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+        self._connection.interrupt()
 
     def _tell(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is over

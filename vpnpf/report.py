@@ -1,4 +1,4 @@
-"""The text of `vpnpf report`: gathered, then redacted as a whole."""
+"""The text of a report: gathered, then redacted as a whole."""
 
 from __future__ import annotations
 
@@ -7,25 +7,20 @@ import os
 import platform
 import pwd
 import socket
-import time
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 
-from msgspec import structs
+from msgspec import Struct
 
 from vpnpf import __version__
-from vpnpf.cli.check import describe
-from vpnpf.cli.status_reading import Status, find
-from vpnpf.cli.status_words import timeline, words
-from vpnpf.config import load
 from vpnpf.core.redaction import HOST, SECRET, USER, redacted
+from vpnpf.describing import describe
 from vpnpf.errors import VpnpfError
 from vpnpf.firewall.ruleset import FAMILY_TABLE
 from vpnpf.io.process import run
 from vpnpf.printable import printable
 from vpnpf.secret_places import account_file
 from vpnpf.secrets import Source, reader
-from vpnpf.settings import Config, ProfileSettings
+from vpnpf.settings import ProfileSettings
 
 _EVERYBODYS = {"root", "localhost", "nobody"}
 _NOBODYS = {"", "/", "/root", "/nonexistent"}
@@ -35,21 +30,29 @@ _CANNOT_ASK = {"keyring"}
 """Places of secrets that may ask a person, so that they are not read only to be hidden."""
 
 
-async def gather(profile: str | None, config: Path | None) -> str:
-    """The report, ready to be shown. Does not fail for what cannot be known: it says why."""
-    loaded, wrong = _config(config)
-    found, unknown = _statuses(profile)
-    settings = _settings(loaded, profile)
-    now = time.time()
+class Told(Struct, frozen=True):
+    """Where profiles stand, a line each."""
+
+    state: Sequence[str] = ()
+    timeline: Sequence[str] = ()
+
+
+async def gather(
+    profiles: Sequence[ProfileSettings], wrong: Sequence[str], told: Told, others: Iterable[ProfileSettings] = ()
+) -> str:
+    """The report, ready to be shown. `wrong`: what is the matter with the configuration; `others`: whose secrets are hidden, too.
+
+    Does not fail for what cannot be known: it says why. It takes long: call it in a thread with a loop of its own.
+    """
     sections = [
         ("versions", await _versions()),
-        ("settings", [*(line for each in settings for line in [*describe(each), *_options(each)]), *wrong]),
-        ("state", [*(line for each in found for line in _state(each, now)), *unknown]),
-        ("timeline", [line for each in found for line in timeline(each.seen)]),
+        ("settings", [*(line for each in profiles for line in [*describe(each), *_options(each)]), *wrong]),
+        ("state", told.state),
+        ("timeline", told.timeline),
         ("rules", await _rules()),
     ]
     text = "".join(f"== {title}\n{_body(lines)}\n" for title, lines in sections)
-    return redacted(text, known(loaded.profiles.values() if loaded else ()))
+    return redacted(text, known([*profiles, *others]))
 
 
 def known(profiles: Iterable[ProfileSettings]) -> dict[str, str]:
@@ -92,37 +95,10 @@ def _secret(source: Source | None) -> str:
         return ""
 
 
-def _config(path: Path | None) -> tuple[Config | None, list[str]]:
-    try:
-        return load(path), []
-    except VpnpfError as error:
-        return None, [printable(line) for line in str(error).splitlines()]
-
-
-def _settings(loaded: Config | None, profile: str | None) -> list[ProfileSettings]:
-    if loaded is None:
-        return []
-    return [each for name, each in loaded.profiles.items() if profile in {None, name}]
-
-
 def _options(settings: ProfileSettings) -> list[str]:
     """The provider's options by name only: a value may be a password or an account."""
     lines = [f"  options set: {', '.join(map(str, settings.options))}"] if settings.options else []
     return [*lines, "  exit check: on"] if settings.exit_check else lines
-
-
-def _statuses(profile: str | None) -> tuple[list[Status], list[str]]:
-    try:
-        return find(profile, time.time()), []
-    except VpnpfError as error:
-        return [], [printable(f"{error}{f' ({error.hint})' if error.hint else ''}")]
-
-
-def _state(status: Status, now: float) -> list[str]:
-    if status.seen.tunnel is not None:  # where it goes is nobody's business, as its address
-        seen = structs.replace(status.seen, tunnel=structs.replace(status.seen.tunnel, place=""))
-        status = structs.replace(status, seen=seen)
-    return [*words(status, now), f"  written by vpnpf {printable(status.seen.version)}, {status.age:.0f} s ago"]
 
 
 async def _versions() -> list[str]:
@@ -162,5 +138,5 @@ async def _rules() -> list[str]:
     return [printable(line.expandtabs(4)) for line in done.stdout.splitlines()]
 
 
-def _body(lines: list[str]) -> str:
+def _body(lines: Sequence[str]) -> str:
     return "".join(f"{line}\n" for line in lines or ["nothing"])

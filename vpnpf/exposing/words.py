@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vpnpf.core.exposure import Finding
-from vpnpf.core.policy_words import span
 from vpnpf.core.reach import Exposed, Listener, Place, answers_beside
 from vpnpf.core.serialise import Json, time_of
+from vpnpf.core.spans import span
 from vpnpf.io.listeners import Listening
 from vpnpf.model import PortPolicy
 from vpnpf.printable import printable

@@ -1,17 +1,16 @@
-"""The account at a provider, as `vpnpf login` and `logout` see it."""
+"""The account at a provider, as a login sees it."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 from vpnpf import plugins
 from vpnpf.accounts import PrefixedStore, StoredAccount, parse
-from vpnpf.cli.login_running import running
 from vpnpf.errors import Misconfigured
-from vpnpf.interfaces import Credentials, LoggingIn, Manifest, Store
+from vpnpf.interfaces import Account, Credentials, LoggingIn, Manifest, OutsideIO, Store
 from vpnpf.io.clock import BootClock
 from vpnpf.io.outside import BesideTunnel
 from vpnpf.plugins import Group
@@ -24,8 +23,16 @@ from vpnpf.secret_places import (
     account_name,
     credential_name,
 )
-from vpnpf.settings import Config
+from vpnpf.settings import ProfileSettings
 from vpnpf.store import FileStore, secrets_directory
+
+Way = Callable[[Account], OutsideIO]
+"""What asks the provider, by the way that leads there now."""
+
+
+def plain_way(account: Account) -> OutsideIO:
+    """The machine's own, without a mark: through a tunnel, where one is up."""
+    return BesideTunnel(account, BootClock(), 0)
 
 
 class _Buffered:
@@ -79,15 +86,19 @@ class _Candidate:
 class ProviderSubject:
     """The account at a provider."""
 
+    kind = "provider"
     asks_user = True
     usual = "keyring"
     elsewhere = ""
 
-    def __init__(self, manifest: Manifest, config: Config | None, *, note: str = "") -> None:
-        self._id = manifest.id
+    def __init__(
+        self, manifest: Manifest, profiles: Sequence[ProfileSettings], *, note: str = "", way: Way = plain_way
+    ) -> None:
+        """`profiles`: of the configuration, also those of other providers."""
+        self.name = self._id = manifest.id
         self.title = manifest.name
         self.way_out = f"keep it in a file that only vpnpf's user can read: vpnpf login {manifest.id} --store file"
-        mine = [each for each in config.profiles.values() if each.spec.provider == manifest.id] if config else []
+        mine = [each for each in profiles if each.spec.provider == manifest.id]
         self._provider = cast("LoggingIn", plugins.provider(manifest.id)(mine[0].options if mine else {}))
         others = [each for each in mine if each.account]
         self.notes = (
@@ -97,7 +108,7 @@ class ProviderSubject:
         self._secrets = FileStore(secrets_directory())
         self._buffer = _Buffered(PrefixedStore(self._secrets, f"{manifest.id}-"))
         self._account = _Candidate(self._buffer)
-        self._io = BesideTunnel(self._account, BootClock(), 0)
+        self._io = way(self._account)
 
     async def log_in(self, secret: str) -> None:
         """As `Subject.log_in`."""
@@ -143,10 +154,6 @@ class ProviderSubject:
         for other in map(self.place, ("credential", "file")):
             if other.said != place.said:
                 yield other
-
-    def users(self) -> Iterator[str]:
-        """As `Subject.users`."""
-        yield from running(lambda seen: seen.provider == self._id)
 
     def _kept(self) -> list[Path]:
         """The provider's own values; those of another provider whose name goes on after ours are not."""

@@ -1,37 +1,42 @@
-"""The Web API of a torrent client, as `vpnpf login` and `logout` see it."""
+"""The Web API of a torrent client, as a login sees it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from vpnpf import plugins
-from vpnpf.cli.login_running import running
 from vpnpf.errors import UsageError
 from vpnpf.interfaces import ClientOptions
 from vpnpf.io.http import HttpClient
-from vpnpf.secret_places import CredentialPlace, KeyringPlace, Place
+from vpnpf.secret_places import CredentialPlace, GivenFilePlace, KeyringPlace, Place
 from vpnpf.settings import ClientSettings
+
+_NAMES = {"keyring": "the keyring", "credential": "a credential", "file": "a file"}
 
 
 class ClientSubject:
     """The Web API of a torrent client."""
 
+    kind = "client"
     asks_user = False
     notes: tuple[str, ...] = ()
 
-    def __init__(self, settings: ClientSettings) -> None:
+    def __init__(self, settings: ClientSettings, *, writes_file: bool = False) -> None:
+        """`writes_file`: whether the person's own file is to be written, too. Raises UsageError where nothing can be kept."""
         doing = f"finding where the password of {settings.name} is kept"
         self._settings = settings
+        self.name = settings.name
         self.title = f"{settings.name} at {settings.url}"
         source = settings.password
         hint = f'write password = {{ keyring = "{settings.name}" }} into [clients.{settings.name}]'
         if source is None:
             raise UsageError(doing, "the configuration has none", hint)
-        if source.kind not in {"keyring", "credential"}:
+        if source.kind not in {"keyring", "credential", *(["file"] if writes_file else [])}:
             where = f"${source.name}" if source.kind == "env" else source.name
             raise UsageError(doing, f"the configuration has it in {where}: write it there", f"or {hint}")
         self.usual, self._name = source.kind, source.name
-        self.elsewhere = f"the configuration has it in {'the keyring' if self.usual == 'keyring' else 'a credential'}"
+        self.elsewhere = f"the configuration has it in {_NAMES[self.usual]}"
         self.way_out = (
             f'write password = {{ file = "…" }} into [clients.{settings.name}], and the password into that file'
         )
@@ -58,6 +63,8 @@ class ClientSubject:
         """As `Subject.place`."""
         if kind != self.usual:
             return None
+        if kind == "file":
+            return GivenFilePlace(Path(self._name))
         return CredentialPlace(self._name) if kind == "credential" else KeyringPlace(self._name, self.way_out)
 
     def places(self) -> Iterator[Place]:
@@ -70,8 +77,3 @@ class ClientSubject:
         """As `Subject.shadowing`: none is."""
         del place
         yield from ()
-
-    def users(self) -> Iterator[str]:
-        """As `Subject.users`."""
-        name = self._settings.name
-        yield from running(lambda seen: any(forward.client == name for forward in seen.forwards))

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 from vpnpf import plugins
-from vpnpf.cli.login_client import ClientSubject
-from vpnpf.cli.login_provider import ProviderSubject
 from vpnpf.config import load, places
 from vpnpf.config_checker import missing
 from vpnpf.errors import ConfigError, Unavailable, UsageError
+from vpnpf.logins.client import ClientSubject
+from vpnpf.logins.provider import ProviderSubject
 from vpnpf.plugins import Group
 from vpnpf.printable import printable
 from vpnpf.secret_places import Place
@@ -22,6 +22,10 @@ from vpnpf.settings import ClientSettings, Config
 class Subject(Protocol):
     """Whom to log in to."""
 
+    kind: str
+    """"provider" or "client"."""
+    name: str
+    """The provider's id, or the client's name in the configuration."""
     title: str
     """As people know it."""
     asks_user: bool
@@ -63,10 +67,6 @@ class Subject(Protocol):
         """Other places that are looked at before or in place of this one."""
         ...
 
-    def users(self) -> Iterator[str]:
-        """What runs with it now, a sentence each."""
-        ...
-
 
 def find(name: str, config: Path | None, doing: str) -> Subject:
     """Whom a name means; `doing` is for the error. Raises UsageError, ConfigError, Unavailable."""
@@ -77,7 +77,7 @@ def find(name: str, config: Path | None, doing: str) -> Subject:
         if name in clients and manifest.account:
             raise UsageError(doing, f'"{name}" is a provider and a client', f"rename the table [clients.{name}]")
         if manifest.account and not manifest.ended:
-            return ProviderSubject(manifest, loaded, note=wrong)
+            return ProviderSubject(manifest, tuple(loaded.profiles.values()) if loaded else (), note=wrong)
         if name not in clients:
             cause = manifest.ended.rstrip(".") or f"{manifest.name} has no account to log in to"
             raise UsageError(doing, cause, _known(loaded))
