@@ -73,3 +73,11 @@ class View(Struct, frozen=True):
 def last(rates: Sequence[Rate]) -> Rate:
     """The newest rate; nothing where there is none."""
     return rates[-1] if rates else Rate(0.0, 0.0)
+
+
+def next_forward(view: View) -> str:
+    """The name of the forward after the one that is looked at; after the last comes the first."""
+    names = [each.name for each in view.seen.forwards] if view.seen else []
+    if view.forward is None:
+        return ""
+    return names[(names.index(view.forward.name) + 1) % len(names)]
