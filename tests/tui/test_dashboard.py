@@ -51,6 +51,8 @@ async def settled(pilot):
     before = ""
     while True:
         pilot.app._show()
+        if type(pilot.app.screen).__name__ == "Dashboard":
+            pilot.app.screen.hand_on(pilot.app.view)  # which hides nothing that is missing
         await pilot.pause()
         now = picture(pilot.app)
         if now == before:
@@ -63,9 +65,10 @@ async def snapshot(daemon, size, name, theme=None):
     async with face(daemon).run_test(size=size) as pilot:
         if theme:
             pilot.app.theme = theme
-        for event in traffic:
-            pilot.app._history.traffic(event)
         await shown(pilot, Reach.AWAY if name == "away" else None)
+        for event in traffic:
+            pilot.app._take(event)
+        await settled(pilot)
         compare(pilot.app, f"dashboard-{name}")
 
 

@@ -29,15 +29,15 @@ def view(phase="ready", stage="connected", lock="on", reach=Reach.ATTACHED, **mo
     ("phase", "stage", "lock", "word", "means"),
     [
         ("starting", None, "on", "CONNECTING", "as it did before"),
-        ("connecting", "connecting", "on", "CONNECTING", "but vpnpf's own"),
+        ("connecting", "connecting", "on", "CONNECTING", "Only vpnpf's own"),
         ("leasing", "connected", "on", "PROTECTED", "past the tunnel"),
-        ("leasing", "blocked", "on", "CONNECTING", "but vpnpf's own"),
+        ("leasing", "blocked", "on", "CONNECTING", "Only vpnpf's own"),
         ("ready", "connected", "on", "PROTECTED", "past the tunnel"),
         ("ready", None, "on", "CONNECTING", "as it did before"),
-        ("blocked", "blocked", "on", "BLOCKED", "but vpnpf's own"),
+        ("blocked", "blocked", "on", "BLOCKED", "Only vpnpf's own"),
         ("blocked", "connected", "on", "BLOCKED", "past the tunnel"),
         ("failed", "connected", "on", "NEEDS YOU", "past the tunnel"),
-        ("failed", "connecting", "on", "NEEDS YOU", "but vpnpf's own"),
+        ("failed", "connecting", "on", "NEEDS YOU", "Only vpnpf's own"),
         ("failed", None, "on", "NEEDS YOU", "as it did before"),
         ("stopping", "connected", "on", "STOPPING", "past the tunnel"),
         ("stopping", None, "on", "STOPPING", "as it did before"),
@@ -78,7 +78,8 @@ def test_without_a_tunnel_it_is_no_vpn_in_any_phase():
 
 
 def test_what_is_not_known_is_said():
-    assert words.standing(View("home", NOW)).word == "NOT KNOWN"
+    assert words.standing(View("home", NOW)).word == "LOOKING"
+    assert words.standing(View("home", NOW, trouble="it is away")).word == "NOT KNOWN"
     gone = words.standing(view(reach=Reach.AWAY))
     assert (gone.word, "12 s ago: READY" in gone.means) == ("NOT KNOWN", True)
     assert words.happening(View("home", NOW)) == "Looking for vpnpf…"

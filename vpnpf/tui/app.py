@@ -23,7 +23,7 @@ from vpnpf.tui.screens.dashboard import Dashboard
 from vpnpf.tui.sheets.told import Told
 from vpnpf.tui.sheets.working import Done, Say, Working
 from vpnpf.tui.themes import following, register
-from vpnpf.tui.view import Reach, View, next_forward
+from vpnpf.tui.view import Reach, View, next_forward, worth_a_picture
 
 APART = 0.1
 """Seconds between two pictures, at least: a burst of states costs no more than ten a second."""
@@ -52,11 +52,14 @@ class Face(App[str]):
 
     def get_default_screen(self) -> Screen[object]:
         """The dashboard is what everything else lies upon."""
-        return Dashboard()  # type: ignore[return-value]
+        return Dashboard(self.view)  # type: ignore[return-value]
 
     def on_mount(self) -> None:
-        """Begin to follow the daemon."""
-        self._ages = self.set_interval(1.0, self._show)
+        """The first picture, and one each second for the ages."""
+        self.set_interval(1.0, self._show)
+
+    def on_dashboard_filled(self) -> None:
+        """Begin to follow the daemon; the first picture was not kept waiting for that."""
         self.attach(self.link)
 
     def on_unmount(self) -> None:
@@ -110,10 +113,13 @@ class Face(App[str]):
         if kind == "traffic":
             self._history.traffic(event)
         elif kind == "state":
-            seen = read(event)
+            seen, before = read(event), self.view
             self._history.state(seen)
-            self.view = replace(self.view, seen=seen, reach=Reach.ATTACHED, trouble="", hint="")
-        self._soon()
+            self.view = replace(before, seen=seen, reach=Reach.ATTACHED, trouble="", hint="")
+            if before.reach is not Reach.ATTACHED:
+                self._show()
+            elif worth_a_picture(before.seen, seen):
+                self._soon()
 
     def _soon(self) -> None:
         """Show it, with what else comes in the next moment."""
@@ -123,7 +129,6 @@ class Face(App[str]):
 
     def _show(self) -> None:
         self._due = False
-        self._ages.reset()  # a picture a second is enough for the ages, whatever it was made for
         now = self._clock()
         self._history.pass_time(now)
         self.view = replace(self.view, now=now, rates=self._history.rates, inbound=self._history.inbound)

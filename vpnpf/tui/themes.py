@@ -80,7 +80,6 @@ CONTRAST = Theme(
         "error-muted": "#000000",
         "primary-muted": "#000000",
         "text-muted": "#ffffff",
-        "surface-lighten-1": "#404040",
     },
 )
 THEMES = (DARK, LIGHT, CONTRAST)

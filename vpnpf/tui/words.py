@@ -8,7 +8,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from vpnpf.control.seen import Seen, SeenEntry, SeenForward, SeenProblem, SeenProof, SeenUnused
-from vpnpf.core.policy_words import span
+from vpnpf.core.spans import span
 from vpnpf.core.units import size
 from vpnpf.model import FirewallStage, LockMode, Phase, PolicyMode
 from vpnpf.printable import printable
@@ -50,6 +50,8 @@ def without_tunnel(seen: Seen) -> bool:
 def standing(view: View) -> Standing:
     """As far as it is known: nothing is called protected that was only true earlier."""
     seen = view.seen
+    if seen is None and not view.trouble:
+        return Standing(Level.UNKNOWN, "…", "LOOKING", "What leaves this machine, and how, is not known yet.")
     if seen is None:
         return Standing(Level.UNKNOWN, "?", "NOT KNOWN", "What leaves this machine, and how, is not known.")
     if view.reach is Reach.AWAY:
@@ -61,7 +63,7 @@ def standing(view: View) -> Standing:
     return _unlocked(seen) if seen.lock == LockMode.OFF else _locked(seen)
 
 
-_HELD = "Nothing gets to the internet but vpnpf's own packets."
+_HELD = "Only vpnpf's own packets reach the internet."
 _THROUGH = "Nothing gets to the internet past the tunnel."
 _OPEN = "No rules of vpnpf are in force: traffic goes as it did before."
 
@@ -153,7 +155,7 @@ def ago(seconds: float | None) -> str:
 
 
 def clock(at: datetime | None, now: float) -> str:
-    """A time of today, or a date, in this machine's time zone; eight characters at most... "May 04"."""
+    """In this machine's time zone: the time of today, "12:00:03", or else the date, "May 04"."""
     if at is None:
         return "?"
     local = at.astimezone()

@@ -7,7 +7,7 @@ from textual.content import Content
 from textual.widgets import Sparkline
 
 from vpnpf.control.seen import SeenPeer
-from vpnpf.core.policy_words import span
+from vpnpf.core.spans import span
 from vpnpf.tui.panels.panel import Line, Panel, lines, styled
 from vpnpf.tui.view import View
 
@@ -57,10 +57,9 @@ def _said(view: View, room: int) -> Content:
 
 
 def _peer(peer: SeenPeer, view: View) -> Content:
-    there = "connected" if peer.connected else "gone"
-    began = "" if peer.came_in else ", who began it is not known"
-    parts = [peer.protocol, f"since {span(view.age(peer.since) or 0)}" if peer.since else "", there + began]
-    return styled(f"{_address(peer):<24}", (" ".join(filter(None, parts)), "$text-muted"))
+    since = f"for {span(view.age(peer.since) or 0)}" if peer.connected and peer.since else ""
+    parts = [peer.protocol, since or ("connected" if peer.connected else "gone"), "" if peer.came_in else "either way"]
+    return styled(f"{_address(peer):<24}", (", ".join(filter(None, parts)), "$text-muted"))
 
 
 def _address(peer: SeenPeer) -> str:

@@ -23,12 +23,14 @@ class RenewalPanel(Panel):
         Line { height: 1; }
         #ends { width: 21; text-align: right; color: $text-muted; }
         ProgressBar { width: 1fr; Bar { width: 1fr; } }
-        Bar > .bar--bar { color: $success; background: $surface-lighten-1; }
+        Bar > .bar--bar { color: $success; background: $border-blurred; }
         Bar > .bar--complete { color: $success; }
         &.-warn #said { color: $warning; text-style: bold; }
         &.-warn Bar > .bar--complete { color: $warning; }
     }
     """
+
+    _drawn = (0.0, 0)
 
     def compose(self) -> ComposeResult:
         """When, how far that is, and the lease's end."""
@@ -46,6 +48,10 @@ class RenewalPanel(Panel):
         bar = self.query_one(ProgressBar)
         if bar.visible != (lease.done is not None):
             bar.visible = lease.done is not None
-        progress = float(int((lease.done or 0.0) * STEPS))
-        if bar.progress != progress:
-            bar.progress = progress
+        drawn = (float(int((lease.done or 0.0) * STEPS)), bar.size.width)
+        if self._drawn != drawn:
+            # A bar rounds to the width that it has when it is told; told the same again it keeps the old.
+            if self._drawn[1] != drawn[1]:
+                bar.progress = 0.0
+            bar.progress = drawn[0]
+            self._drawn = drawn

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.containers import Grid, VerticalScroll
+from textual.css.query import NoMatches
+from textual.message import Message
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Footer
 
 from vpnpf.tui import words
-from vpnpf.tui.panels.inbound import InboundPanel
 from vpnpf.tui.panels.panel import Line, Panel
-from vpnpf.tui.panels.policy import PolicyPanel
-from vpnpf.tui.panels.port import PortPanel
-from vpnpf.tui.panels.problems import ProblemsPanel
-from vpnpf.tui.panels.proofs import ProofsPanel
 from vpnpf.tui.panels.protection import Protection
-from vpnpf.tui.panels.renewal import RenewalPanel
-from vpnpf.tui.panels.throughput import ThroughputPanel
-from vpnpf.tui.panels.timeline import TimelinePanel
 from vpnpf.tui.view import Reach, View
 
 SMALLEST = (80, 24)
-ORDERS: dict[str, tuple[type[Panel], ...]] = {
-    "": (PortPanel, ProofsPanel, RenewalPanel, InboundPanel, PolicyPanel, ThroughputPanel, TimelinePanel),
-    "-normal": (PortPanel, ProofsPanel, RenewalPanel, ThroughputPanel, InboundPanel, TimelinePanel, PolicyPanel),
-    "-wide": (PortPanel, ProofsPanel, ThroughputPanel, RenewalPanel, InboundPanel, TimelinePanel, PolicyPanel),
+ORDERS = {
+    "": ("PortPanel", "ProofsPanel", "RenewalPanel", "InboundPanel", "PolicyPanel", "ThroughputPanel", "TimelinePanel"),
+    "-normal": (
+        *("PortPanel", "ProofsPanel", "RenewalPanel", "ThroughputPanel", "InboundPanel", "TimelinePanel"),
+        "PolicyPanel",
+    ),
+    "-wide": (
+        *("PortPanel", "ProofsPanel", "ThroughputPanel", "RenewalPanel", "InboundPanel", "TimelinePanel"),
+        "PolicyPanel",
+    ),
 }
 """In which the grid takes the panels: by width where there is height as well, otherwise the first."""
 
@@ -50,7 +52,7 @@ class Dashboard(Screen[None]):
             height: 1fr; min-height: 19; grid-gutter: 0;
             grid-size: 2; grid-columns: 36 1fr; grid-rows: 8 4 4 1fr;
         }
-        #panels.-old { opacity: 60%; }
+        #body.-old { opacity: 60%; }
         TimelinePanel { column-span: 2; }
         &.-normal #panels { grid-columns: 44 1fr; }
         &.-wide #panels { grid-columns: 52 1fr; }
@@ -79,17 +81,37 @@ class Dashboard(Screen[None]):
     """
 
     _order = ORDERS[""]
+    _panels: tuple[Panel, ...] = ()
+
+    class Filled(Message):
+        """All panels are there."""
+
+    def __init__(self, view: View) -> None:
+        """`view`: what is seen first."""
+        super().__init__()
+        self._first = view
 
     def compose(self) -> ComposeResult:
-        """The panels."""
+        """The banner alone, so that something is seen at once."""
         yield Line(id="small")
         yield Protection()
-        with VerticalScroll(id="body"):
-            yield ProblemsPanel()
-            with Grid(id="panels"):
-                for panel in ORDERS[""]:
-                    yield panel()
-        yield Footer(compact=True)
+        yield VerticalScroll(id="body")
+
+    def on_mount(self) -> None:
+        """The rest follows when the banner was drawn."""
+        self.show(self._first)
+        self.call_after_refresh(self._fill)
+
+    async def _fill(self) -> None:
+        from vpnpf.tui.panels.all import PANELS, ProblemsPanel  # noqa: PLC0415 - after the first picture
+
+        panels = sorted((panel() for panel in PANELS), key=self._place)
+        await self.query_one("#body").mount(ProblemsPanel(), Grid(*panels, id="panels"))
+        await self.mount(Footer(compact=True))
+        self._panels = tuple(self.query(Panel))
+        if self.AUTO_FOCUS and self.focused is None:
+            self.set_focus(self.query_one(self.AUTO_FOCUS))
+        self.post_message(self.Filled())
 
     def on_resize(self) -> None:
         """Order the panels as the grid needs them at this size."""
@@ -97,16 +119,25 @@ class Dashboard(Screen[None]):
         order = ORDERS[width if self.has_class("-tall") else ""]
         if order != self._order:
             self._order = order
-            self.query_one("#panels").sort_children(key=lambda panel: order.index(type(panel)))
+            for grid in self.query("#panels"):
+                grid.sort_children(key=self._place)
+
+    def _place(self, panel: Widget) -> int:
+        return self._order.index(type(panel).__name__)
 
     def show(self, view: View) -> None:
-        """Hand it on."""
+        """Hand it on. While the screen is taken down its parts go before itself: then there is nothing to show."""
+        with contextlib.suppress(NoMatches):
+            self.hand_on(view)
+
+    def hand_on(self, view: View) -> None:
+        """The same, of a screen that is whole."""
         small = self.query_one("#small", Line)
         if small.display:
             small.say(_small(view, self.size.width, self.size.height))
             return
-        self.query_one("#panels").set_class(view.reach is not Reach.ATTACHED, "-old")
-        for panel in self.query(Panel):
+        self.query_one("#body").set_class(view.reach is Reach.AWAY, "-old")
+        for panel in self._panels or self.query(Panel):
             panel.show(view)
 
 

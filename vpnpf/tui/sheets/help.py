@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from textual.app import ComposeResult
-from textual.containers import VerticalScroll
+from collections.abc import Iterable
 
-from vpnpf.tui.actions import ACTIONS, Action
-from vpnpf.tui.panels.panel import Line, styled
+from textual.app import ComposeResult
+from textual.containers import Grid, VerticalScroll
+
+from vpnpf.tui.actions import ACTIONS
+from vpnpf.tui.panels.panel import Line
 from vpnpf.tui.sheets.sheet import Sheet
 
 _KEYS = {"question_mark": "?"}
@@ -42,6 +44,8 @@ class Help(Sheet[None]):
     HEADING = "help"
     DEFAULT_CSS = """
     Help VerticalScroll { height: auto; max-height: 100%; scrollbar-size-vertical: 1; }
+    Help Grid { grid-size: 2; grid-columns: 11 1fr; grid-rows: auto; height: auto; }
+    Help .key { color: $accent; text-style: bold; }
     Help .heading { margin-top: 1; color: $text-muted; text-style: bold; }
     Help .heading:first-child { margin-top: 0; }
     """
@@ -49,24 +53,15 @@ class Help(Sheet[None]):
     def content(self) -> ComposeResult:
         """Keys, signs, proofs."""
         with VerticalScroll():
-            yield Line("Keys", classes="heading")
-            for action in ACTIONS:
-                yield _row(_key(action), action.help + ("." if not action.changes else ", if you are its owner."))
-            for key, what in _MOVES:
-                yield _row(key, f"{what}.")
-            yield Line("Signs", classes="heading")
-            for sign, what in _SIGNS:
-                yield _row(sign, f"{what}.")
-            yield Line("The chain of proofs: each counts only if those before it hold", classes="heading")
-            for name, what in _PROOFS:
-                yield _row(name, f"{what}.")
+            keys = [(_KEYS.get(action.key, action.key), action.help) for action in ACTIONS]
+            yield from _table("Keys; who only watches sees all, and changes nothing", (*keys, *_MOVES))
+            yield from _table("Signs", _SIGNS)
+            yield from _table("The chain of proofs: each counts only if those before it hold", _PROOFS)
 
 
-def _key(action: Action) -> str:
-    return _KEYS.get(action.key, action.key)
-
-
-def _row(key: str, what: str) -> Line:
-    line = Line()
-    line.say(styled((f"{key:<10} ", "bold $accent"), what))
-    return line
+def _table(heading: str, rows: Iterable[tuple[str, str]]) -> ComposeResult:
+    yield Line(heading, classes="heading")
+    with Grid():
+        for key, what in rows:
+            yield Line(key, classes="key")
+            yield Line(f"{what}.")
