@@ -125,10 +125,13 @@ class Face(App[str]):
         """Show it, with what else comes in the next moment."""
         if not self._due:
             self._due = True
-            self.set_timer(APART, self._show)
+            self.set_timer(APART, self._show_news)
+
+    def _show_news(self) -> None:
+        self._due = False
+        self._show()
 
     def _show(self) -> None:
-        self._due = False
         now = self._clock()
         self._history.pass_time(now)
         self.view = replace(self.view, now=now, rates=self._history.rates, inbound=self._history.inbound)

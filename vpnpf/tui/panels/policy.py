@@ -18,6 +18,7 @@ class PolicyPanel(Panel):
     """The policy in force."""
 
     TITLE = "policy"
+    _plain = ""
     DEFAULT_CSS = """
     PolicyPanel.-flat Line { text-wrap: nowrap; text-overflow: ellipsis; }
     """
@@ -32,8 +33,9 @@ class PolicyPanel(Panel):
         self.set_class(self.content_size.height <= 2, "-flat")  # noqa: PLR2004 - no room for what is wrapped
         said = lines(_lines(view, view.seen)) if view.seen else Content("")
         line.say(said)
-        if line.tooltip != (said.plain or None):
-            line.tooltip = said.plain or None
+        if self._plain != said.plain:
+            self._plain = said.plain
+            line.tooltip = Content(said.plain) if said.plain else None
 
 
 def _lines(view: View, seen: Seen) -> Iterator[Content]:

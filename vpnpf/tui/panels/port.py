@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from textual.app import ComposeResult
+from textual.content import Content
 from textual.widgets import Digits
 
 from vpnpf.tui import words
-from vpnpf.tui.panels.panel import Line, Panel
+from vpnpf.tui.panels.panel import Line, Panel, safe
 from vpnpf.tui.view import View
 
 NONE = "-----"
@@ -16,6 +17,7 @@ class PortPanel(Panel):
     """The external port of the forward that is looked at. A click copies it."""
 
     TITLE = "port"
+    _server = ""
     DEFAULT_CSS = """
     PortPanel {
         pointer: pointer;
@@ -45,8 +47,9 @@ class PortPanel(Panel):
         server = words.server(view.seen) if view.seen else ""
         line = self.query_one("#server", Line)
         line.say(server)
-        if line.tooltip != (server or None):
-            line.tooltip = server or None
+        if self._server != server:
+            self._server = server
+            line.tooltip = Content(safe(server)) if server else None
         several = view.seen is not None and len(view.seen.forwards) > 1
         self.subtitle(" · ".join((["c copies"] if port else []) + (["f next"] if several else [])))
 

@@ -8,7 +8,7 @@ from textual.content import Content
 from vpnpf.control.seen import SeenProof
 from vpnpf.model import PROOF_NAMES
 from vpnpf.tui import words
-from vpnpf.tui.panels.panel import Line, Panel, styled
+from vpnpf.tui.panels.panel import Line, Panel, lines, safe, styled
 from vpnpf.tui.view import View
 
 ROOMY = 2 * len(PROOF_NAMES)
@@ -20,27 +20,27 @@ class ProofsPanel(Panel):
     """Of the forward that is looked at."""
 
     TITLE = "proofs"
+    _evidence: str | None = None
     DEFAULT_CSS = """
-    ProofsPanel Line { text-wrap: nowrap; text-overflow: ellipsis; height: 1; }
-    ProofsPanel.-roomy Line { height: 2; }
+    ProofsPanel Line { text-wrap: nowrap; text-overflow: ellipsis; height: 1fr; }
     """
 
     def compose(self) -> ComposeResult:
-        """A line each, in the order of the chain."""
-        for name in PROOF_NAMES:
-            yield Line(id=name)
+        """One text for all: their ages are drawn anew each second, and six parts cost more than one."""
+        yield Line(id="chain")
 
     def show(self, view: View) -> None:
         """As `Panel.show`."""
         proofs = view.forward.proofs if view.forward else {}
+        chain = [(name, proofs.get(name, SeenProof())) for name in PROOF_NAMES]
         roomy = self.content_size.height >= ROOMY
-        self.set_class(roomy, "-roomy")
-        for name in PROOF_NAMES:
-            proof, line = proofs.get(name, SeenProof()), self.query_one(f"#{name}", Line)
-            line.say(_row(name, proof, view.now, roomy=roomy))
-            tooltip = f"{name}: {proof.evidence}" if proof.evidence else None
-            if line.tooltip != tooltip:
-                line.tooltip = tooltip
+        line = self.query_one("#chain", Line)
+        line.say(lines(_row(name, proof, view.now, roomy=roomy) for name, proof in chain))
+        # What does not fit into its row is read here.
+        evidence = "\n".join(safe(f"{name}: {proof.evidence}") for name, proof in chain if proof.evidence) or None
+        if self._evidence != evidence:
+            self._evidence = evidence
+            line.tooltip = Content(evidence) if evidence else None
         held = sum(proofs.get(name, SeenProof()).ok is True for name in PROOF_NAMES)
         self.subtitle(f"{held} of {len(PROOF_NAMES)} hold" if proofs else "")
 

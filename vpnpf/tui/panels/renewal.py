@@ -10,7 +10,8 @@ from vpnpf.tui import words
 from vpnpf.tui.panels.panel import Line, Panel
 from vpnpf.tui.view import View
 
-STEPS = 1000
+STEPS = 24
+"""Of the bar: the seconds are in words, and a bar that moves each second costs as much as the whole chain of proofs."""
 
 
 class RenewalPanel(Panel):

@@ -11,6 +11,8 @@ from vpnpf.tui.history import RATES
 from vpnpf.tui.panels.panel import Line, Panel, styled
 from vpnpf.tui.view import View
 
+COLUMN = 3
+"""Rates that make about a column: the plot moves on by that many, and the figure beside it is always the newest."""
 PLOT = 3
 """Rows from which on a plot has an axis."""
 
@@ -67,6 +69,7 @@ class Plot(Container):
         super().__init__(id=id)
         self._sign, self._name = sign, name
         self._rates: list[float] = []
+        self._behind = 0
 
     def compose(self) -> ComposeResult:
         """The rate now, the scale, and the plot."""
@@ -87,11 +90,14 @@ class Plot(Container):
 
     def show(self, rates: list[float]) -> None:
         """The oldest first, in bytes a second."""
-        if rates != self._rates:
-            self._rates = rates
+        if rates == self._rates:
+            return
+        self._rates = rates
+        if self._behind == 0:
             # As many as are kept, so that time has one scale; one 0 at least, so that the plot begins there.
             self.query_one(Sparkline).data = [*[0.0] * (RATES + 1 - len(rates)), *rates]
-            self._say()
+        self._behind = (self._behind + 1) % COLUMN
+        self._say()
 
     def _say(self) -> None:
         if not self._rates:
