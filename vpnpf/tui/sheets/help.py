@@ -27,6 +27,7 @@ _SIGNS = (
     ("?", "Not known: vpnpf does not answer at this moment"),
     ("↻", "vpnpf helped itself"),
     ("»", "Somebody asked for it"),
+    ("either way", "It cannot be told who began this connection"),
 )
 _PROOFS = (
     ("tunnel", "The server answered a handshake less than three minutes ago"),
