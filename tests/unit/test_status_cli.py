@@ -14,11 +14,11 @@ from tests.unit.engine_world import START, World
 from vpnpf.cli import status_reading
 from vpnpf.cli.main import run_command_line
 from vpnpf.cli.policy_standing import settings_of
-from vpnpf.cli.status_words import size
 from vpnpf.control import dialing
 from vpnpf.core.serialise import state_json, time_of
 from vpnpf.core.spans import span
 from vpnpf.core.state import view
+from vpnpf.core.units import size
 from vpnpf.errors import ConfigError
 from vpnpf.model import FailureKind, Phase, Problem, Use
 from vpnpf.observers.status_file import document

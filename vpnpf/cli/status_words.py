@@ -7,6 +7,7 @@ from datetime import datetime
 from vpnpf.cli.status_reading import Status
 from vpnpf.control.seen import PROOFS, Seen, SeenForward, SeenProblem, SeenProof, SeenSwitch, SeenUnused
 from vpnpf.core.spans import span
+from vpnpf.core.units import size
 from vpnpf.printable import printable
 
 _PHASES = {
@@ -72,16 +73,6 @@ def unheard(status: Status) -> str:
     """That it was not asked itself."""
     what = "runs but does not answer" if status.silent else "could not be asked"
     return f"{status.seen.profile} {what} ({status.unheard}): this is what it wrote {span(status.age)} ago"
-
-
-def size(octets: int) -> str:
-    """Bytes for people."""
-    value, unit = float(octets), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if value < 1024:  # noqa: PLR2004 - what these units mean
-            break
-        value, unit = value / 1024, larger
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
 def _phase(seen: Seen, now: float) -> str:

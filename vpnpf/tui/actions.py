@@ -24,8 +24,8 @@ class Action(Struct, frozen=True):
 
 
 ACTIONS = (
-    Action("copy_port", "c", "Copy port", "Copy the external port to the clipboard"),
-    Action("connect", "d", "Dis/connect", "Connect, or take the tunnel down and give the port back", changes=True),
+    Action("copy_port", "c", "Copy", "Copy the external port to the clipboard"),
+    Action("connect", "d", "On/off", "Connect, or take the tunnel down and give the port back", changes=True),
     Action("servers", "s", "Server", "Choose another server", changes=True),
     Action("new_port", "n", "New port", "Ask the provider for another port", changes=True),
     Action("renew", "r", "Renew", "Ask for the same port again, now", changes=True, footer=False),

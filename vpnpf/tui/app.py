@@ -22,7 +22,8 @@ from vpnpf.tui.link import Link
 from vpnpf.tui.screens.dashboard import Dashboard
 from vpnpf.tui.sheets.told import Told
 from vpnpf.tui.sheets.working import Done, Say, Working
-from vpnpf.tui.view import Reach, View
+from vpnpf.tui.themes import following, register
+from vpnpf.tui.view import Reach, View, next_forward, worth_a_picture
 
 APART = 0.1
 """Seconds between two pictures, at least: a burst of states costs no more than ten a second."""
@@ -41,6 +42,7 @@ class Face(App[str]):
     def __init__(self, link: Link, clock: Callable[[], float] = time.time) -> None:
         """`clock`: seconds since 1970."""
         super().__init__()
+        register(self)
         self.link = link
         self._clock = clock
         self._history = History()
@@ -50,11 +52,14 @@ class Face(App[str]):
 
     def get_default_screen(self) -> Screen[object]:
         """The dashboard is what everything else lies upon."""
-        return Dashboard()  # type: ignore[return-value]
+        return Dashboard(self.view)  # type: ignore[return-value]
 
     def on_mount(self) -> None:
-        """Begin to follow the daemon."""
+        """The first picture, and one each second for the ages."""
         self.set_interval(1.0, self._show)
+
+    def on_dashboard_filled(self) -> None:
+        """Begin to follow the daemon; the first picture was not kept waiting for that."""
         self.attach(self.link)
 
     def on_unmount(self) -> None:
@@ -108,19 +113,25 @@ class Face(App[str]):
         if kind == "traffic":
             self._history.traffic(event)
         elif kind == "state":
-            seen = read(event)
+            seen, before = read(event), self.view
             self._history.state(seen)
-            self.view = replace(self.view, seen=seen, reach=Reach.ATTACHED, trouble="", hint="")
-        self._soon()
+            self.view = replace(before, seen=seen, reach=Reach.ATTACHED, trouble="", hint="")
+            if before.reach is not Reach.ATTACHED:
+                self._show()
+            elif worth_a_picture(before.seen, seen):
+                self._soon()
 
     def _soon(self) -> None:
         """Show it, with what else comes in the next moment."""
         if not self._due:
             self._due = True
-            self.set_timer(APART, self._show)
+            self.set_timer(APART, self._show_news)
+
+    def _show_news(self) -> None:
+        self._due = False
+        self._show()
 
     def _show(self) -> None:
-        self._due = False
         now = self._clock()
         self._history.pass_time(now)
         self.view = replace(self.view, now=now, rates=self._history.rates, inbound=self._history.inbound)
@@ -160,6 +171,22 @@ class Face(App[str]):
             return
         self.copy_to_clipboard(str(port))
         self.notify(f"Copied {port}, if your terminal lets programs copy.", markup=False)
+
+    def action_forward(self) -> None:
+        """Look at the next forward."""
+        self.view = replace(self.view, chosen=next_forward(self.view))
+        self._show()
+
+    def action_theme(self) -> None:
+        """The next of our themes."""
+        self.theme = following(self.theme)
+        self.notify(f"Theme: {self.theme}", timeout=2, markup=False)
+
+    def action_help(self) -> None:
+        """All keys and signs."""
+        from vpnpf.tui.sheets.help import Help  # noqa: PLC0415 - not for the first picture
+
+        self.push_screen(Help())
 
     def action_leave(self) -> None:
         """Leave; the daemon goes on."""

@@ -9,13 +9,15 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vpnpf.control.client import Connection
 from vpnpf.control.messages import Json
 from vpnpf.control.peers import Role
-from vpnpf.control.routes import Routes
 from vpnpf.errors import UsageError, VpnpfError
+
+if TYPE_CHECKING:  # what serves need not be loaded by who only asks
+    from vpnpf.control.routes import Routes
 
 _KEPT = 1000
 """Events that wait for a face that does not come; the oldest go first. Of states only the newest waits."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from vpnpf.control.seen import Seen, SeenForward
+from vpnpf.control.seen import Seen, SeenForward, SeenProof
 
 
 class Reach(StrEnum):
@@ -73,3 +74,35 @@ class View(Struct, frozen=True):
 def last(rates: Sequence[Rate]) -> Rate:
     """The newest rate; nothing where there is none."""
     return rates[-1] if rates else Rate(0.0, 0.0)
+
+
+def next_forward(view: View) -> str:
+    """The name of the forward after the one that is looked at; after the last comes the first."""
+    names = [each.name for each in view.seen.forwards] if view.seen else []
+    if view.forward is None:
+        return ""
+    return names[(names.index(view.forward.name) + 1) % len(names)]
+
+
+def worth_a_picture(before: Seen | None, after: Seen) -> bool:
+    """Whether more is new than ages and counters: those are shown anew each second anyway, and come about as often."""
+    return before is None or _standing(before) != _standing(after)
+
+
+def _standing(seen: Seen) -> Seen:
+    tunnel = replace(seen.tunnel, received=0, sent=0, handshake=None) if seen.tunnel else None
+    forwards = tuple(
+        replace(
+            forward,
+            packets=0,
+            packets_at=None,
+            peers=(),
+            client_settings=None,
+            proofs={name: SeenProof(proof.ok) for name, proof in forward.proofs.items()},
+        )
+        for forward in seen.forwards
+    )
+    return replace(seen, time=_ANY, tunnel=tunnel, forwards=forwards, provider_policy=None)
+
+
+_ANY = datetime.fromtimestamp(0, UTC)
