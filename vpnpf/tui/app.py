@@ -18,7 +18,7 @@ from vpnpf.errors import Unavailable, VpnpfError
 from vpnpf.printable import printable
 from vpnpf.tui.actions import BY_NAME, ActionCommands, bindings
 from vpnpf.tui.history import History
-from vpnpf.tui.link import Link
+from vpnpf.tui.link import Link, NoLink
 from vpnpf.tui.screens.dashboard import Dashboard
 from vpnpf.tui.sheets.told import Told
 from vpnpf.tui.sheets.working import Done, Say, Working
@@ -26,6 +26,8 @@ from vpnpf.tui.view import Reach, View
 
 APART = 0.1
 """Seconds between two pictures, at least: a burst of states costs no more than ten a second."""
+ALWAYS = frozenset({"leave", "help", "theme"})
+"""Actions that need no daemon."""
 AGAIN = (0.3, 0.5, 1.0, 2.0)
 """Seconds until a daemon that is away is looked for again; the last one from then on."""
 
@@ -38,15 +40,21 @@ class Face(App[str]):
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {ActionCommands}
     BINDINGS: ClassVar = [*bindings()]
 
-    def __init__(self, link: Link, clock: Callable[[], float] = time.time) -> None:
-        """`clock`: seconds since 1970."""
+    def __init__(
+        self,
+        link: Link | None,
+        clock: Callable[[], float] = time.time,
+        first: Callable[[], Screen[None]] | None = None,
+    ) -> None:
+        """`clock`: seconds since 1970. Without a link it begins with the screen that `first` makes, which is to attach one."""
         super().__init__()
-        self.link = link
+        self.link: Link = link or NoLink()
+        self._first = first
         self._clock = clock
         self._history = History()
         self._following: asyncio.Task[None] | None = None
         self._due = False
-        self.view = View(link.profile, clock())
+        self.view = View(self.link.profile, clock())
 
     def get_default_screen(self) -> Screen[object]:
         """The dashboard is what everything else lies upon."""
@@ -55,7 +63,10 @@ class Face(App[str]):
     def on_mount(self) -> None:
         """Begin to follow the daemon."""
         self.set_interval(1.0, self._show)
-        self.attach(self.link)
+        if self.link.profile:
+            self.attach(self.link)
+        elif self._first is not None:
+            self.push_screen(self._first())
 
     def on_unmount(self) -> None:
         """Let go of the daemon."""
@@ -135,6 +146,8 @@ class Face(App[str]):
         """What only the owner may is greyed out for who only watches."""
         del parameters
         known = BY_NAME.get(action)
+        if not self.link.profile and known is not None and action not in ALWAYS:
+            return False
         return None if known is not None and known.changes and not self.view.owner else True
 
     def work(
