@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from mock_provider import cli_faults, cli_pia
+from mock_provider import cli_faults, cli_pia, demo_face
 from mock_provider import demo as demonstration
 from mock_provider.gateway import Request
 from mock_provider.natpmp import MODES
@@ -25,6 +25,7 @@ from mock_provider.scenario import Scenario
 from mock_provider.sites import TUNNELS
 from mock_provider.topology import EXIT, INTERNET, SERVER
 from mock_provider.wireguard import PORT
+from vpnpf.cli.main import on_terminal
 from vpnpf.errors import EX_USAGE, PermissionDenied, Unavailable, VpnpfError
 from vpnpf.io import process
 
@@ -132,14 +133,17 @@ async def _serve(
     help="How long vpnpf runs in it.",
 )
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Write an SVG of it.")
-def demo(*, seconds: float, picture: Path | None) -> None:
+@click.option("--plain", is_flag=True, help="In lines, also on a terminal.")
+def demo(*, seconds: float, picture: Path | None, plain: bool) -> None:
     """Show the main job from end to end; succeeds only if every proof held.
 
-    An ordinary user's show runs in a user namespace, where the system allows that.
+    On a terminal with vpnpf's face in front, until you leave it with q; elsewhere in lines. An ordinary user's show runs
+    in a user namespace, where the system allows that.
     """
     if os.geteuid() != 0:
         _in_user_namespace()
-    stage = asyncio.run(demonstration.show(seconds))
+    lines = plain or picture is not None or "CI" in os.environ or not on_terminal()
+    stage = asyncio.run(demonstration.show(seconds) if lines else demo_face.show(colour="NO_COLOR" not in os.environ))
     if picture is not None:
         picture.write_text(stage.picture())
     sys.exit(0 if stage.held else 1)
