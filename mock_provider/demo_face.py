@@ -52,7 +52,7 @@ async def _behind(stage: Stage, lab: Lab) -> None:
             stage.tell(f"The story ends here: {error.cause[:200]}")
     while True:
         await asyncio.sleep(VISITS)
-        port = lab.product.state and lab.product.forward()["external_port"]
+        port = lab.product.forward()["external_port"] if lab.product.state else None
         if port:
             with contextlib.suppress(VpnpfError, OSError):
                 await lab.provider.peer.connect_tcp(EXIT, int(port), deadline=2.0)
