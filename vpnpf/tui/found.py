@@ -9,10 +9,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from vpnpf.control.client import SYSTEM
+from vpnpf.control.dialing import directories
 from vpnpf.control.place import name_of, short
-from vpnpf.errors import Mistake
-from vpnpf.store import runtime_directory
+from vpnpf.errors import ConfigError, Mistake, PermissionDenied, VpnpfError
 
 PATIENCE = 0.5
 """Seconds for a connection that the kernel makes at once, if it makes it at all."""
@@ -38,6 +37,7 @@ class Begin(Struct, frozen=True):
     mistakes: tuple[Mistake, ...] = ()
     """Why it cannot be used."""
     root: bool = True
+    """Whether a tunnel may be made by who looks: root, or a user who was given the right."""
 
     @property
     def nothing(self) -> bool:
@@ -52,7 +52,7 @@ def running(named: Iterable[str] = (), places: Sequence[Path] = ()) -> tuple[Run
     runtime directories; without any, where daemons have theirs.
     """
     found: dict[str, bool] = {}
-    for place in places or dict.fromkeys((runtime_directory(), SYSTEM)):
+    for place in places or directories():
         for profile in dict.fromkeys((*_listed(place), *named)):
             may = _answers(place, profile)
             if may is not None and not found.get(profile):
@@ -93,11 +93,8 @@ def _is_there(place: Path, profile: str) -> bool:
 
 def begin(config: Path | None = None) -> Begin:
     """Look at what there is. `config`: the configuration that was named; else the usual places. Blocks as `running` does."""
-    import os  # noqa: PLC0415 - with the next, only where there is a choice to make
-
-    from vpnpf.config import load, places  # noqa: PLC0415
+    from vpnpf.config import load, places  # noqa: PLC0415 - with the next, only where there is a choice to make
     from vpnpf.config_checker import missing  # noqa: PLC0415
-    from vpnpf.errors import ConfigError  # noqa: PLC0415
 
     path = config or next((each for each in places() if not missing(each)), None)
     names: tuple[str, ...] = ()
@@ -107,4 +104,17 @@ def begin(config: Path | None = None) -> Begin:
             names = tuple(load(path, ended=True).profiles)
         except ConfigError as error:
             mistakes = error.mistakes
-    return Begin(running(names), names, path and path.absolute(), mistakes, os.geteuid() == 0)
+    return Begin(running(names), names, path and path.absolute(), mistakes, _may(path))
+
+
+def _may(config: Path | None) -> bool:
+    """Whether we may start one."""
+    from vpnpf.launch import plan_launch  # noqa: PLC0415 - as in `begin`
+
+    try:
+        plan_launch("any", config)
+    except PermissionDenied:
+        return False
+    except VpnpfError:  # something else is missing, and is said when it is started
+        return True
+    return True
