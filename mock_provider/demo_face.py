@@ -7,7 +7,6 @@ import contextlib
 
 from mock_provider.demo import Lab, Stage, on_stage, story, summary
 from mock_provider.topology import EXIT
-from vpnpf.control.client import Connection
 from vpnpf.errors import VpnpfError
 
 LIFETIME = 12
@@ -24,7 +23,7 @@ async def show(*, colour: bool = True) -> Stage:
     stage = Stage(colour=colour)
 
     async def play(lab: Lab) -> None:
-        face = Face(SocketLink(Connection(lab.profile, (lab.runtime,)), lab.profile))
+        face = Face(SocketLink(lab.profile, (lab.runtime,)))
         stage.tell = lambda text: face.notify(text, timeout=6, markup=False)
         behind = asyncio.create_task(_behind(stage, lab), name="story")
         try:

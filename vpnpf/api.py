@@ -24,6 +24,7 @@ from vpnpf.interfaces import (
     ClientOptions,
     Configuration,
     Credentials,
+    FileFacts,
     Http,
     HttpResponse,
     Igd,
@@ -45,6 +46,7 @@ from vpnpf.interfaces import (
     TorrentClient,
     TunnelBackend,
     TunnelOptions,
+    Verdict,
     Verified,
 )
 from vpnpf.model import (
@@ -86,6 +88,7 @@ __all__ = [
     "EpochRule",
     "Exchange",
     "Failure",
+    "FileFacts",
     "ForwardSpec",
     "Http",
     "HttpResponse",
@@ -135,6 +138,7 @@ __all__ = [
     "Unavailable",
     "Unsupported",
     "Untrusted",
+    "Verdict",
     "Verified",
     "WishRefused",
     "key_pair",

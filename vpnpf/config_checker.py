@@ -76,7 +76,7 @@ class Checker:
         most, provider = self._provider(at, table)
         tunnel = self._tunnel((*at, "tunnel"), table)
         self._directness(at, table)
-        if table.exit_check is not None and (wrong := _wrong_url(table.exit_check)):
+        if table.exit_check is not None and (wrong := wrong_url(table.exit_check)):
             self._wrong((*at, "exit_check"), wrong, "write it as https://HOST/PATH")
         if not table.forwards:
             self._wrong(at, "no port is asked for", f"add [profiles.{name}.forwards.torrent]")
@@ -264,7 +264,7 @@ class Checker:
         if table.type not in plugins.names(Group.CLIENTS):
             hint = plugins.nearest(table.type, plugins.names(Group.CLIENTS))
             self._wrong((*at, "type"), f'there is no client type "{table.type}"', hint)
-        if wrong := _wrong_url(table.url):
+        if wrong := wrong_url(table.url):
             self._wrong((*at, "url"), wrong, "write it as http://127.0.0.1:8080")
         elif table.password is not None and table.url.lower().startswith("http:") and not is_local(table.url):
             what = "the password would travel unencrypted to another machine"
@@ -333,7 +333,8 @@ def _lock(table: ProfileTable) -> LockMode:
     return LockMode.OFF if manifest.adopts or manifest.direct else LockMode.ON
 
 
-def _wrong_url(url: str) -> str:
+def wrong_url(url: str) -> str:
+    """What is wrong with the URL of a client or page, in a few words; empty: nothing."""
     try:
         parts = urlsplit(url)
         port_zero = parts.port == 0

@@ -11,15 +11,19 @@ from typing import ClassVar
 from vpnpf.api import Lease, Manifest, MappingRequest, ProviderIO, Tunnel, Unsupported
 
 
-def _manifest(id_: str, name: str, summary: str, ended: str) -> Manifest:
-    return Manifest(id=id_, name=name, summary=summary, verified="not needed", ended=ended)
+def _manifest(id_: str, name: str, summary: str, ended: str, domains: tuple[str, ...]) -> Manifest:
+    return Manifest(id=id_, name=name, summary=summary, verified="not needed", ended=ended, domains=domains)
 
 
 class Mullvad:
     """`provider = "mullvad"`."""
 
     manifest: ClassVar[Manifest] = _manifest(
-        "mullvad", "Mullvad", "no ports since 2023", "Mullvad ended port forwarding on 2023-07-01, because of abuse"
+        "mullvad",
+        "Mullvad",
+        "no ports since 2023",
+        "Mullvad ended port forwarding on 2023-07-01, because of abuse",
+        ("mullvad.net",),
     )
 
     def __init__(self, options: Mapping[str, object]) -> None:
@@ -39,7 +43,7 @@ class Ivpn(Mullvad):
     """`provider = "ivpn"`."""
 
     manifest: ClassVar[Manifest] = _manifest(
-        "ivpn", "IVPN", "no ports since 2023", "IVPN ended port forwarding on 2023-09-30"
+        "ivpn", "IVPN", "no ports since 2023", "IVPN ended port forwarding on 2023-09-30", ("ivpn.net",)
     )
 
 
@@ -47,7 +51,11 @@ class Surfshark(Mullvad):
     """`provider = "surfshark"`."""
 
     manifest: ClassVar[Manifest] = _manifest(
-        "surfshark", "Surfshark", "no ports", "Surfshark forwards no ports: as of 2026 it says that it blocks them"
+        "surfshark",
+        "Surfshark",
+        "no ports",
+        "Surfshark forwards no ports: as of 2026 it says that it blocks them",
+        ("surfshark.com",),
     )
 
 
@@ -60,4 +68,5 @@ class NordVpn(Mullvad):
         "no ports but on a Dedicated Server",
         "NordVPN forwards no ports on its standard servers, nor to a Dedicated IP; since 2026 it does on a Dedicated Server, "
         'which is provider = "nordvpn-dedicated"',
+        ("nordvpn.com",),
     )

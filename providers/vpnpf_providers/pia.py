@@ -115,6 +115,7 @@ class PrivateInternetAccess:
         options=OPTIONS,
         account=True,
         keeps_port=True,
+        domains=("privacy.network", "privateinternetaccess.com"),
         supplies=("wireguard", "openvpn"),
         help=(
             "Nothing has to be switched on at PIA. `vpnpf login pia` asks for the user name (p and seven digits) and the "

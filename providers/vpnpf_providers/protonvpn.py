@@ -26,6 +26,7 @@ from typing import ClassVar, NamedTuple
 
 from vpnpf.api import (
     Failure,
+    FileFacts,
     Lease,
     LeaseLost,
     Manifest,
@@ -40,6 +41,7 @@ from vpnpf.api import (
     Transient,
     Tunnel,
     Unsupported,
+    Verdict,
 )
 
 LIFETIME = 60
@@ -62,6 +64,19 @@ _HINT_REFUSED = (
 )
 
 
+def _switched_off(notes: tuple[str, ...]) -> bool:
+    return any(re.fullmatch(r"nat-?pmp.*=\s*off", note.strip(), re.IGNORECASE) for note in notes)
+
+
+def _judge(facts: FileFacts) -> Verdict:
+    """What a file tells: its comments, and the addresses that every WireGuard configuration of Proton's has."""
+    noted = any(re.match(r"nat-?pmp \(port forwarding\)", note.strip(), re.IGNORECASE) for note in facts.notes)
+    addressed = facts.addresses[:1] == ("10.2.0.2/32",) and WELL_KNOWN_GATEWAY in facts.dns
+    if _switched_off(facts.notes):
+        return Verdict(noted, "its key was made with NAT-PMP (Port Forwarding) off, so it never gets a port", _HINT_OFF)
+    return Verdict(noted or addressed)
+
+
 class ProtonVpn:
     """`provider = "protonvpn"`."""
 
@@ -72,6 +87,8 @@ class ProtonVpn:
         verified="mock",
         max_forwards=SLOTS,
         username_suffix="+pmp",
+        domains=("protonvpn.net", "protonvpn.com"),
+        judge=_judge,
         help="With a paid plan, make a WireGuard configuration at account.proton.me with NAT-PMP (Port Forwarding) switched on, "
         "for a server that allows P2P, and name the file as tunnel.config. With OpenVPN, take the file of such a server and "
         "the OpenVPN user name of the account; +pmp is added to it.",
@@ -216,7 +233,7 @@ def _had_before(request: MappingRequest) -> bool:
 
 def _made_without(tunnel: Tunnel) -> bool:
     """Whether the downloaded file says that its key has no port forwarding ("# NAT-PMP (Port Forwarding) = off")."""
-    return any(re.fullmatch(r"nat-?pmp.*=\s*off", note.strip(), re.IGNORECASE) for note in tunnel.plan.notes)
+    return _switched_off(tunnel.plan.notes)
 
 
 def _hint_silent(tunnel: Tunnel) -> str:

@@ -32,7 +32,7 @@ RETRY_ENDED = 300.0
 """Seconds until the clock is looked at again: a machine without one of its own may have begun in another year."""
 
 
-def _manifest(id_: str, name: str, panel: Panel, summary: str, help_: str) -> Manifest:
+def _manifest(id_: str, name: str, panel: Panel, summary: str, help_: str, domains: tuple[str, ...] = ()) -> Manifest:
     return Manifest(
         id=id_,
         name=name,
@@ -44,6 +44,7 @@ def _manifest(id_: str, name: str, panel: Panel, summary: str, help_: str) -> Ma
         max_forwards=64,
         fixed_ports=True,
         help=help_,
+        domains=domains,
     )
 
 
@@ -110,6 +111,7 @@ class AirVpn(Static):
         "Reserve a port at https://airvpn.org/ports/ (2048 or above) for TCP and UDP, and write its number as options.ports. "
         "Leave its local port empty; if you set one, write both: 41001:6881. If you bind it to a device, take the "
         "one that your configuration file was made for. A new port can take some minutes until it works.",
+        ("airvpn.org", "airdns.org"),
     )
 
 
@@ -123,6 +125,7 @@ class Ovpn(Static):
         panel,
         "ports set in the account, they stay as they are",
         "Sign in at https://www.ovpn.com, set the port under port forwarding, and write its number as options.ports.",
+        ("ovpn.com",),
     )
 
 
@@ -138,6 +141,7 @@ class PureVpn(Static):
         "Buy the port forwarding add-on, and in the member area open the ports that you want; write them as options.ports. "
         "Take the configuration of a server with -pf in its name (as in nl2-auto-udp-pf.ptoserver.com): the others "
         "forward nothing, and vpnpf cannot tell them apart.",
+        ("ptoserver.com",),
     )
 
 
@@ -154,6 +158,7 @@ class TorGuard(Static):
         "once for UDP, with the server's address and the tunnel that you use. It is bound to that address: write the "
         "address, not a name, as the endpoint in your configuration file, name only one file, and write the port as "
         "options.ports. If it stays PENDING, take another address. Servers in the US block BitTorrent.",
+        ("torguard.com", "torguard.net"),
     )
 
 
@@ -169,6 +174,7 @@ class Windscribe(Static):
         "With a Pro account, ask for an ephemeral port with matching ports at https://windscribe.com/myaccount (Port "
         "Forwarding), and write it as options.ports. It ends after seven days: write when as options.ends, and you "
         "are reminded the day before. Windscribe asks for no more than about one change a week. The ports of a static IP do not end.",
+        ("windscribe.com", "whiskergalaxy.com"),
     )
 
 
@@ -183,6 +189,7 @@ class VyprVpn(Static):
         "all ports, once the NAT firewall of the account is off",
         "Switch the NAT firewall off in your account at vyprvpn.com; then every port of the server's address leads to you. "
         "Write the one that you want as options.ports: all others stay shut here, unless the policy is open-all.",
+        ("vyprvpn.com", "goldenfrog.com"),
     )
 
 
@@ -197,6 +204,7 @@ class Anonine(Static):
         "one port that is assigned to the account",
         "Switch port forwarding on in the user panel at anonine.com, and write the port that it assigns as options.ports; it "
         "is the same on every server that is marked for it. Servers with a public IP forward all ports.",
+        ("anonine.com", "anonine.net"),
     )
 
 

@@ -157,7 +157,7 @@ async def test_ctrl_c_leaves():
 
 
 async def test_one_that_is_chosen_is_followed(daemon, monkeypatch):
-    monkeypatch.setattr(starting, "SocketLink", lambda connection, profile: daemon)
+    monkeypatch.setattr(starting, "SocketLink", lambda profile: daemon)
     async with started(SEVERAL).run_test() as pilot:
         await pilot.press("enter")
         while pilot.app.view.reach is not Reach.ATTACHED:

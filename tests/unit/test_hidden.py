@@ -44,6 +44,7 @@ ALSO = {
     ("vpnpf.protocol.openvpn_config", "OpenVpnConfig"): {"inline"},
     ("vpnpf.protocol.openvpn_lexer", "Block"): {"lines"},
     ("vpnpf.settings", "ProfileSettings"): {"options"},
+    ("vpnpf.setup.answers", "Answers"): {"options"},
     ("vpnpf.config_schema", "ProfileTable"): {"options"},
 }
 """Fields that do not sound like one and may be."""

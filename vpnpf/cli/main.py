@@ -13,6 +13,7 @@ from vpnpf.cli.guard import INTERRUPTED, guarded
 from vpnpf.errors import EX_OK, EX_USAGE
 
 COMMANDS = {
+    "init": ("vpnpf.cli.init", "init", "Ask what is needed, and write the first configuration."),
     "run": ("vpnpf.cli.run", "run", "Bring the tunnel up, get the port, and keep both."),
     "up": ("vpnpf.cli.life", "up", "Have a profile run in the background, and wait until it is READY."),
     "down": ("vpnpf.cli.life", "down", "Give the port back, take the tunnel down, and end."),

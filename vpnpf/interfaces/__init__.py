@@ -8,7 +8,7 @@ from vpnpf.interfaces.account import Account, AccountIO, Configuration, Credenti
 from vpnpf.interfaces.client import ClientOptions, PortTesting, TorrentClient
 from vpnpf.interfaces.engine import Clock, ExitCheck, Firewall, Lan, Sockets, Store
 from vpnpf.interfaces.http import ANSWER_LIMIT, Http, HttpResponse
-from vpnpf.interfaces.plugin import Manifest, Objection, Option, Verified
+from vpnpf.interfaces.plugin import FileFacts, Manifest, Objection, Option, Verdict, Verified
 from vpnpf.interfaces.provider import Announcing, Igd, IgdMapping, LoggingIn, Provider, ProviderIO, Supplying, Switching
 from vpnpf.interfaces.tunnel import Outside, TunnelBackend, TunnelOptions, TunnelSupply
 
@@ -22,6 +22,7 @@ __all__ = [
     "Configuration",
     "Credentials",
     "ExitCheck",
+    "FileFacts",
     "Firewall",
     "Http",
     "HttpResponse",
@@ -47,5 +48,6 @@ __all__ = [
     "TunnelBackend",
     "TunnelOptions",
     "TunnelSupply",
+    "Verdict",
     "Verified",
 ]

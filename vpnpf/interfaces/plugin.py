@@ -46,6 +46,35 @@ class Objection(Struct, frozen=True):
     """The next step."""
 
 
+class FileFacts(Struct, frozen=True):
+    """What a configuration file of a tunnel says, without its keys."""
+
+    type: str
+    """"wireguard" or "openvpn"."""
+    host: str
+    """Name or address of its server."""
+    notes: tuple[str, ...] = ()
+    """Its comments."""
+    addresses: tuple[str, ...] = ()
+    """Own addresses in the tunnel, with prefix length."""
+    dns: tuple[str, ...] = ()
+
+
+class Verdict(Struct, frozen=True):
+    """What a provider makes of a file."""
+
+    mine: bool = False
+    """Whether the file is one of its own."""
+    no_ports: str = ""
+    """Why no port can be had with it, as a sentence without full stop; empty: nothing speaks against it."""
+    hint: str = ""
+    """The next step then."""
+
+
+def _no_verdict(_facts: FileFacts) -> Verdict:
+    return Verdict()
+
+
 class Manifest(Struct, frozen=True):
     """What a plug-in says of itself; read without doing anything."""
 
@@ -83,6 +112,10 @@ class Manifest(Struct, frozen=True):
     (providers only): then it is never asked for as if nothing had been held."""
     fixed_ports: bool = False
     """Whether its ports are what a person sets on its site, so that no other can be asked for (providers only)."""
+    domains: tuple[str, ...] = ()
+    """Domains of its servers' names: a configuration file for a host in one of them is its own (providers only)."""
+    judge: Callable[[FileFacts], Verdict] = _no_verdict
+    """Whether a configuration file is its own by other signs, and good for a port; a pure function (providers only)."""
     direct: bool = False
     """Whether it works on the machine's own link, without a tunnel, and only there (providers and tunnels)."""
     sets_device: bool = True

@@ -8,7 +8,6 @@ import shutil
 import sys
 from pathlib import Path
 
-from vpnpf.control.client import Connection
 from vpnpf.errors import PermissionDenied
 from vpnpf.tui.found import Begin, Running, begin, running
 
@@ -74,7 +73,7 @@ def _run(profile: str | None, config: Path | None, root: Root) -> str | None:
     if shown is not None:
         from vpnpf.tui.link import SocketLink  # noqa: PLC0415
 
-        return Face(SocketLink(Connection(shown.profile), shown.profile)).run()
+        return Face(SocketLink(shown.profile)).run()
     there: Begin = begin(config)
     from vpnpf.tui.screens.start import Start  # noqa: PLC0415
 

@@ -23,8 +23,8 @@ from vpnpf.tui.screens.starting import look_at, start
 from vpnpf.tui.sheets.told import Told
 
 if TYPE_CHECKING:
-    from vpnpf.tui.screens.wizard_course import Course
     from vpnpf.tui.entry import Root
+    from vpnpf.tui.screens.wizard_course import Course
 
 _APART = 3.0
 """Seconds between two looks at what runs."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, cast
 
 from textual.app import App
 
-from vpnpf.control.client import Connection
 from vpnpf.printable import printable
 from vpnpf.tui.found import running
 from vpnpf.tui.link import SocketLink
@@ -28,7 +27,7 @@ def look_at(app: App[object], profile: str) -> None:
     face = cast("Face", app)
     while len(face.screen_stack) > 1:
         face.pop_screen()
-    face.attach(SocketLink(Connection(profile), profile))
+    face.attach(SocketLink(profile))
     face.refresh_bindings()
 
 
