@@ -15,6 +15,8 @@ from vpnpf.errors import ConfigError, Mistake, PermissionDenied, VpnpfError
 
 PATIENCE = 0.5
 """Seconds for a connection that the kernel makes at once, if it makes it at all."""
+NAME = "config.toml"
+"""What a configuration is called that the questions write."""
 _SOCKET = re.compile(r"control-(.{1,64})\.sock")
 
 
@@ -97,6 +99,8 @@ def begin(config: Path | None = None) -> Begin:
     from vpnpf.config_checker import missing  # noqa: PLC0415
 
     path = config or next((each for each in places() if not missing(each)), None)
+    if path is not None and path.name == NAME and missing(path):
+        path = None  # it was named, and can be written there
     names: tuple[str, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
     if path is not None:
