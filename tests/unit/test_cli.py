@@ -104,7 +104,7 @@ def test_without_a_command_there_is_help_and_no_success(run):
     [
         (["runn"], 'no command "runn"; did you mean "run"?'),
         (["chekc-config"], 'did you mean "check-config"?'),
-        (["xyz"], "known: init, run, check-config"),
+        (["xyz"], "known: init, run, up, down"),
         (["--colour"], "No such option"),
         (["run", "--evnts"], "--events"),
         (["run", "a", "b", "a"], "a is named twice"),

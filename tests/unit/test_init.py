@@ -8,10 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 
 from tests.unit.init_terminal import PATIENCE, Terminal
 from tests.unit.setup_world import proton
+from vpnpf.cli import init as init_command
 from vpnpf.cli.init_asking import values
 from vpnpf.cli.main import run_command_line
 from vpnpf.config import load
@@ -94,8 +96,8 @@ def test_a_first_start_from_the_question_to_the_file(at, tmp_path):
     person.answer(r"What may come in from the internet\? \[1\] ", "2")
     person.answer(r"A name for this profile\? \[home\] ", "seed")
     person.answer(r"Write it\? \[Y/n\]", "")
-    if "Start" in person.until(r"(next: sudo vpnpf|Start it now\? \[Y/n\]|then: sudo vpnpf)")[0]:
-        person.answer("", "n")
+    if os.geteuid() == 0:
+        person.answer(r"Start it now\? \[Y/n\]", "n")
     assert person.end() == 0
     assert "hunter22" not in person.said
     config = load(tmp_path / "etc" / "config.toml")
@@ -140,6 +142,25 @@ def test_without_a_terminal_it_says_what_to_do(capsys, tmp_path):
     said = capsys.readouterr().err
     assert "no terminal" in said
     assert f"{tmp_path}/config.toml" in said
+
+
+def test_as_a_person_sudo_is_offered_and_gets_the_very_same_program(monkeypatch):
+    begun = []
+
+    def execv(*arguments):
+        begun.append(arguments)
+        raise SystemExit
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setattr(init_command.shutil, "which", lambda _name: "/usr/bin/sudo")
+    monkeypatch.setattr(init_command.click, "confirm", lambda *_, **given: given["default"])
+    with pytest.raises(SystemExit):
+        init_command._as_root()
+    assert begun == [("/usr/bin/sudo", ("/usr/bin/sudo", sys.executable, "-P", "-m", "vpnpf", "init"))]
+    monkeypatch.setattr(init_command.shutil, "which", lambda _name: None)
+    with pytest.raises(click.Abort):  # without sudo it is not what one wants, unless one says so
+        init_command._as_root()
 
 
 def test_numbers_values_and_paths():

@@ -118,28 +118,24 @@ def _say_written(written: Written) -> None:
 
 
 def _start(found: Found, written: Written) -> int:
-    """Say the next command, and run it if the person likes."""
-    from vpnpf.cli.main import COMMANDS, run_command_line  # noqa: PLC0415 - it imports us
+    """Say the next command, and run it if the person likes: it ends with the port."""
+    from vpnpf.cli.main import run_command_line  # noqa: PLC0415 - it imports us
 
-    usual = written.config == finding.SYSTEM / finding.FILE
-    config = [] if usual else ["--config", str(written.config)]
-    command = ["up" if "up" in COMMANDS else "run", written.profile, *config]
+    system = finding.SYSTEM / finding.FILE
+    config = [] if written.config == system else ["--config", str(written.config)]
+    command = ["up", written.profile, *config]
     if not found.root:
-        private = finding.SYSTEM / finding.FILE
-        if not private.exists():
-            say(
-                f"To use it as root, which the tunnel needs: sudo cp -rT {shlex.quote(str(written.config.parent))} {finding.SYSTEM}"
-            )
-        click.echo(f"then: sudo vpnpf {shlex.join(command if private.exists() else command[:2])}")
+        if not system.exists():
+            copy = shlex.join(("sudo", "cp", "-rT", str(written.config.parent), str(finding.SYSTEM)))
+            click.echo(f"\nnext, so that root has it, which the tunnel needs: {copy}")
+            command = command[:2]
+        click.echo(f"then: sudo vpnpf {shlex.join(command)}")
         return EX_OK
-    if "up" not in COMMANDS:
-        click.echo(f"next: sudo vpnpf {shlex.join(command)}")
-        return EX_OK
-    if not click.confirm("Start it now?", default=True):
+    if not click.confirm("\nStart it now?", default=True):
         click.echo(f"later: sudo vpnpf {shlex.join(command)}")
         return EX_OK
     status = run_command_line(command)
-    if status == EX_OK and "port" in COMMANDS:
+    if status == EX_OK:
         click.echo("the port:")
         run_command_line(["port", written.profile])
     return status

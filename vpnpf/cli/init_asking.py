@@ -76,5 +76,8 @@ def _show(mark: str, title: str, note: str) -> None:
 def say(text: str, mark: str = "") -> None:
     """A paragraph for a person, as wide as the terminal."""
     width = min(_WIDEST, max(30, shutil.get_terminal_size().columns))
-    for line in textwrap.wrap(printable(text), width, initial_indent=mark, subsequent_indent=" " * len(mark)):
+    indent = " " * len(mark)
+    # A path stays whole, so that it can be copied.
+    wrap = textwrap.TextWrapper(width, mark, indent, break_on_hyphens=False, break_long_words=False)
+    for line in wrap.wrap(printable(text)):
         click.echo(line)

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import click
 
 from vpnpf.cli.init_asking import say
-from vpnpf.cli.owner import acting
-from vpnpf.errors import VpnpfError
-from vpnpf.logins.provider import ProviderSubject
-from vpnpf.printable import printable
+from vpnpf.setup import account as setup_account
 from vpnpf.setup import trying
 from vpnpf.setup.answers import Answers
 from vpnpf.setup.checking import client_again
 from vpnpf.setup.found import Found
-
-_TRYING = 60.0
-"""Seconds that a login at a provider may take as a whole."""
 
 
 def client_refused(answers: Answers, refusals: int) -> tuple[Answers, int]:
@@ -38,28 +31,8 @@ def client_refused(answers: Answers, refusals: int) -> tuple[Answers, int]:
 
 
 def account(found: Found, answers: Answers) -> None:
-    """Log in at the provider, and keep it where vpnpf looks for it. What goes wrong is said: it can be done later."""
-    if not (answers.provider and answers.account_user and answers.account_secret):
+    """Log in at the provider, and say how it went: it can be done later."""
+    if not setup_account.wanted(answers):
         return
-    subject = ProviderSubject(found.provider(answers.provider), ())
-    kind = "keyring" if found.keyring else "file"
-    secret = f"{answers.account_user}\n{answers.account_secret}"
-
-    async def log_in() -> None:
-        async with asyncio.timeout(_TRYING):
-            await subject.log_in(secret)
-        # What lies in the state directory belongs to whom that does.
-        with acting() if kind == "file" else contextlib.nullcontext():
-            await subject.place(kind).put(secret)
-        with acting():
-            await subject.keep()
-
-    later = f"vpnpf login {answers.provider}{'' if found.keyring else ' --store file'}"
-    try:
-        asyncio.run(log_in())
-    except TimeoutError:
-        click.echo(f"{subject.title} did not answer in {_TRYING:g} s. Later: {later}", err=True)
-    except VpnpfError as error:
-        click.echo(f"{printable(str(error))}. Later: {later}", err=True)
-    else:
-        click.echo(f"{subject.title}: logged in; kept in {subject.place(kind).said}")
+    trial = asyncio.run(setup_account.log_in(found, answers))
+    click.echo(trial.said if trial.good else f"{trial.said} ({trial.hint})", err=not trial.good)

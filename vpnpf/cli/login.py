@@ -12,10 +12,10 @@ from vpnpf import keyrings
 from vpnpf.cli.login_asking import agreed, ask
 from vpnpf.cli.login_running import users
 from vpnpf.cli.options import CONFIG
-from vpnpf.cli.owner import acting, other
 from vpnpf.errors import Failure, Transient, Unavailable, UsageError, VpnpfError
 from vpnpf.io.privileges import no_core
 from vpnpf.logins.subjects import Subject, find
+from vpnpf.owner import acting, other
 from vpnpf.printable import printable
 from vpnpf.secret_places import CredentialPlace, FilePlace, KeyringPlace, Place
 

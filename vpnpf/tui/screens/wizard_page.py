@@ -22,7 +22,7 @@ from vpnpf.tui.panels.panel import Line
 
 _MANY = 6
 """Choices from which on the list takes all the room there is."""
-_WIDEST = 40
+_WIDEST = 44
 """Columns of the titles, at most."""
 
 
@@ -171,12 +171,17 @@ class Page(Vertical):
 
 def _prompt(choice: Choice, width: int) -> Content:
     """On one line; `width` columns for the title."""
-    title = f"{printable(choice.title):<{width}}"
+    title = f"{_cut(printable(choice.title), width):<{width}}"
     about = f"✗ {printable(choice.refused)}" if choice.refused else printable(choice.note)
     return Content.assemble(title, (f"  {about}" if about else "", "$text-muted"))
 
 
+def _cut(title: str, width: int) -> str:
+    """Of a path that is too long the end says more."""
+    return title if len(title) <= width else f"…{title[len(title) - width + 1 :]}"
+
+
 def _about(choice: Choice) -> str:
     if not choice.refused:
-        return choice.note
+        return f"{choice.title}  {choice.note}" if len(choice.title) > _WIDEST else choice.note
     return f"{choice.refused} Next: {choice.hint.rstrip('.')}." if choice.hint else choice.refused
