@@ -32,13 +32,6 @@ Say = Callable[[str], None]
 
 SYSTEMD = Path("/run/systemd/system")
 """There where systemd is the machine's first process (sd_booted(3))."""
-UNITS = tuple(
-    map(
-        Path, ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
-    )
-)
-"""Where units are (systemd.unit(5))."""
-UNIT = "vpnpf@.service"
 OF_THE_UNIT = Path("/etc/vpnpf/config.toml")
 """The configuration that our unit reads."""
 UNTIL_READY = 90.0
@@ -84,13 +77,13 @@ def plan_launch(profile: str, config: Path | None = None) -> Launch:
     """
     wanted = config.absolute() if config is not None else None
     found = wanted or next((place for place in places() if place.exists()), None)
-    of_the_unit = found == OF_THE_UNIT and SYSTEMD.is_dir() and any((each / UNIT).exists() for each in UNITS)
+    of_the_unit = found == OF_THE_UNIT and SYSTEMD.is_dir() and _has_unit(profile)
     may = os.geteuid() == 0 or (not of_the_unit and privileges.has(privileges.NET_ADMIN))
     if not may:
         again = ("sudo", "vpnpf", "up", profile, *(("--config", str(wanted)) if wanted else ()))
         raise PermissionDenied(_STARTING, "it takes root to make a tunnel", f"do it with: {shlex.join(again)}")
     if of_the_unit:
-        return Launch(profile, Way.UNIT, (find("systemctl"), "start", "--no-block", f"vpnpf@{profile}.service"))
+        return Launch(profile, Way.UNIT, (find("systemctl"), "start", "--no-block", _unit(profile)))
     # -P: else a package of our name in the working directory would be run.
     command = (sys.executable, "-P", "-m", "vpnpf", "run", profile, *(("--config", str(found)) if found else ()))
     return Launch(profile, Way.DETACHED, command, state_directory() / f"run-{profile}.log")
@@ -103,7 +96,8 @@ class Launched:
         self.plan = plan
         self._process = process
         self._began_at = began_at
-        self._looked = -1.0
+        # What systemd says of the unit until it has begun is about the last time.
+        self._looked = time.monotonic()
 
     def ended(self) -> str:
         """How it ended: "with status 78"; empty while it lives."""
@@ -114,14 +108,13 @@ class Launched:
         if now - self._looked < 1:
             return ""
         self._looked = now
-        unit = f"vpnpf@{self.plan.profile}.service"
-        told = _output((find("systemctl"), "show", "-P", "ActiveState", unit))
+        told = _output(("systemctl", "show", "-P", "ActiveState", _unit(self.plan.profile)))
         return "as systemd says: it failed" if told == ["failed"] else ""
 
     def last_words(self) -> list[str]:
         """The last lines that it wrote since it was started."""
         if self.plan.log is None:
-            unit = f"vpnpf@{self.plan.profile}.service"
+            unit = _unit(self.plan.profile)
             return _output(("journalctl", "-u", unit, "-n", str(_LAST_WORDS), "-o", "cat", "--no-pager"))
         with contextlib.suppress(OSError), self.plan.log.open("rb") as log:
             log.seek(self._began_at)
@@ -168,7 +161,8 @@ def wait_for_answer(launched: Launched, say: Say, cancelled: threading.Event | N
     """
     plan, ends = launched.plan, time.monotonic() + _ANSWERS
     while not _answers(plan.profile):
-        if how := launched.ended():
+        # Somebody else may have started it at the same moment, and then ours could not.
+        if (how := launched.ended()) and holder(runtime_directory(), f"profile-{plan.profile}") is None:
             for line in launched.last_words():
                 say(line)
             raise Unavailable(_STARTING, f"it ended at once, {how}", f"all that it said: {plan.said}")
@@ -199,6 +193,9 @@ def bring_up(
             say(f"{profile} runs and was stopped: it begins again")
     except NotRunning:
         _start(profile, config, say, cancelled)
+    except PermissionDenied:
+        plan_launch(profile, config)  # it names the line that does it, which helps more
+        raise
     return until(profile, lambda seen: seen.phase in {"ready", "failed"}, limit, say=say, cancelled=cancelled)
 
 
@@ -244,9 +241,20 @@ def _log(path: Path) -> int:
         raise Unavailable(_STARTING, f"{path}: {error.strerror or error}", "remove it") from error
 
 
+def _has_unit(profile: str) -> bool:
+    """Whether systemd finds our unit, wherever it is installed."""
+    return bool(_output(("systemctl", "cat", _unit(profile))))
+
+
+def _unit(profile: str) -> str:
+    return f"vpnpf@{profile}.service"
+
+
 def _output(command: tuple[str, ...]) -> list[str]:
     """What a program says, by line; nothing if it cannot."""
     try:
-        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=5).stdout.splitlines()
-    except (OSError, subprocess.SubprocessError):
+        return subprocess.run(
+            (find(command[0]), *command[1:]), check=False, capture_output=True, text=True, timeout=5
+        ).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError, VpnpfError):
         return []

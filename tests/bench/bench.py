@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import shlex
 import statistics
 import subprocess
@@ -29,6 +30,8 @@ READY_AT_MOST = 3.0
 """Times the shell's time."""
 VERSION_AT_MOST = 5.0
 """Times the time of `python -c pass`."""
+STATUS_AT_MOST = 6.0
+"""The same of `vpnpf status` for one profile that runs."""
 MEMORY_AT_MOST = 45.0
 """MB resident after READY."""
 
@@ -63,9 +66,9 @@ class Row:
         return self.figure <= self.at_most
 
 
-async def ready(rounds: int) -> tuple[list[float], list[float], list[float]]:
-    """Seconds until READY, seconds of the shell, and MB resident after READY: one of each per round."""
-    ours, shell, memory = [], [], []
+async def ready(rounds: int) -> tuple[list[float], list[float], list[float], list[tuple[float, float]]]:
+    """Seconds until READY, seconds of the shell, and MB resident after READY, one of each per round; and `statuses`."""
+    ours, shell, memory, status = [], [], [], []
     with tempfile.TemporaryDirectory(prefix="vpnpf-bench-") as name:
         directory = Path(name)
         async with (
@@ -88,9 +91,24 @@ async def ready(rounds: int) -> tuple[list[float], list[float], list[float]]:
                     ours.append(time.monotonic() - product.started)
                     await product.until(lambda state: bool(state["forwards"][0]["renew_at"]))
                     memory.append(resident(product.pid))
+                    status += await asyncio.to_thread(statuses, directory, profile)
                     await product.stop()
                 shell.append(await by_shell(provider, client, plain))
-    return ours, shell, memory
+    return ours, shell, memory, status
+
+
+def statuses(directory: Path, profile: str) -> list[tuple[float, float]]:
+    """Seconds of `vpnpf status` and of `python -c pass`, turn by turn."""
+    program = str(Path(sys.executable).with_name("vpnpf"))
+    env = {**os.environ, "RUNTIME_DIRECTORY": str(directory / "runtime")}
+    bare = (sys.executable, "-c", "pass")
+    return [
+        (
+            timed(lambda: subprocess.run([program, "status", profile], check=True, capture_output=True, env=env)),
+            timed(lambda: subprocess.run(bare, check=True, capture_output=True)),
+        )
+        for _ in range(5)
+    ]
 
 
 async def by_shell(provider: MockProvider, client: QBittorrent, config: Path) -> float:
@@ -149,11 +167,18 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     options = parser.parse_args()
     bare_ours, bare = starts(4 * options.rounds)
-    ours, shell, memory = asyncio.run(ready(options.rounds))
+    ours, shell, memory, status = asyncio.run(ready(options.rounds))
     median = statistics.median
     rows = [
         Row("start to READY; wg-quick+natpmpc+curl (s)", median(ours), median(shell), "s", READY_AT_MOST),
         Row("vpnpf --version; python -c pass (s)", median(bare_ours), median(bare), "s", VERSION_AT_MOST),
+        Row(
+            "vpnpf status; python -c pass (s)",
+            median(each for each, _ in status),
+            median(each for _, each in status),
+            "s",
+            STATUS_AT_MOST,
+        ),
         Row("resident after READY (MB)", max(memory), None, "MB", MEMORY_AT_MOST),
     ]
     if options.json:

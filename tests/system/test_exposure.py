@@ -339,7 +339,7 @@ async def test_in_a_namespace_of_its_own_its_sockets_are_looked_at(lab, tmp_path
     argv = (sys.executable, "-m", "vpnpf", "exposure", "--json", "--config", str(config))
     absent = await outside.run(argv, env=env)
     assert absent.status == 69
-    assert f"hint: start it with: vpnpf run {profile}" in absent.stderr
+    assert f"hint: start it with: vpnpf up {profile}" in absent.stderr
     await process.must(("ip", "netns", "add", namespace.name), doing="making a namespace")
     try:
         namespace.files.make()

@@ -255,7 +255,7 @@ def config(tmp_path, profile, namespace):
 def test_a_profile_that_does_not_run(tmp_path):
     done = run("exec", *config(tmp_path, "home", True), "home", "--", "true")
     assert done.returncode == 69
-    assert "vpnpf run home" in done.stderr
+    assert "vpnpf up home" in done.stderr
 
 
 def test_a_profile_without_a_namespace(tmp_path):

@@ -338,3 +338,22 @@ async def test_root_is_sent_to_the_service(systemd, profile, unit):
     status, said = await systemd.run("/usr/local/bin/vpnpf", "run", profile)
     assert status == 69, said
     assert "systemctl start vpnpf@PROFILE" in said
+
+
+async def test_up_starts_the_unit_and_down_ends_it_for_good(systemd, profile, unit):
+    status, said = await systemd.run("/usr/local/bin/vpnpf", "up", profile)
+    assert status == 0, said
+    assert f"journalctl -u vpnpf@{profile}" in said
+    assert f"{profile} is READY: torrent" in said
+    assert await systemd.show(unit, "ActiveState") == "active"
+    status, said = await systemd.run("/usr/local/bin/vpnpf", "down")
+    assert status == 0, said
+    await systemd.until(lambda: is_inactive(systemd, unit))
+    systemd.put("/etc/vpnpf/config.toml", "[profiles", 0o600)
+    status, said = await systemd.run("/usr/local/bin/vpnpf", "up", profile)
+    assert status == 69, said
+    assert "systemd says: it failed" in said
+
+
+async def is_inactive(systemd, unit):
+    return await systemd.show(unit, "ActiveState") == "inactive" and await systemd.show(unit, "NRestarts") == "0"

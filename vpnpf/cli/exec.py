@@ -141,4 +141,4 @@ def _missing(profile: str, config: Path | None) -> VpnpfError:
     if not load(config, ended=True).profile(profile).tunnel.namespace:
         hint = f"add to [profiles.{profile}.tunnel]: namespace = true"
         return Unavailable(_RUNNING, f"the tunnel of {profile} has no network namespace of its own", hint)
-    return Unavailable(_RUNNING, f"profile {profile} is not running", f"start it with: vpnpf run {profile}")
+    return Unavailable(_RUNNING, f"profile {profile} is not running", f"start it with: vpnpf up {profile}")

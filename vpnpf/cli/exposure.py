@@ -102,7 +102,7 @@ def look(settings: ProfileSettings, policies: tuple[PortPolicy, ...]) -> Look:
         if settings.tunnel.namespace:
             namespace = namespace_of(name)
             if namespace is None:
-                hint = f"start it with: vpnpf run {name}"
+                hint = f"start it with: vpnpf up {name}"
                 raise Unavailable(LOOKING, f"{name} has a network namespace of its own, and is not running", hint)
             namespace.enter()
         return look_here(settings, policies, known)

@@ -36,7 +36,7 @@ _WAIT = click.option(
 @_WAIT
 @click.pass_context
 def up(context: click.Context, profile: str | None, config: Path | None, wait: float) -> None:
-    """Have a profile run in the background, and wait until it is READY.
+    """Run a profile in the background, and wait until it is READY.
 
     Through systemd where our unit is installed, else as a process of its own. One that is stopped begins again.
     Ctrl-C ends the waiting only.

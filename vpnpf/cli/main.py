@@ -15,7 +15,7 @@ from vpnpf.errors import EX_OK, EX_USAGE
 COMMANDS = {
     "init": ("vpnpf.cli.init", "init", "Ask what is needed, and write the first configuration."),
     "run": ("vpnpf.cli.run", "run", "Bring the tunnel up, get the port, and keep both."),
-    "up": ("vpnpf.cli.life", "up", "Have a profile run in the background, and wait until it is READY."),
+    "up": ("vpnpf.cli.life", "up", "Run a profile in the background."),
     "down": ("vpnpf.cli.life", "down", "Give the port back, take the tunnel down, and end."),
     "restart": ("vpnpf.cli.life", "restart", "Read the configuration anew and begin again."),
     "check-config": (
@@ -32,7 +32,7 @@ COMMANDS = {
     "watch": ("vpnpf.cli.watch", "watch", "Follow what happens, as it happens."),
     "port": ("vpnpf.cli.ports", "port", "Print the port, for scripts; or ask for another one."),
     "renew": ("vpnpf.cli.ports", "renew", "Have the port renewed now."),
-    "server": ("vpnpf.cli.server", "server", "List the servers of a profile that runs, or go to another one."),
+    "server": ("vpnpf.cli.server", "server", "List the servers a profile can go to, or change it."),
     "exposure": ("vpnpf.cli.exposure", "exposure", "Say what the internet can reach through the tunnel."),
     "report": ("vpnpf.cli.report", "report", "Write what helps others to help you, without secrets."),
     "login": ("vpnpf.cli.login", "login", "Log in at a provider or client, and keep the password safe."),

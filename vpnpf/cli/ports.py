@@ -39,10 +39,9 @@ def port(context: click.Context, profile: str | None, forward: str | None, *, ne
     name = chosen(profile)
     if new:
         context.exit(_print(_asked(name, "/v1/new-port", forward), forward, name))
-    seen = read(Connection(name).get("/v1/state"))
+    seen = until(name, lambda newest: _complete(newest, forward), wait)[0] if wait else None
+    seen = seen or read(Connection(name).get("/v1/state"))
     _known(seen, forward)
-    if wait and not _complete(seen, forward):
-        seen = until(name, lambda newest: _complete(newest, forward), wait)[0] or seen
     context.exit(_print([(each.name, _port(seen, each)) for each in _of(seen, forward)], forward, name, seen))
 
 

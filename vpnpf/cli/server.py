@@ -26,7 +26,7 @@ class _Servers(Struct, frozen=True):
 @click.argument("words", nargs=-1, metavar="[PROFILE] [NUMBER|next]")
 @click.option("--json", "as_json", is_flag=True, help="The list as JSON, for scripts.")
 def server(words: tuple[str, ...], *, as_json: bool) -> None:
-    """List the servers that a profile that runs can go to, or send it to another one.
+    """List the servers a profile can go to, or send it to another one.
 
     The tunnel and the port change; nothing leaves beside the tunnel meanwhile. `vpnpf servers` lists a provider's regions.
     """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from vpnpf.control.client import Connection
 from vpnpf.control.following import Following
@@ -11,6 +12,9 @@ from vpnpf.control.seen import Seen
 from vpnpf.errors import Unavailable
 
 Say = Callable[[str], None]
+
+_STEP = 0.1
+"""Seconds between two looks whether it is enough."""
 
 
 def until(
@@ -25,12 +29,30 @@ def until(
 
     Blocks; `say` gets a line for whatever happens. Raises NotRunning, and Unavailable when vpnpf ends meanwhile.
     """
-    connection = Connection(profile)
-    enough = cancelled or threading.Event()
+    connection, following = Connection(profile), Following()
+    with _interrupting(connection, limit, cancelled or threading.Event()) as over:
+        try:
+            for event in connection.events():
+                for line in following.lines(event):
+                    say(line)
+                reached = event.get("event") == "state" and following.seen is not None and wanted(following.seen)
+                if reached or over.is_set():
+                    return following.seen, reached
+        except Unavailable:
+            if not over.is_set():
+                raise
+        if not over.is_set():
+            raise Unavailable("waiting for vpnpf", "it ended meanwhile", f"see `vpnpf status {profile}`")
+    return following.seen, False
+
+
+@contextlib.contextmanager
+def _interrupting(connection: Connection, limit: float, enough: threading.Event) -> Iterator[threading.Event]:
+    """Have a connection's request ended after `limit` seconds, or once it is `enough`: then the event given is set."""
     done, over = threading.Event(), threading.Event()
 
     def watch() -> None:
-        # `enough` may be set by others at any time, and `done` by us: one thread can wait for one of them.
+        # One thread can wait for one of the two.
         left = limit
         while left > 0 and not done.is_set() and not enough.wait(min(left, _STEP)):
             left -= _STEP
@@ -38,25 +60,10 @@ def until(
         while not done.wait(_STEP):  # again, as it may just be connecting
             connection.interrupt()
 
-    threading.Thread(target=watch, name="time for waiting", daemon=True).start()
-    following = Following()
+    thread = threading.Thread(target=watch, name="time for waiting", daemon=True)
+    thread.start()
     try:
-        for event in connection.events():
-            for line in following.lines(event):
-                say(line)
-            if event.get("event") == "state" and following.seen is not None and wanted(following.seen):
-                return following.seen, True
-            if over.is_set():
-                return following.seen, False
-    except Unavailable:
-        if not over.is_set():
-            raise
+        yield over
     finally:
         done.set()
-    if not over.is_set():
-        raise Unavailable("waiting for vpnpf", "it ended meanwhile", f"see `vpnpf status {profile}`")
-    return following.seen, False
-
-
-_STEP = 0.1
-"""Seconds between two looks whether it is enough."""
+        thread.join()
