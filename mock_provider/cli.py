@@ -149,13 +149,29 @@ def demo(*, seconds: float, picture: Path | None, plain: bool) -> None:
     sys.exit(0 if stage.held else 1)
 
 
+@cli.command()
+@click.option("--into", type=click.Path(file_okay=False, path_type=Path), default="docs", show_default=True)
+def pictures(*, into: Path) -> None:
+    """Take pictures of vpnpf's face in a real run: INTO/screenshots/*.svg, and INTO/face.svg, which moves."""
+    if "VPNPF_PICTURES" not in os.environ:
+        os.environ["VPNPF_PICTURES"] = "inside"
+        _in_namespaces(root=os.geteuid() == 0)
+    from mock_provider import pictures as taking  # noqa: PLC0415 - Textual takes a while
+
+    asyncio.run(taking.take(into))
+
+
 cli.add_command(cli_faults.faults)
 cli.add_command(cli_pia.pia)
 
 
 def _in_user_namespace() -> None:
-    """Start over as root of a user namespace, with mounts and a /run of its own. Raises PermissionDenied."""
-    enter = [process.find("unshare"), "--user", "--map-root-user", "--net", "--mount"]
+    _in_namespaces(root=False)
+
+
+def _in_namespaces(*, root: bool) -> None:
+    """Start over with mounts and a /run of its own, as root of a user namespace if not as root. Raises PermissionDenied."""
+    enter = [process.find("unshare"), *(() if root else ("--user", "--map-root-user")), "--net", "--mount"]
     doing = "becoming root of a user namespace"
     try:
         subprocess.run([*enter, "true"], check=True, capture_output=True, text=True)
@@ -165,7 +181,7 @@ def _in_user_namespace() -> None:
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         raise PermissionDenied(doing, "/dev/net/tun is not open to this user", "run it as root: sudo make demo")
     again = shlex.join([sys.executable, "-m", "mock_provider", *sys.argv[1:]])
-    os.execv(enter[0], [*enter, "sh", "-c", f"mount -t tmpfs tmpfs /run && exec {again}"])
+    os.execv(enter[0], [*enter, "sh", "-c", f"mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /mnt && exec {again}"])
 
 
 def describe(provider: MockProvider, config: Path, profile: Path) -> str:

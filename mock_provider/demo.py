@@ -159,7 +159,9 @@ class Lab:
     profile: str
 
 
-async def on_stage(stage: Stage, lifetime: int, play: Callable[[Lab], Awaitable[None]]) -> None:
+async def on_stage(
+    stage: Stage, lifetime: int, play: Callable[[Lab], Awaitable[None]], profile: str | None = None
+) -> None:
     """Build it all, have it played while vpnpf runs, and see that nothing is left. Raises VpnpfError if it cannot be built."""
     for program in PROGRAMS:
         process.find(program)
@@ -171,7 +173,7 @@ async def on_stage(stage: Stage, lifetime: int, play: Callable[[Lab], Awaitable[
             stage.say(f"  {gateway}, another port after {ROTATE_AFTER} renewals")
             stage.say(f"  qBittorrent runs in your namespace and listens on {client.listen_port}")
             try:
-                await _run(stage, provider, client, Path(directory), play)
+                await _run(stage, provider, client, Path(directory), play, profile or unique_profile())
             except (VpnpfError, TimeoutError) as error:
                 stage.act("the show went on to its end", str(error) or type(error).__name__, held=False)
             names = [host.path for host in provider.lab.hosts]
@@ -194,10 +196,10 @@ async def _run(
     client: QBittorrent,
     directory: Path,
     play: Callable[[Lab], Awaitable[None]],
+    profile: str,
 ) -> None:
     host = provider.lab.client
     before = await traces(host)
-    profile = unique_profile()
     config = write_config(directory, provider, client, profile)
     stage.scene(f"vpnpf run {profile}")
     product = Product(host, directory, config, profile, on_event=stage.watch)
