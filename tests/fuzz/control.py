@@ -23,8 +23,14 @@ from typing import cast
 from tests.figures import Figure, show
 from tests.io.control_table import OWNED, WATCHED, table
 from tests.io.control_world import Serving
+from tests.unit.test_asked import CONFIG
+from tests.unit.test_cli import TUNNEL
 from tests.unit.test_control_policy import Run
+from vpnpf.asked import Asked
+from vpnpf.cli.report_words import told_of
+from vpnpf.config import load
 from vpnpf.control import routes, wishes
+from vpnpf.control.asked import asked
 
 AT_MOST = 1.0
 """Seconds that the proper client may wait."""
@@ -51,6 +57,7 @@ _BODIES: dict[str, tuple[dict[str, object], ...]] = {
     "POST /v1/login": ({"name": "provider", "username": "somebody", "password": "secret", "untried": True},),
 }
 """What is sent to each path; nothing to those that are not named."""
+_ASKED = {"POST /v1/policy/plan", "GET /v1/logins", "POST /v1/login"}
 _VALUES = (
     None,
     True,
@@ -176,16 +183,25 @@ class Result:
 
 
 def served(directory: Path) -> Serving:
-    """A server with every route there is: policy and wishes as they are, before an engine in a world of its own."""
+    """A server with every route there is: policy, plans, logins and wishes as they are, before an engine in a world of its own."""
     run = Run(directory / "kept")
+    (directory / "home.conf").write_text(TUNNEL)
+    config = directory / "config.toml"
+    config.write_text(CONFIG)
+    (directory / "qb.password").touch(mode=0o600)
+    (directory / "qb.password").write_text("secret\n")
+    settings = load(config).profile(None)
 
-    def refuse(asked: object) -> str:
-        del asked
+    def refuse(what: object) -> str:
+        del what
         return "not here"
 
     whole = {
         at: route for at, route in table().items() if " ".join(at) not in ("GET /v1", "GET /v1/state", "GET /v1/events")
     }
+    more = asked(Asked(lambda: settings, config, run.hub, run.clock, lambda: run.kept, run.post, told_of))
+    # The others look at this machine, which takes a while and no body.
+    whole |= {at: route for at, route in more.items() if " ".join(at) in _ASKED}
     whole |= routes.policy(lambda: run.verbs)
     whole |= wishes.wishes(run.hub, run.post, refuse, refuse) | wishes.server(run.post, refuse)
     serving = Serving(directory, whole)

@@ -111,7 +111,7 @@ def directory():
 async def test_every_route_for_everybody_with_a_group(directory):
     number = grp.getgrnam(GROUP).gr_gid
     async with daemon(directory, GROUP) as wanted:
-        assert set(wanted) <= WATCHED | set(OWNED), "say in tests/io/control_table.py who may"
+        assert set(wanted) == WATCHED | set(OWNED), "say in tests/io/control_table.py who may"
         socket = directory / name_of("home")
         assert [(stat.S_IMODE(each.stat().st_mode), each.stat().st_gid) for each in (socket, directory)] == [
             (0o660, number),

@@ -23,7 +23,7 @@ from vpnpf.exposing import looking
 from vpnpf.hub import Hub
 from vpnpf.interfaces import Outside
 from vpnpf.io.clock import BootClock
-from vpnpf.model import FirewallStage, Opening, Phase, PolicyMode, PortPolicy, Protocol, Use
+from vpnpf.model import FirewallStage, Opening, Phase, PortPolicy, Protocol, Use
 from vpnpf.policy_store import PolicyStore
 from vpnpf.store import FileStore
 from vpnpf.tunnels.names import mark_of, table_of
@@ -173,6 +173,7 @@ async def test_a_plan_that_cannot_be_is_refused_with_a_hint(daemon, body, said):
     assert len(str(refused.value)) < 500
 
 
+@pytest.mark.alone
 async def test_the_loop_goes_on_while_thousands_are_planned(daemon):
     entries = [f"{port}/tcp from 203.0.{port % 250}.0/24" for port in range(10_000, 20_000)]
     longest, planning = 0.0, asyncio.create_task(daemon.by.plan({"set": entries}))
@@ -286,7 +287,7 @@ async def test_a_provider_is_asked_through_the_tunnel_or_beside_it(daemon, stage
     daemon.publish(firewall=stage)
     way = daemon.by._way(None)
     assert (way._mark, way._enter is not None) == (mark, elsewhere)
-
-
-def test_block_all_is_what_the_configuration_says(daemon):
-    assert daemon.policies.configured.mode is PolicyMode.BLOCK_ALL
+    # Stopped, we are out of the tunnel's namespace.
+    daemon.publish(phase=Phase.STOPPED)
+    way = daemon.by._way(None)
+    assert (way._mark, way._enter) == (0, None)

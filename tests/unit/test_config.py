@@ -55,6 +55,17 @@ def line_of(text, part):
 # -- what people write ----------------------------------------------------------------------------
 
 
+def test_who_may_watch_is_a_group_or_nobody(path, directory):
+    assert parse(EXAMPLE, path).group == ""
+    assert parse(f'{EXAMPLE}\n[control]\ngroup = "vpnpf"\n', path).group == "vpnpf"
+    # Whether there is one is seen when it is needed: it may be made after the file is written, or on another machine.
+    assert parse(f'{EXAMPLE}\n[control]\ngroup = "no-such-group"\n', path).group == "no-such-group"
+    assert [each.what for each in mistakes(f"{EXAMPLE}\n[control]\ngroup = 5\nuser = 1\n", path)] == [
+        "it is not text in quotes",
+        'unknown key "user"',
+    ]
+
+
 def test_the_example_of_the_readme(path, directory):
     path.write_text(EXAMPLE)
     loaded = load(path)

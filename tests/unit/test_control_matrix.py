@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from unittest.mock import MagicMock
 
 import pytest
 
 from tests.io.control_table import OWNED, ROLES, WATCHED, expected, known, makers, table
+from vpnpf.cli.run import _routes
 from vpnpf.control.app import App
 from vpnpf.control.peers import Peer, Role
 from vpnpf.control.routes import Route
@@ -40,8 +42,12 @@ async def status(app, method, path, role):
 
 
 def test_every_route_has_a_row():
-    assert known(TABLE) <= WATCHED | set(OWNED), "say in tests/io/control_table.py who may"
+    assert known(TABLE) == WATCHED | set(OWNED), "say in tests/io/control_table.py who may"
     assert not WATCHED & set(OWNED)
+
+
+def test_a_daemon_has_these_and_no_others():
+    assert known(_routes(MagicMock(), None)) == known(TABLE)
 
 
 def test_nothing_is_looked_for_in_vain():

@@ -17,6 +17,7 @@ from vpnpf.asked import Asked
 from vpnpf.cli.report_words import told_of
 from vpnpf.config import load
 from vpnpf.control.asked import asked
+from vpnpf.control.messages import NotNow
 from vpnpf.errors import Misconfigured, NoAnswer, Transient, Unavailable, UsageError, VpnpfError
 from vpnpf.events import RenewWanted
 from vpnpf.hub import Hub
@@ -47,7 +48,7 @@ class Daemon:
         self.directory, self.posted = directory, []
         (directory / "home.conf").write_text("[Interface]\n")
         hub = Hub()
-        by = Asked(
+        by = self.by = Asked(
             lambda: self.settings, None, hub, BootClock(), lambda: pytest.fail("policies"), self.posted.append, told_of
         )
         self.serving = Serving(directory, asked(by))
@@ -133,6 +134,15 @@ async def test_a_refused_login_is_tried_once_and_keeps_nothing(daemon, acme):
         await daemon.log_in(untried=True)
     assert (refused.value.exit_code, refused.value.hint) == (78, "reset it on acme.example")
     assert (len(acme.calls), everything(), daemon.posted) == (1, {}, [])
+
+
+async def test_an_engine_that_is_stopped_has_nothing_to_try_and_the_login_is_kept(daemon, monkeypatch):
+    def stopped(_event):
+        raise NotNow("asking vpnpf", "the profile is stopped", "start it")
+
+    monkeypatch.setattr(daemon.by, "_post", stopped)
+    assert (await daemon.log_in())["tried"] is True
+    assert "secrets/account-acme" in everything()
 
 
 async def test_what_nobody_could_try_is_kept_only_if_that_is_wanted(daemon, acme):

@@ -128,6 +128,24 @@ def test_what_cannot_be_seen_changes_nothing_and_fails_no_look():
     assert view(world.machine).forwards[0].proofs.listening.ok
 
 
+def changes(world, coming):
+    """How often the state was another one, second by second, while visitors come and go."""
+    before, found = view(world.machine), 0
+    for number in range(90):
+        world.there = coming(number)
+        world.wait(1)
+        now = view(world.machine)
+        found += now != before
+        before = now
+    return found
+
+
+def test_visitors_make_no_more_states_than_there_are_looks():
+    came = ready()
+    assert changes(came, lambda number: (connection(number + 1),)) == changes(ready(), lambda _: ())
+    assert len(told(came)) > 2
+
+
 def test_after_another_port_nobody_is_said_to_be_there_until_a_look_at_it():
     world = ready()
     world.held = {ReadSockets}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import stat
@@ -11,15 +12,20 @@ import click
 import pytest
 from msgspec.structs import replace
 
+from tests.io.control_world import Serving
 from tests.unit.engine_world import START, World
 from vpnpf import __version__
 from vpnpf import report as report_text
 from vpnpf.cli import status_reading
 from vpnpf.cli.main import run_command_line
+from vpnpf.control.peers import Role
+from vpnpf.control.routes import Route
+from vpnpf.core.redaction import redacted
 from vpnpf.core.state import view
 from vpnpf.io.process import Completed
 from vpnpf.model import Entry, FailureKind, Problem
 from vpnpf.observers.status_file import document
+from vpnpf.report import known
 
 KEY = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk="
 CANARIES = (
@@ -140,6 +146,30 @@ def test_without_a_configuration_and_a_run_it_says_why(report, runtime, tmp_path
     assert code == 0
     assert "none.toml" in out
     assert "no profile is running" in out
+
+
+async def test_a_run_is_asked_and_what_it_says_is_redacted_for_who_asks(report, config, runtime):
+    """With --config it is gathered here: that is the configuration that is meant."""
+    asked = []
+
+    async def said(body, role):
+        asked.append(role)
+        return "== of the run\nhost canaryhost, <address 1>, <user>\n"
+
+    async with Serving(runtime, {("GET", "/v1/report"): Route(Role.OWNER, said)}) as made:
+        for arguments in ((), ("home",)):
+            code, out, err = await asyncio.to_thread(report, *arguments)
+            assert (code, out, err) == (0, "== of the run\nhost <host>, <address 1>, <user>\n", "")
+        assert "== versions" in (await asyncio.to_thread(report, "--config", config))[1]
+        assert len(asked) == 2
+        # One that refuses is no reason to have no report.
+        made.server._app._routes = {}
+        assert "== versions" in (await asyncio.to_thread(report, "home"))[1]
+
+
+def test_what_was_redacted_stays_so(report, config):
+    out = report("--config", config)[1]
+    assert redacted(out, known(())) == out
 
 
 def test_without_root_there_are_no_rules(report, config, monkeypatch):

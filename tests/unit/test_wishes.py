@@ -137,9 +137,12 @@ def test_what_waits_after_a_failure_is_tried_at_once():
     assert len(world.ordered(Acquire)) == 2
 
 
-@pytest.mark.parametrize("work", [Acquire, StartTunnel, ApplyFirewall])
-def test_a_failed_profile_tries_again_now(work):
-    world = World()
+@pytest.mark.parametrize(
+    ("work", "forwards"),
+    [(Acquire, (FORWARD,)), (StartTunnel, (FORWARD,)), (ApplyFirewall, (FORWARD,)), (StartTunnel, ())],
+)
+def test_a_failed_profile_tries_again_now(work, forwards):
+    world = World(initial(replace(SPEC, forwards=forwards), PLAN, START))
     world.fail(work, FailureKind.MISCONFIGURED)
     world.begin().wait(7200)
     assert world.phase is Phase.FAILED
@@ -433,6 +436,16 @@ def test_what_cannot_be_is_refused_and_changes_nothing(servers, number, why):
         before = world.machine
         assert wish(world, ServerWanted(number)) == []
         assert world.machine == before
+
+
+def test_ports_that_are_set_on_the_providers_site_are_asked_for_nowhere_else():
+    for fixed in (True, False):
+        world = World(initial(SPEC, PLANS[0], START, fixed=fixed), plans=PLANS[:1]).ready()
+        assert ("provider's site" in why_not_port(world.machine, "")) is fixed
+        assert why_not_renew(world.machine, "") == ""
+        before = world.machine.forwards
+        wish(world, NewPortWanted())
+        assert (world.machine.forwards == before) is fixed
 
 
 # -- for all of them ----------------------------------------------------------------------------

@@ -63,7 +63,7 @@ class Wishing(Failing):
     def _renew_wanted(self, name: str) -> None:
         """Ask again for what is held, and try at once what waits after a failure."""
         due = [f for f in self._meant(name) if not self._just(f.renew_asked)]
-        if not due:
+        if not due and (name or self.machine.forwards or self.machine.stopping):
             return
         for forward in due:
             self._forward(forward.spec.name, renew_asked=self.now)

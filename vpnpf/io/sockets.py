@@ -79,8 +79,8 @@ class Diagnosed(Struct, frozen=True):
     remote: str = ""
     """Of the far side, if it is connected."""
     remote_port: int = 0
-    cookie: bytes = b""
-    """No other socket ever has it."""
+    identity: bytes = b""
+    """What the kernel calls its cookie: no other socket ever has it."""
 
 
 class Part(Struct, frozen=True):
@@ -181,7 +181,7 @@ class KernelSockets:
 
     def __init__(self) -> None:
         self._began: dict[int, dict[bytes, Origin]] = {}
-        """By port and cookie, of the sockets that were there at the last look: who began a connection never changes."""
+        """By port and identity, of the sockets that were there at the last look: who began a connection never changes."""
 
     async def listening(self, port: int) -> tuple[ListeningSocket, ...]:
         """Sockets bound to this local port for inbound packets, in this network namespace.
@@ -202,10 +202,10 @@ class KernelSockets:
         doing = f"looking for connections on port {port}"
         found = [each for each in await _established(doing, port) if each.remote_port]
         before = self._began.pop(port, {})
-        fresh = [each for each in found if each.cookie not in before][:FRESH]
+        fresh = [each for each in found if each.identity not in before][:FRESH]
         asked = [Flow(each.address, each.port, each.remote, each.remote_port) for each in fresh]
-        known = before | dict(zip((each.cookie for each in fresh), origins(asked), strict=True))
-        now = {each.cookie: known[each.cookie] for each in found if each.cookie in known}
+        known = before | dict(zip((each.identity for each in fresh), origins(asked), strict=True))
+        now = {each.identity: known[each.identity] for each in found if each.identity in known}
         if now:
             self._began[port] = now
         while len(self._began) > PORTS:  # those that nobody looks at any more
@@ -213,7 +213,7 @@ class KernelSockets:
         return tuple(
             Connection(each.address, each.port, each.remote, each.remote_port, began is Origin.THERE)
             for each in found
-            if (began := now.get(each.cookie, Origin.HERE)) is not Origin.HERE
+            if (began := now.get(each.identity, Origin.HERE)) is not Origin.HERE
         )
 
 

@@ -135,16 +135,13 @@ class LoginsHere:
             place = subject.place(kind)
             assert place is not None
             return subject, _ready(place, subject.way_out)
-        known = ", ".join(str(each["name"]) for each in self._names(settings)) or "none"
-        cause = f"{settings.spec.name} has no such provider or client" if name not in clients else "two have that name"
+        if name in clients:
+            raise UsageError(
+                "logging in", "a provider and a client have that name", f"rename the table [clients.{name}]"
+            )
+        known = ", ".join([*([manifest.id] if account else []), *clients]) or "none"
+        cause = f"the profile {settings.spec.name} has no such provider or client"
         raise UsageError("logging in", cause, f"known: {known}")
-
-    @staticmethod
-    def _names(settings: ProfileSettings) -> Iterator[Mapping[str, object]]:
-        manifest = plugins.manifest(Group.PROVIDERS, settings.spec.provider)
-        if manifest.account and not manifest.ended:
-            yield {"name": manifest.id}
-        yield from ({"name": each} for each in _clients(settings))
 
 
 def _clients(settings: ProfileSettings) -> dict[str, ClientSettings]:
