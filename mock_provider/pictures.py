@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PROFILE = "home"
 HOME = Path("/mnt/ada")
 """Whose files are found; /mnt is our own (see `cli.pictures`)."""
-LIFETIME = 12
+LIFETIME = 6
 WIDE, NARROW = (120, 40), (80, 24)
 _STEP = 1.0
 """Seconds between two frames of the moving one."""

@@ -69,4 +69,3 @@ async def _answer(screen, client):
     await screen.press("Enter")
     seen = await screen.until("Nothing is written yet.", 'provider = "protonvpn"')
     assert client.password not in seen
-

@@ -190,6 +190,6 @@ def test_bare_it_is_the_face_on_a_terminal_and_else_the_help(monkeypatch, capsys
     entered = []
     monkeypatch.setattr(os, "isatty", lambda number: True)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(entry, "enter", lambda *given: entered.append(given) or "bye")
+    monkeypatch.setattr(entry, "enter", lambda *given, sudo: entered.append(given) or "bye")
     assert run_command_line([]) == 0
     assert entered == [(None, None)]

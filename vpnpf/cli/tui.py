@@ -14,15 +14,26 @@ from vpnpf.errors import Unavailable
 @click.command()
 @click.argument("profile", required=False)
 @CONFIG
-def tui(profile: str | None, config: Path | None) -> None:
+@click.option("--web", is_flag=True, help="In a browser on this machine; the address is printed.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Of the address for --web; otherwise a free one."
+)
+@click.option("--in-browser", is_flag=True, hidden=True)
+def tui(profile: str | None, config: Path | None, *, web: bool, port: int, in_browser: bool) -> None:
     """Look at a profile that runs, start one, or set one up.
 
     Without PROFILE the one that runs is shown; of several you choose one. Leaving it (q) leaves vpnpf running.
     """
-    _see_that_it_can_be_shown()
+    if web:
+        from vpnpf.tui.web import serve  # noqa: PLC0415 - an extra that most never use
+
+        serve(profile, config, port, click.echo)
+        return
+    if not in_browser:
+        _see_that_it_can_be_shown()
     from vpnpf.tui import entry  # noqa: PLC0415 - not before it is known that there is a screen
 
-    if said := entry.enter(profile, config):
+    if (said := entry.enter(profile, config, sudo=not in_browser)) and not in_browser:
         click.echo(said)
 
 

@@ -15,13 +15,13 @@ from vpnpf.tui.found import Begin, Running, begin, running
 class Root:
     """Going on as root: asked for on a screen, and done when that is gone and the terminal is the person's again."""
 
-    def __init__(self, profile: str = "", config: Path | None = None) -> None:
-        sudo = shutil.which("sudo")
+    def __init__(self, profile: str = "", config: Path | None = None, *, sudo: bool = True) -> None:
+        """`sudo`: whether it can ask for a password, which takes a terminal."""
         # -P: what lies in the directory where it is called must not be run as root.
         what = [sys.executable, "-P", "-m", "vpnpf", "tui", *([profile] if profile else [])]
         self._rest = ["--config", str(config.absolute())] if config is not None else []
         self._argv = what
-        self._sudo = sudo
+        self._sudo = shutil.which("sudo") if sudo else None
         self.wanted = False
 
     @property
@@ -55,9 +55,9 @@ def choose(profile: str | None, found: tuple[Running, ...]) -> Running | None:
     return fitting[0] if len(fitting) == 1 and fitting[0].open else None
 
 
-def enter(profile: str | None, config: Path | None) -> str:
+def enter(profile: str | None, config: Path | None, *, sudo: bool = True) -> str:
     """Show it until the person leaves; returns what is to be said then. Raises PermissionDenied."""
-    root = Root(profile or "", config)
+    root = Root(profile or "", config, sudo=sudo)
     said = _run(profile, config, root)
     if root.wanted:
         root.go()
