@@ -58,6 +58,7 @@ _HINT_OFF = (
     "this key was made with NAT-PMP off, and that is fixed for its life: make a new WireGuard configuration "
     "at account.proton.me with NAT-PMP (Port Forwarding) switched on"
 )
+_HINT_ANOTHER = "make a new WireGuard configuration at account.proton.me with NAT-PMP (Port Forwarding) switched on; a key cannot be changed"
 _HINT_REFUSED = (
     "make the WireGuard configuration at account.proton.me with NAT-PMP (Port Forwarding) switched on, choose a "
     "server for P2P, and have a paid plan; with OpenVPN, add +pmp to the OpenVPN user name"
@@ -73,7 +74,9 @@ def _judge(facts: FileFacts) -> Verdict:
     noted = any(re.match(r"nat-?pmp \(port forwarding\)", note.strip(), re.IGNORECASE) for note in facts.notes)
     addressed = facts.addresses[:1] == ("10.2.0.2/32",) and WELL_KNOWN_GATEWAY in facts.dns
     if _switched_off(facts.notes):
-        return Verdict(noted, "its key was made with NAT-PMP (Port Forwarding) off, so it never gets a port", _HINT_OFF)
+        return Verdict(
+            noted, "its key was made with NAT-PMP (Port Forwarding) off, and so never gets a port", _HINT_ANOTHER
+        )
     return Verdict(noted or addressed)
 
 

@@ -21,9 +21,9 @@ short: 1 2
 @pytest.mark.parametrize(
     ("interface", "found"),
     [
-        ("lo", (1000, 2000)),
-        ("wg-home", (123456789012, 3)),
-        ("eth0:1", (7, 8)),
+        ("lo", (1000, 10, 2000, 20)),
+        ("wg-home", (123456789012, 9, 3, 4)),
+        ("eth0:1", (7, 0, 8, 0)),
         ("wg", None),
         ("short", None),
         ("", None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.system.namespace_world import Machine, clean_up, left, ready, write_c
 from vpnpf.control.client import Connection, NotRunning
 from vpnpf.control.place import name_of
 from vpnpf.errors import ConfigError, Transient
+from vpnpf.tunnels.namespace import ProfileNamespace
 
 pytestmark = pytest.mark.system
 
@@ -149,6 +151,7 @@ async def test_two_profiles_in_namespaces_of_their_own_run_side_by_side_and_end_
             await first.until("stopped")
             await first.post("start")
             assert port_of(await first.until("ready"))
+            await asyncio.to_thread(no_thread_stayed, (await first.get())["pid"], names[0], machine)
             assert (await second.get("/state"))["phase"] == "ready"
             # One that is ended does not take the other with it, and that is said.
             await second.post("shutdown")
@@ -163,6 +166,20 @@ async def test_two_profiles_in_namespaces_of_their_own_run_side_by_side_and_end_
     finally:
         for name in names:
             clean_up(name)
+
+
+def no_thread_stayed(pid, profile, outside):
+    """Wait until each thread of a process is outside or in the profile's namespace as it is now; some are inside."""
+    allowed = {ProfileNamespace(profile).path.stat().st_ino, outside.path.stat().st_ino}
+    end = time.monotonic() + 5
+    while True:
+        places = [each.joinpath("ns/net").stat().st_ino for each in Path(f"/proc/{pid}/task").iterdir()]
+        odd = [place for place in places if place not in allowed]
+        inside = places.count(ProfileNamespace(profile).path.stat().st_ino)
+        if not odd and inside > 1:
+            return
+        assert time.monotonic() < end, places
+        time.sleep(0.05)
 
 
 def ready_now(event):

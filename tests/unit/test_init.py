@@ -118,6 +118,25 @@ def test_a_first_start_from_the_question_to_the_file(at, tmp_path):
     assert config.path.read_bytes() == before
 
 
+def test_a_name_that_somebody_else_chose_commands_neither_the_terminal_nor_the_file(at, tmp_path):
+    for each in (tmp_path / "Downloads").iterdir():
+        each.unlink()
+    (tmp_path / "Downloads" / 'ev\x1b[31mil\n"x.conf').write_text(proton())
+    person = at()
+    person.answer(r"Which VPN provider", "")
+    person.answer(r"Which configuration file\?.*\[1\] ", "")
+    person.answer(r"Which torrent client gets the port\?.* ", "none")
+    person.answer(r"What may come in", "")
+    person.answer(r"A name for this profile", "")
+    person.answer(r"Write it\?", "")
+    if os.geteuid() == 0:
+        person.answer(r"Start it now\?", "n")
+    assert person.end() == 0
+    assert "\x1b" not in person.said
+    (copy,) = load(tmp_path / "etc" / "config.toml").profile("home").tunnel.configs
+    assert copy.name == "ev_31mil_x.conf"
+
+
 def test_ctrl_c_changes_nothing(at, tmp_path):
     person = at()
     person.answer(r"Which VPN provider", "")

@@ -172,3 +172,9 @@ def test_under_sudo_it_is_the_callers_home(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_CONFIG_HOME", "/x")
     assert finding.directory() == Path("/x/vpnpf")
+
+
+def test_a_domain_is_one_providers_alone():
+    domains = [domain for each in PROVIDERS for domain in each.domains]
+    assert len(domains) > 10
+    assert len(set(domains)) == len(domains)

@@ -10,6 +10,7 @@ from vpnpf.core.routes import PROTOCOL
 from vpnpf.firewall import stir
 from vpnpf.interfaces import TunnelOptions
 from vpnpf.io import netlink
+from vpnpf.io.counters import Counters
 from vpnpf.model import Endpoint, Tunnel, TunnelPlan
 from vpnpf.tunnels import uplink, watch
 from vpnpf.tunnels.existing import Existing
@@ -60,7 +61,7 @@ class Somebody:
         monkeypatch.setattr(watch, "PERIOD", 0.002)
         monkeypatch.setattr(watch, "QUIET", 0.01)
         monkeypatch.setattr(watch.questions, "ask", self.ask)
-        monkeypatch.setattr(watch, "read", self.read)
+        monkeypatch.setattr(watch.counters, "read", self.read)
 
     async def ask(self, tunnel, patience):
         self.asked += 1
@@ -71,7 +72,7 @@ class Somebody:
         self.looks -= 1
         if not self.looks % 10:
             self.answers = False
-        return Counted(5, self.sent) if self.looks > 0 else None
+        return Counters(0, 5, 0, self.sent) if self.looks > 0 else None
 
 
 @pytest.mark.parametrize(("again", "told"), [(True, "the server has not answered"), (False, "its device is gone")])
@@ -107,18 +108,6 @@ def test_a_question_has_the_size_that_was_asked_for_and_is_well_formed(size):
     kind, _, _, length = struct.unpack_from("!HHIH", data, 18)
     assert kind == 41
     assert length == len(data) - 28
-
-
-def test_counters_are_those_of_the_device(tmp_path, monkeypatch):
-    table = tmp_path / "dev"
-    table.write_text(
-        "Inter-|   Receive  |  Transmit\n face |bytes packets|bytes packets\n"
-        "    lo: 1 2 0 0 0 0 0 0 3 4 0 0 0 0 0 0\n"
-        "vpf-home:10 20 0 0 0 0 0 0 30 40 0 0 0 0 0 0\nvpf-home2: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n"
-    )
-    monkeypatch.setattr(watch, "COUNTERS", table)
-    assert watch.read("vpf-home") == Counted(20, 40)
-    assert watch.read("vpf-hom") is None
 
 
 # -- what the kernel tells --------------------------------------------------------------------------

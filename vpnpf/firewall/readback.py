@@ -7,9 +7,10 @@ right after it was applied, so that a rule edited under its old comment is seen 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from msgspec import DecodeError, Struct, field, json
 
@@ -32,8 +33,8 @@ Counts = Mapping[Key, Hits]
 Tally = Counts[tuple[str, Protocol]]
 """(forward, protocol) -> hits."""
 
-VOLATILE = frozenset({"handle", "packets", "bytes", "index"})
-"""Members of the account that differ between equal rule sets."""
+_VOLATILE = re.compile(rb'"(?:handle|packets|bytes|index)":\d+,?')
+"""Members of the account that differ between equal rule sets; inside a string the quotes would be escaped."""
 
 
 class Listing(Struct, frozen=True):
@@ -285,12 +286,5 @@ def _drops_all(rule: Object) -> bool:
 
 
 def _account(rule: Object) -> str:
-    return json.encode(_still(rule), order="sorted").decode()
-
-
-def _still(thing: Any) -> Any:  # noqa: ANN401 - any JSON
-    if isinstance(thing, dict):
-        return {key: _still(value) for key, value in thing.items() if key not in VOLATILE}
-    if isinstance(thing, list):
-        return [_still(value) for value in thing]
-    return thing
+    # As text: taken apart in Python, this is a quarter of what an idle daemon does.
+    return _VOLATILE.sub(b"", json.encode(rule, order="sorted")).decode()

@@ -80,7 +80,6 @@ def _provider(found: Found, answers: Answers) -> Question | None:
             each.name,
             each.summary if each.id not in seen or each.ended else f"{each.summary}; a file of it was found",
             f"{each.ended.rstrip('.')}." if each.ended else "",
-            "choose another provider" if each.ended else "",
         )
         for each in ordered
     )
@@ -108,11 +107,9 @@ def _files(found: Found, answers: Answers) -> Question | None:
     fitting = [each for each in found.files if each.provider in {"", manifest.id}]
     fitting.sort(key=lambda each: (bool(each.bad), each.provider != manifest.id))
     good = [each for each in fitting if not each.bad]
-    why = (
-        manifest.help
-        if not good
-        else "Several of one type are several servers: the next has its turn when one is away."
-    )
+    why = manifest.help if not good else ""
+    if len(good) > 1:
+        why = "Each is a server: if you name several, the next has its turn when one is away."
     text = "Which configuration file?" if fitting else "Where is the configuration file of your provider?"
     choices = tuple(_file(each) for each in fitting)
     default = str(good[0].path) if good else None
@@ -206,7 +203,7 @@ def _client_url(found: Found, answers: Answers) -> Question | None:
     if answers.client_url is not None:
         return None
     kind = answers.client_type or ""
-    why = f"Where a browser finds it. {found.client_type(kind).help}"
+    why = f"Where a browser finds it. Switch it on in the settings of {found.client_type(kind).name} first."
     return Question(
         "client_url", "Address of its web interface?", why, default=f"http://127.0.0.1:{usual_port(kind)}", free=True
     )

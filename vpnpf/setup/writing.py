@@ -114,7 +114,7 @@ def _secret(answers: Answers, name: str) -> str:
 
 def _pair(key: str, value: object, comment: str = "") -> str:
     line = f"{_key(key)} = {toml(value)}"
-    return f"{line:<{_WIDTH}}# {comment}" if comment else line
+    return f"{line:<{_WIDTH - 2}}  # {comment}" if comment else line
 
 
 def _key(name: str) -> str:

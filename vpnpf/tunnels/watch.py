@@ -11,11 +11,10 @@ import asyncio
 import contextlib
 import math
 import struct
-from pathlib import Path
 from typing import NamedTuple
 
 from vpnpf.core.routes import PROTOCOL
-from vpnpf.io import netlink
+from vpnpf.io import counters, netlink
 from vpnpf.io.clock import BootClock
 from vpnpf.io.netlink import ADDRESSES4, LINKS, ROUTE, ROUTES4, ROUTES6, Changes
 from vpnpf.model import Stirring, Tunnel
@@ -35,7 +34,6 @@ AGAIN = 30.0
 """Seconds until somebody who never answered is asked again whether he ever does."""
 FIRST_GAP, LONGEST_GAP = 5.0, 300.0
 """Seconds between two silences that are said, while nobody answered in between: each time twice as long."""
-COUNTERS = Path("/proc/net/dev")
 _PROTOCOL = 5
 """Place of rtm_protocol in struct rtmsg."""
 _LINK = struct.Struct("=BxHiII")
@@ -86,7 +84,7 @@ class Watch:
     async def stirring(self, tunnel: Tunnel) -> Stirring:
         """Wait until the tunnel wants to be looked at. Raises Unavailable if the kernel does not tell of changes."""
         self._changes.listen()
-        if await self._counted() is None:
+        if self._counted() is None:
             return Stirring("its device is gone")  # before anybody listened
         await self._learn(tunnel)
         while True:
@@ -94,7 +92,7 @@ class Watch:
                 async with asyncio.timeout(PERIOD):
                     await self._changes.wait()
                 return Stirring("its device, address or routes changed")
-            counted = await self._counted()
+            counted = self._counted()
             if counted is None:
                 return Stirring("its device is gone")
             quiet = self._quiet.look(counted, self._clock.now())
@@ -104,7 +102,7 @@ class Watch:
                 await self._learn(tunnel)
             elif not await self._any_answer(tunnel):
                 now = self._clock.now()
-                silent = self._quiet.look(await self._counted() or counted, now)
+                silent = self._quiet.look(self._counted() or counted, now)
                 if silent >= QUIET and now - self._said >= self._gap:
                     # The server may live although they do not answer: the next silence says less.
                     self._said, self._gap = now, min(LONGEST_GAP, max(FIRST_GAP, 2 * self._gap))
@@ -126,8 +124,9 @@ class Watch:
                 return True
         return False
 
-    async def _counted(self) -> Counted | None:
-        return await asyncio.to_thread(read, self._interface)
+    def _counted(self) -> Counted | None:
+        found = counters.read(self._interface)
+        return None if found is None else Counted(found.packets_in, found.packets_out)
 
     def close(self) -> None:
         """The tunnel is down."""
@@ -146,13 +145,3 @@ class Watch:
             if kind == netlink.DELLINK or (kind == netlink.NEWLINK and not flags & netlink.UP):
                 return True
         return False
-
-
-def read(interface: str) -> Counted | None:
-    """The device's counters, in this network namespace; None: there is no such device."""
-    for line in COUNTERS.read_text().splitlines():
-        name, colon, numbers = line.partition(":")
-        if colon and name.strip() == interface:
-            fields = numbers.split()
-            return Counted(int(fields[1]), int(fields[9]))
-    return None
