@@ -1,4 +1,4 @@
-"""A real terminal for a program in a namespace: tmux draws what it says, and types what a person would."""
+"""A real terminal for a program, in a namespace or not: tmux draws what it says, and types what a person would."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import itertools
 import os
 import shlex
 
+from vpnpf.io import process
+
 _count = itertools.count(1)
 
 
@@ -14,7 +16,8 @@ class Screen:
     """An async context manager: the program's terminal, until it is left."""
 
     def __init__(self, host, argv, env, size=(120, 40)):
-        self.host = host
+        """`host`: in whose namespace; None: in ours."""
+        self._host = host
         self.name = f"vpnpf-test-{os.getpid()}-{next(_count)}"
         self._command = f"{shlex.join(argv)}; echo ended=$?; exec cat"
         self._env = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **env}
@@ -27,7 +30,7 @@ class Screen:
         return self
 
     async def __aexit__(self, *_error):
-        await self.host.run(("tmux", "-L", self.name, "kill-server"))
+        await self._tmux("kill-server")
 
     async def text(self):
         """What is on it now."""
@@ -54,4 +57,7 @@ class Screen:
         await self._tmux("send-keys", *keys)
 
     async def _tmux(self, *words):
-        return await self.host.must(("tmux", "-L", self.name, "-f", "/dev/null", *words))
+        argv = ("tmux", "-L", self.name, "-f", "/dev/null", *words)
+        if self._host is not None:
+            return await self._host.must(argv)
+        return await process.must(argv, doing="asking tmux", deadline=10.0)

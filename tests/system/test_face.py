@@ -50,6 +50,17 @@ async def test_from_nothing_to_a_port_and_back_to_nothing(provider, tmp_path):
     assert not provider.gateway.mappings
 
 
+async def test_the_demo_opens_the_face_and_leaving_it_ends_all_of_it():
+    demo = (sys.executable, "-m", "mock_provider", "demo")
+    async with Screen(None, ("env", "-u", "CI", *demo), {}) as screen:
+        await screen.until("c Copy port", "Renewals; after 3", deadline=40)
+        await screen.press("q")
+        seen = await screen.until("claims held; you ended it", "ended=", deadline=40)
+    assert "ended=0" in seen
+    assert "FAIL" not in seen
+    assert "namespaces and programs gone" in seen
+
+
 async def _answer(screen, client):
     await screen.until("Which VPN provider do you have?", "ProtonVPN")
     await screen.press("Enter")
