@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.tui.snapshots import SIZES, compare
+from vpnpf import launch
 from vpnpf.cli.main import on_terminal, run_command_line
-from vpnpf.errors import Mistake
+from vpnpf.errors import Mistake, Unavailable
 from vpnpf.tui import entry
 from vpnpf.tui.app import Face
 from vpnpf.tui.entry import Root, choose
@@ -18,6 +20,7 @@ from vpnpf.tui.found import Begin, Running, begin, running
 from vpnpf.tui.screens import start as start_screen
 from vpnpf.tui.screens import starting
 from vpnpf.tui.screens.start import Start
+from vpnpf.tui.sheets.died import Died
 from vpnpf.tui.view import Reach
 
 NOON = 1_777_896_000.0
@@ -86,8 +89,13 @@ def _nothing_else(monkeypatch):
     monkeypatch.setattr(Start, "_look", lambda self: None)
 
 
+NOTHING = Begin(root=False)
+
+
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("name", "there"), [("start-several", SEVERAL), ("start-broken", BROKEN)])
+@pytest.mark.parametrize(
+    ("name", "there"), [("start-several", SEVERAL), ("start-broken", BROKEN), ("start-nothing", NOTHING)]
+)
 async def test_it_looks_as_it_did(name, there, size):
     async with started(there).run_test(size=size) as pilot:
         await pilot.pause()
@@ -165,6 +173,49 @@ async def test_one_that_is_chosen_is_followed(daemon, monkeypatch):
         assert len(pilot.app.screen_stack) == 1
         await pilot.press("q")
     assert "keeps port 40000" in pilot.app.return_value
+
+
+async def test_one_that_ends_at_once_says_why_and_the_last_that_it_said(monkeypatch):
+    def bring_up(profile, config, say, cancelled):
+        say("problem: the key is wrong")
+        raise Unavailable("starting vpnpf", "it ended at once, with status 78", "mend the configuration")
+
+    monkeypatch.setattr(launch, "bring_up", bring_up)
+    monkeypatch.setattr(starting, "running", lambda named: ())
+    async with started(SEVERAL, "travel").run_test() as pilot:
+        await pilot.press("enter")
+        while not isinstance(pilot.app.screen, Died):
+            await pilot.pause()
+        said = " ".join(str(each.render()) for each in pilot.app.screen.query("Line"))
+        assert "with status 78" in said
+        assert "the key is wrong" in said
+        assert "mend the configuration" in said
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, Start)
+
+
+async def test_who_stops_waiting_sees_it_as_it_is(monkeypatch, daemon):
+    waiting, let_go = threading.Event(), threading.Event()
+
+    def bring_up(profile, config, say, cancelled):
+        say("travel: leasing")
+        waiting.set()
+        assert cancelled.wait(10)
+        let_go.set()
+
+    monkeypatch.setattr(launch, "bring_up", bring_up)
+    monkeypatch.setattr(starting, "running", lambda named: (Running("travel"),))
+    monkeypatch.setattr(starting, "SocketLink", lambda profile: daemon)
+    async with started(SEVERAL, "travel").run_test() as pilot:
+        await pilot.press("enter")
+        while not waiting.is_set():
+            await pilot.pause()
+        await pilot.press("escape")
+        while pilot.app.view.reach is not Reach.ATTACHED:
+            await pilot.pause()
+        assert len(pilot.app.screen_stack) == 1
+        assert let_go.wait(5)
 
 
 @pytest.mark.parametrize(("term", "words"), [("xterm", "no terminal"), ("dumb", "no terminal")])
