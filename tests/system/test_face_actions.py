@@ -10,7 +10,6 @@ from mock_provider.product import Product, traces, unique_profile
 from mock_provider.topology import EXIT
 from tests.system.namespace_world import clean_up, ready, write_config
 from tests.tui.pilots import closed, said, sheet, until
-from vpnpf.control.client import Connection
 from vpnpf.tui.app import Face
 from vpnpf.tui.link import SocketLink
 
@@ -159,7 +158,7 @@ async def test_what_is_pressed_is_done(provider, profile, config, tmp_path, monk
     before = await traces(host)
     async with Product(host, tmp_path, config, profile) as product:
         await product.until(ready)
-        link = SocketLink(Connection(profile, (tmp_path / "runtime",)), profile)
+        link = SocketLink(profile, (tmp_path / "runtime",))
         async with Face(link).run_test(size=(120, 40)) as pilot:
             await soon(pilot, lambda: pilot.app.view.port)
             await the_same_port_then_another(pilot, gateway)

@@ -7,7 +7,7 @@ import pytest
 from tests.tui.face_world import NOON, FakeDaemon
 from tests.tui.pilots import asked, closed, face, said, sheet, snapshots, until
 from tests.unit.engine_world import World
-from vpnpf.control.client import NotRunning
+from vpnpf.control.dialing import NotRunning
 from vpnpf.control.messages import NotNow
 from vpnpf.errors import Unavailable, UsageError
 

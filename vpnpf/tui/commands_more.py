@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from vpnpf.control.client import Connection
 from vpnpf.control.messages import Json
 from vpnpf.control.seen import read
 from vpnpf.errors import VpnpfError
@@ -103,7 +102,7 @@ def profiles(face: Commands) -> None:
 
 def link_to(profile: str) -> Link:
     """The way to the daemon of a profile."""
-    return SocketLink(Connection(profile), profile)
+    return SocketLink(profile)
 
 
 async def _around(here: str) -> list[Choice]:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from vpnpf.control.client import SYSTEM
+from vpnpf.control.dialing import directories
 from vpnpf.control.place import name_of, short
-from vpnpf.store import runtime_directory
 
 PATIENCE = 0.5
 """Seconds for a connection that the kernel makes at once, if it makes it at all."""
@@ -28,7 +27,7 @@ class Running(Struct, frozen=True):
 def running() -> tuple[Running, ...]:
     """The profiles whose daemon answers, by name. Blocks for half a second at worst for each that is stuck."""
     found: dict[str, bool] = {}
-    for place in dict.fromkeys((runtime_directory(), SYSTEM)):
+    for place in directories():
         for profile in _listed(place):
             may = _answers(place, profile)
             if may is not None and not found.get(profile):
