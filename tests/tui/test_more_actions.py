@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import gc
 import stat
+from io import StringIO
 
 import pytest
+from rich.console import Console
+from textual.app import App
+from textual.worker import WorkerFailed
 
 from tests.tui.face_world import FakeDaemon
 from tests.tui.pilots import asked, closed, face, said, sheet, snapshots, until
 from tests.unit.engine_world import World
+from vpnpf.control.messages import encode
 from vpnpf.errors import Transient, Unavailable, UsageError, VpnpfError
 from vpnpf.tui import commands_more, found
+from vpnpf.tui.app import Face
+from vpnpf.tui.commands import Commands
 from vpnpf.tui.found import Running
 from vpnpf.tui.saving import place_for, save
 
@@ -144,6 +151,36 @@ async def test_a_login_that_nobody_could_try_is_kept_only_if_that_is_wanted(daem
         else:
             await until(pilot, lambda: "Nothing was kept" in said(pilot))
     assert [each.get("untried") for each in sent] == ([None, True] if keep else [None])
+
+
+@pytest.mark.parametrize("mended", [True, False])
+async def test_a_crash_prints_no_password(daemon, monkeypatch, mended):
+    if not mended:  # the control: as Textual does it, everybody behind one reads it
+        monkeypatch.setattr(Commands, "_fatal_error", App._fatal_error)
+
+    def breaks(body):
+        sent = encode(body)  # as whatever carries it does
+        raise RuntimeError(f"nobody expected this of {len(sent)} bytes")
+
+    printed = []
+    monkeypatch.setattr(Face, "_close_messages_no_wait", lambda app: printed.extend(app._exit_renderables))
+    daemon.answers["GET", "/v1/logins"] = {"logins": [CLIENT]}
+    daemon.answers["POST", "/v1/login"] = breaks
+
+    async def crash():
+        async with face(daemon) as pilot:
+            await pilot.press("l")
+            await sheet(pilot, "Login")
+            await pilot.press(*SECRET, "enter")
+            await until(pilot, lambda: printed)
+
+    with pytest.raises(WorkerFailed, match="nobody expected this"):
+        await crash()
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(*printed)
+    text = console.export_text()
+    assert "nobody expected this" in text
+    assert (SECRET in text) is not mended
 
 
 async def test_an_empty_password_is_not_sent(daemon):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.tui.face_world import NOON, FakeDaemon
@@ -161,6 +163,37 @@ async def test_what_the_kernel_does_not_take_is_said_and_the_plan_stays(daemon):
         await closed(pilot)
 
 
+async def test_a_long_plan_leaves_its_buttons_in_sight(daemon):
+    changes = [f"- {port}/tcp from 203.0.113.0/24: {'東京 [bold]' * 20}" for port in range(1, 700)]
+    daemon.answers["POST", "/v1/policy/plan"] = OPEN | {"changes": changes}
+    async with face(daemon) as pilot:
+        await pilot.press("p")
+        await sheet(pilot, "Policy")
+        await pilot.press("down", "enter")
+        screen = await planned(pilot)
+        assert "and 199 lines more" in said(pilot)
+        assert screen.query_one("#apply").region.bottom <= 24
+        await snapshots(pilot, "plan-long")
+
+
+async def test_leaving_while_it_is_applied_says_that_it_goes_on(daemon):
+    async def hangs():
+        await asyncio.Event().wait()
+
+    daemon.answers["POST", "/v1/policy/plan"] = BLOCK
+    daemon.answers["PUT", "/v1/policy"] = lambda body: hangs()
+    async with face(daemon) as pilot:
+        await pilot.app.run_action("policy")
+        await sheet(pilot, "Policy")
+        await pilot.press("down", "down", "enter")
+        await planned(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: "Putting it in force" in said(pilot))
+        await pilot.press("escape")
+        await sheet(pilot, "Policy")
+        assert "put in force all the same" in said(pilot)
+
+
 # -- the list -----------------------------------------------------------------------------------
 
 
@@ -228,7 +261,9 @@ async def test_an_entry_is_written_anew(daemon):
     async with face(daemon) as pilot:
         await pilot.press("a")
         screen = await sheet(pilot, "Entries")
-        await pilot.press("down", "enter")
+        await pilot.press("down")
+        await until(pilot, lambda: "backup · 12 packets came in, the last 4 min ago" in said(pilot))
+        await pilot.press("enter")
         await until(pilot, lambda: screen.query_one("Input").value)
         assert screen.query_one("Input").value == "22/tcp from 203.0.113.0/24 # backup"
 

@@ -89,6 +89,15 @@ class Commands(App[str]):
             except VpnpfError as error:  # an answer that cannot be read
                 self.push_screen(Told(error))
 
+    def _fatal_error(self) -> None:
+        """As Textual's, without the values of variables: one of them may be a password that was just typed."""
+        from rich.segment import Segments  # noqa: PLC0415 - it is the end, and seldom
+        from rich.traceback import Traceback  # noqa: PLC0415
+
+        trace = Traceback(show_locals=False, width=None)
+        self._exit_renderables.append(Segments(self.console.render(trace, self.console.options)))
+        self._close_messages_no_wait()
+
     # -- the actions ----------------------------------------------------------------------------
 
     def action_connect(self) -> None:

@@ -110,14 +110,27 @@ def left(ends_at: float | None, now: float) -> str:
     return f"{rest // _HOUR}:{minutes}" if rest >= _HOUR else minutes
 
 
-def use(row: Row, now: float) -> str:
-    """What is known of the use of an entry; empty: nothing."""
+def use(row: Row) -> str:
+    """What is known of the use of an entry, in a word or two; empty: nothing."""
     if row.closed:
-        return "CLOSED: nobody used it"
+        return "CLOSED"
     if not row.packets:
-        return "" if row.packets is None else "nobody came in"
-    ago = f", last {_ago(now - row.last)} ago" if row.last is not None else ""
-    return f"{row.packets} packet{'' if row.packets == 1 else 's'} came in{ago}"
+        return "" if row.packets is None else "nobody yet"
+    return f"{row.packets} packet{'' if row.packets == 1 else 's'}"
+
+
+def whole(row: Row, now: float) -> str:
+    """All that is known of an entry, on a line."""
+    if row.words == FORWARDED:
+        return "every port that a forward holds, open to whom its configuration says"
+    parts = [f"{row.what}, open to {row.who}"]
+    parts += [row.comment] if row.comment else []
+    if row.closed:
+        parts.append("CLOSED because nobody used it; open it again by writing it anew")
+    elif use(row):
+        ago = f", the last {_ago(now - row.last)} ago" if row.last is not None else ""
+        parts.append(f"{use(row)} came in{ago}" if row.packets else "nobody came in yet")
+    return " · ".join(parts)
 
 
 def _ago(seconds: float) -> str:

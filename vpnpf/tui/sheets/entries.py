@@ -13,7 +13,7 @@ from textual.widgets import DataTable, Input
 from vpnpf.control.messages import Json
 from vpnpf.errors import VpnpfError
 from vpnpf.printable import printable
-from vpnpf.tui.entries import FORWARDED, Listed, Row, left, listed, use
+from vpnpf.tui.entries import FORWARDED, Listed, Row, left, listed, use, whole
 from vpnpf.tui.link import Link
 from vpnpf.tui.panels.panel import Line
 from vpnpf.tui.sheets.plan import Plan, planned
@@ -22,6 +22,8 @@ from vpnpf.tui.view import View
 
 _EXAMPLE = "open more: 22/tcp from 203.0.113.0/24 for 2h # backup"
 _LONGEST = 60
+_WIDEST = 23
+"""Columns of a cell at most; the line below the list says all of the marked entry."""
 
 
 class Entries(Sheet[Json]):
@@ -30,6 +32,7 @@ class Entries(Sheet[Json]):
     DEFAULT_CSS = """
     Entries > #sheet { height: 90%; max-width: 120; }
     Entries DataTable { height: 1fr; background: transparent; }
+    Entries #whole { color: $text-muted; margin-top: 1; }
     Entries Input { margin-top: 1; }
     Entries #said { margin: 1 0 0 0; }
     """
@@ -50,20 +53,17 @@ class Entries(Sheet[Json]):
         self._allow = view.seen.policy if view.seen else None
         self._changing = False
         self._planning = False
+        self._ends: list[tuple[str, float]] = []
+        """Keys of the rows that end, and when."""
 
     def content(self) -> ComposeResult:
         """The list, and a line to type on."""
         yield Line(id="mode")
         table: DataTable[Text] = DataTable(cursor_type="row", zebra_stripes=True)
-        for key, label in (
-            ("what", "open"),
-            ("who", "to whom"),
-            ("ends", "ends in"),
-            ("use", "use"),
-            ("more", "comment"),
-        ):
+        for key, label in (("what", "open"), ("who", "to whom"), ("ends", "ends in"), ("use", "came in")):
             table.add_column(label, key=key)
         yield table
+        yield Line(id="whole")
         yield Input(placeholder=_EXAMPLE, compact=True, select_on_focus=False)
         yield Line(id="said")
 
@@ -88,11 +88,19 @@ class Entries(Sheet[Json]):
             self._allow = seen
             self.run_worker(self._look(), group="look", exclusive=True)
         table = self.query_one(DataTable)
-        for place, row in enumerate(self._listed.rows):
-            if row.ends_at is not None:
-                rest = left(row.ends_at, view.now)
-                if table.get_cell(str(place), "ends").plain != rest:
-                    table.update_cell(str(place), "ends", Text(rest))
+        for place, ends_at in self._ends:
+            rest = left(ends_at, view.now)
+            if table.get_cell(place, "ends").plain != rest:
+                table.update_cell(place, "ends", Text(rest))
+        self._say_whole()
+
+    def on_data_table_row_highlighted(self) -> None:
+        """Say all of it: a row has no room for that."""
+        self._say_whole()
+
+    def _say_whole(self) -> None:
+        row = self._marked()
+        self.query_one("#whole", Line).say(printable(whole(row, self._view.now)) if row else "")
 
     async def _look(self) -> None:
         try:
@@ -108,6 +116,9 @@ class Entries(Sheet[Json]):
         table.clear()
         for place, row in enumerate(self._listed.rows):
             table.add_row(*map(_cell, _texts(row, now)), key=str(place))
+        self._ends = [
+            (str(place), row.ends_at) for place, row in enumerate(self._listed.rows) if row.ends_at is not None
+        ]
         if self._listed.rows:
             table.move_cursor(row=min(marked, len(self._listed.rows) - 1))
         many = len(self._listed.rows)
@@ -188,9 +199,11 @@ class Entries(Sheet[Json]):
         self.query_one("#said", Line).say(f"✗ {printable(str(error))}{hint}")
 
 
-def _texts(row: Row, now: float) -> tuple[str, str, str, str, str]:
-    return row.what, row.who, left(row.ends_at, now), use(row, now), row.comment
+def _texts(row: Row, now: float) -> tuple[str, str, str, str]:
+    return row.what, row.who, left(row.ends_at, now), use(row)
 
 
 def _cell(text: str) -> Text:
-    return Text(printable(text, _LONGEST))
+    cell = Text(printable(text, 300))
+    cell.truncate(_WIDEST, overflow="ellipsis")
+    return cell

@@ -17,6 +17,8 @@ from vpnpf.tui.sheets.plan import Finding, finding_lines
 from vpnpf.tui.sheets.sheet import Sheet
 
 _LONGEST = 48
+_WIDEST = (18, 24, 40, 40)
+"""Columns of a cell at most."""
 
 
 class _Listener(Struct, frozen=True):
@@ -82,9 +84,9 @@ class Exposure(Sheet[None]):
             yield Line(f"Nothing is open ({printable(told.mode, _LONGEST)}).")
         else:
             table: DataTable[Text] = DataTable(cursor_type="row", zebra_stripes=True)
-            table.add_columns("port", "who may", "program", "wrong with it")
+            table.add_columns("port", "who may", "program", "wrong")
             for texts in rows(told):
-                table.add_row(*(Text(printable(each, _LONGEST)) for each in texts))
+                table.add_row(*(_cell(*each) for each in zip(texts, _WIDEST, strict=True)))
             yield table
         with VerticalScroll(can_focus=True):
             if told.open and not told.findings:
@@ -92,6 +94,12 @@ class Exposure(Sheet[None]):
             yield from finding_lines([Finding(each.severity, each.what, each.why, each.do) for each in told.findings])
             for note in told.notes:
                 yield Line(f"note: {printable(note)}", classes="part")
+
+
+def _cell(text: str, widest: int) -> Text:
+    cell = Text(printable(text, 300))
+    cell.truncate(widest, overflow="ellipsis")
+    return cell
 
 
 def rows(told: _Told) -> list[tuple[str, str, str, str]]:

@@ -54,15 +54,23 @@ def planned(answer: Json) -> Planned:
         raise Unavailable("asking vpnpf", cause, "is another version of vpnpf running? restart it") from error
 
 
+class Read(Checkbox):
+    """A box that shows by more than its colour whether it is ticked."""
+
+    @property
+    def BUTTON_INNER(self) -> str:  # type: ignore[override]  # noqa: N802 - Textual's: what is between its sides
+        """What is in it."""
+        return "✓" if self.value else " "
+
+
 class Plan(Sheet[Json]):
     """Shows the plan and, if it is wanted, puts it in force; ends with what the daemon answered."""
 
     DEFAULT_CSS = """
     Plan > #sheet { max-width: 92; }
-    Plan VerticalScroll { height: auto; max-height: 100%; }
+    Plan VerticalScroll { height: auto; max-height: 50vh; }
     Plan VerticalScroll Line { padding-right: 1; }
     Plan .part { margin-top: 1; }
-    Plan #said { margin-top: 1; }
     Plan Horizontal { height: auto; margin-top: 1; align-horizontal: right; }
     Plan .under { padding-left: 4; }
     Plan Checkbox { margin-top: 1; background: transparent; }
@@ -83,7 +91,7 @@ class Plan(Sheet[Json]):
         """The plan, and what to do with it."""
         yield VerticalScroll(id="plan", can_focus=True)
         yield Line("Looking at what would change…", id="said")
-        yield Checkbox("I have read this, and want it all the same", id="read", compact=True)
+        yield Read("I have read this, and want it all the same", id="read", compact=True)
         with Horizontal():
             yield Button("Back", id="back")
             yield Button("Apply", id="apply", variant="primary", disabled=True)
@@ -176,7 +184,8 @@ def _line(said: str | Content, classes: str = "") -> Line:
 
 
 def _lines(plan: Planned) -> list[Line]:
-    lines = [_line(_change(each)) for each in plan.changes[:MOST]]
+    # One widget for all: there may be hundreds.
+    lines = [_line(Content("\n").join(_change(each) for each in plan.changes[:MOST]))]
     if len(plan.changes) > MOST:
         lines.append(_line(f"… and {len(plan.changes) - MOST} lines more"))
     if plan.consequence:

@@ -29,7 +29,7 @@ class Policy(Sheet[Json]):
 
     DEFAULT_CSS = """
     Policy > #sheet { max-width: 84; }
-    Policy OptionList { height: auto; max-height: 100%; background: transparent; margin: 1 0; }
+    Policy OptionList { height: auto; max-height: 60vh; background: transparent; margin: 1 0; }
     """
     HEADING = "what may the internet reach?"
     KEYS = "↑ ↓ enter: see the plan"
@@ -50,7 +50,7 @@ class Policy(Sheet[Json]):
         """Modes, and back to the configuration's."""
         options = []
         for mode, means in MODES.items():
-            mark = ("  ✓ in force", "bold $text-success") if mode == self._mode else ""
+            mark = ("  ✓ in force", "bold") if mode == self._mode else ""
             options.append(Option(Content.assemble((mode, "bold"), mark, f"\n  {means}\n")))
             self._changes.append({"set": [mode]})
         if self._now.get("differs"):

@@ -60,6 +60,11 @@ class Working(Sheet[Done[Value]]):
         self.set_interval(1.0, self._tell)
         self._tell()
 
+    def on_unmount(self) -> None:
+        """Nobody is left to hear of it."""
+        if self._doing is not None:
+            self._doing.cancel()
+
     def say(self, text: str) -> None:
         """How far it is."""
         self._said = text
