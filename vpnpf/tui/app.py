@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import ClassVar
 
 from msgspec.structs import replace
-from textual.app import App
 from textual.command import Provider
 from textual.screen import Screen
 
@@ -17,11 +16,10 @@ from vpnpf.control.seen import read
 from vpnpf.errors import Unavailable, VpnpfError
 from vpnpf.printable import printable
 from vpnpf.tui.actions import BY_NAME, ActionCommands, bindings
+from vpnpf.tui.commands import Commands
 from vpnpf.tui.history import History
 from vpnpf.tui.link import Link, NoLink
 from vpnpf.tui.screens.dashboard import Dashboard
-from vpnpf.tui.sheets.told import Told
-from vpnpf.tui.sheets.working import Done, Say, Working
 from vpnpf.tui.view import Reach, View
 
 APART = 0.1
@@ -32,7 +30,7 @@ AGAIN = (0.3, 0.5, 1.0, 2.0)
 """Seconds until a daemon that is away is looked for again; the last one from then on."""
 
 
-class Face(App[str]):
+class Face(Commands):
     """Of one profile at a time. Its result is what is to be said on the terminal afterwards."""
 
     TITLE = "vpnpf"
@@ -143,27 +141,12 @@ class Face(App[str]):
     # -- doing ----------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """What only the owner may is greyed out for who only watches."""
+        """What only the owner may is greyed out for who only watches; its key says why (`Commands.run_action`)."""
         del parameters
         known = BY_NAME.get(action)
         if not self.link.profile and known is not None and action not in ALWAYS:
             return False
         return None if known is not None and known.changes and not self.view.owner else True
-
-    def work(
-        self, title: str, doing: Callable[[Say], Awaitable[Json]], then: Callable[[Json], None], left: str = ""
-    ) -> None:
-        """Do something that takes a while, with its progress on a sheet; what went wrong is told."""
-
-        def over(done: Done[Json] | None) -> None:
-            if done is None or done.cancelled:
-                return
-            if done.error is not None:
-                self.push_screen(Told(done.error))
-            elif done.value is not None:
-                then(done.value)
-
-        self.push_screen(Working(title, doing, left), over)
 
     def action_copy_port(self) -> None:
         """Copy the port."""
