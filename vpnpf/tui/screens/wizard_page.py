@@ -54,6 +54,7 @@ class Page(Vertical):
     DEFAULT_CSS = """
     Page { height: 1fr; padding: 0 1; }
     Page #text { text-style: bold; color: $accent; }
+    Page #text.-alone { margin-bottom: 1; }
     Page #why { color: $text-muted; margin-bottom: 1; }
     Page OptionList, Page OptionList:focus, Page SelectionList, Page SelectionList:focus {
         height: auto; max-height: 1fr; border: none; background: transparent; padding: 0;
@@ -111,8 +112,9 @@ class Page(Vertical):
 
     def on_mount(self) -> None:
         """Begin at what was said before."""
-        if not self.question.why:
-            self.query_one("#why", Line).display = False
+        why = self.query_one("#why", Line)
+        why.display = bool(self.question.why)
+        self.query_one("#text", Line).set_class(not self.question.why, "-alone")
         if self._choices:
             options = self.query_one(OptionList)
             values = list(self._choices)
