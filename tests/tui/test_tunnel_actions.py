@@ -12,6 +12,10 @@ from tests.unit.engine_world import World
 from vpnpf.control.dialing import NotRunning
 from vpnpf.control.messages import NotNow
 from vpnpf.errors import ConfigError, Mistake, Transient
+from vpnpf.tui import found
+from vpnpf.tui.app import Face
+from vpnpf.tui.screens import starting
+from vpnpf.tui.view import Reach
 
 FOREIGN = "São Paulo [bold]東京[/bold] \x1b[31mred\x1b[0m " + "very long " * 9
 SERVERS = [
@@ -130,6 +134,33 @@ async def test_a_daemon_that_goes_away_while_it_is_waited_for_is_told(daemon):
         await sheet(pilot, "Told")
         assert "vpnpf has ended" in said(pilot)
         assert "vpnpf up home" in said(pilot)
+
+
+async def test_a_daemon_that_has_ended_is_offered_to_be_started(daemon, monkeypatch):
+    started = []
+    monkeypatch.setattr(found, "running", lambda named: ())
+    monkeypatch.setattr(starting, "start", lambda app, profile, config: started.append((profile, config)))
+    async with face(daemon) as pilot:
+        daemon.end()
+        await until(pilot, lambda: pilot.app.view.reach is Reach.AWAY)
+        await pilot.press("d")
+        await sheet(pilot, "Confirm")
+        assert "The profile home is not running." in said(pilot)
+        await snapshots(pilot, "start-it")
+        assert not started
+        await pilot.click("#yes")
+        await closed(pilot)
+    assert started == [("home", None)]
+
+
+async def test_a_daemon_that_runs_and_cannot_be_asked_is_told(daemon, monkeypatch):
+    daemon.answers["GET", "/v1"] = {"api": 2}
+    monkeypatch.setattr(found, "running", lambda named: (found.Running("home"),))
+    async with Face(daemon, lambda: daemon.now).run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: pilot.app.view.trouble)
+        await pilot.press("d")
+        await sheet(pilot, "Told")
+        assert "version 2" in said(pilot)
 
 
 async def test_who_only_watches_is_told_so(daemon):

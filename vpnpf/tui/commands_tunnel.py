@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -18,6 +19,9 @@ from vpnpf.tui.sheets.told import Told
 from vpnpf.tui.sheets.working import Say
 from vpnpf.tui.view import Reach
 
+if TYPE_CHECKING:
+    from textual.app import App
+
 PAUSE = 0.1
 """Seconds between two looks at the state that the stream brings."""
 
@@ -26,14 +30,38 @@ def connect(face: Commands) -> None:
     """By the phase: connect what is stopped, or ask before what runs is taken down."""
     view = face.view
     if view.reach is not Reach.ATTACHED or view.seen is None:
-        doing, cause = "connecting", view.trouble or "vpnpf has not answered yet"
-        face.push_screen(Told(Unavailable(doing, cause, view.hint or "wait a moment, and try again")))
+        _start(face)
     elif view.seen.phase == "stopped":
         _connect(face, view.seen)
     elif view.seen.phase == "stopping":
         face.tell("It is being taken down just now; connect again when it has stopped.", warning=True)
     else:
         _disconnect(face)
+
+
+def _start(face: Commands) -> None:
+    """Offer to start what does not run; what runs and cannot be asked is told."""
+    from vpnpf.tui.found import Running, running  # noqa: PLC0415 - only where it is away
+    from vpnpf.tui.screens.starting import start  # noqa: PLC0415
+
+    view, profile = face.view, face.link.profile
+    said = (
+        f"The profile {printable(profile)} is not running.",
+        "It can be started in the background: it connects, and keeps the port when you leave this screen.",
+    )
+
+    def agreed(yes: bool | None) -> None:
+        if yes:
+            start(cast("App[object]", face), profile, None)
+
+    def found(there: tuple[Running, ...]) -> None:
+        if any(each.profile == profile for each in there):
+            cause = view.trouble or "vpnpf has not answered yet"
+            face.push_screen(Told(Unavailable("connecting", cause, view.hint or "wait a moment, and try again")))
+        else:
+            face.push_screen(Confirm("start it?", said, "Start"), agreed)
+
+    face.look("looking whether it runs", lambda: asyncio.to_thread(running, (profile,)), found)
 
 
 def _connect(face: Commands, before: Seen) -> None:
