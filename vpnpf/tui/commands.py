@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from textual.app import App
 from textual.dom import DOMNode
@@ -12,9 +12,10 @@ from textual.dom import DOMNode
 from vpnpf.errors import VpnpfError
 from vpnpf.tui.actions import BY_NAME
 from vpnpf.tui.link import Link
-from vpnpf.tui.sheets.told import Told
-from vpnpf.tui.sheets.working import Done, Say, Working
 from vpnpf.tui.view import View
+
+if TYPE_CHECKING:
+    from vpnpf.tui.sheets.working import Done, Say
 
 Value = TypeVar("Value")
 
@@ -55,10 +56,11 @@ class Commands(App[str]):
         self, title: str, doing: Callable[[Say], Awaitable[Value]], then: Callable[[Value], object], left: str = ""
     ) -> None:
         """Do something that takes a while, with its progress on a sheet; what went wrong is told."""
+        from vpnpf.tui.sheets.working import Working  # noqa: PLC0415 - see above
 
         def over(done: Done[Value] | None) -> None:
             if done is not None and not done.cancelled:
-                self._over(done, then)
+                self._over(done.error, done.value, then)
 
         self.push_screen(Working(title, doing, left), over)
 
@@ -76,18 +78,21 @@ class Commands(App[str]):
                 self.work(title, lambda _: task, then)
                 return
             error = task.exception()
-            self._over(Done(error=error) if isinstance(error, VpnpfError) else Done(task.result()), then)
+            failed = error if isinstance(error, VpnpfError) else None
+            self._over(failed, None if failed else task.result(), then)
 
         self.run_worker(ask(), group="look", exclusive=True)
 
-    def _over(self, done: Done[Value], then: Callable[[Value], object]) -> None:
-        if done.error is not None:
-            self.push_screen(Told(done.error))
-        elif done.value is not None:
+    def _over(self, error: VpnpfError | None, value: Value | None, then: Callable[[Value], object]) -> None:
+        if error is None and value is not None:
             try:
-                then(done.value)
-            except VpnpfError as error:  # an answer that cannot be read
-                self.push_screen(Told(error))
+                then(value)
+            except VpnpfError as unreadable:
+                error = unreadable
+        if error is not None:
+            from vpnpf.tui.sheets.told import Told  # noqa: PLC0415 - see above
+
+            self.push_screen(Told(error))
 
     def _fatal_error(self) -> None:
         """As Textual's, without the values of variables: one of them may be a password that was just typed."""
