@@ -53,7 +53,7 @@ class Page(Vertical):
 
     DEFAULT_CSS = """
     Page { height: 1fr; padding: 0 1; }
-    Page #text { text-style: bold; color: $accent; }
+    Page #text { text-style: bold; color: $text-accent; }
     Page #text.-alone { margin-bottom: 1; }
     Page #why { color: $text-muted; margin-bottom: 1; }
     Page OptionList, Page OptionList:focus, Page SelectionList, Page SelectionList:focus {
