@@ -26,6 +26,14 @@ HOME = Path("/mnt/ada")
 """Whose files are found; /mnt is our own (see `cli.pictures`)."""
 LIFETIME = 6
 WIDE, NARROW = (120, 40), (80, 24)
+SHEETS = {
+    "policy": ("p",),
+    "policy-plan": ("p", "down", "enter"),
+    "allow-list": ("a",),
+    "exposure": ("x",),
+    "client": ("t",),
+}
+"""Pictures of what opens over the dashboard, by name, and the keys that lead there."""
 _STEP = 1.0
 """Seconds between two frames of the moving one."""
 _AFTER = 5.0
@@ -62,17 +70,12 @@ async def take(into: Path) -> None:
             pilot.app.theme = "textual-light"
             await _shoot(pilot, places / "dashboard-light.svg")
             pilot.app.theme = "textual-dark"
-            for key, name in (
-                ("p", "policy"),
-                ("a", "allow-list"),
-                ("x", "exposure"),
-                ("t", "client"),
-                ("question_mark", "help"),
-            ):
-                await pilot.press(key)
-                await _settled(pilot)
-                if len(pilot.app.screen_stack) > 1:
-                    await _shoot(pilot, places / f"{name}.svg")
+            for name, keys in SHEETS.items():
+                for key in keys:
+                    await pilot.press(key)
+                    await _settled(pilot)
+                await _shoot(pilot, places / f"{name}.svg")
+                while len(pilot.app.screen_stack) > 1:
                     await pilot.press("escape")
                     await _settled(pilot)
         small = face(lab)
@@ -100,7 +103,7 @@ async def _first_start(lab: Lab, places: Path) -> None:
     os.environ.pop("SUDO_UID", None)
     asked = Face(None, first=lambda: cast("Screen[None]", Wizard(HOME / "config.toml")))
     async with asked.run_test(size=(100, 30)) as pilot:
-        for name in ("provider", "file", "client"):
+        for name in ("provider", "file"):
             await _until(pilot, lambda: bool(asked.screen.query("Page OptionList")))
             await _shoot(pilot, places / f"first-start-{name}.svg")
             await pilot.press("enter")

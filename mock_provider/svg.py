@@ -74,7 +74,7 @@ def _timed(spans: Sequence[tuple[float, float]], rows: Sequence[str], ends: floa
 def _page(columns: int, rows: int, title: str, drawn: str) -> str:
     width, height = columns * WIDTH + 2 * _MARGIN, rows * HEIGHT + 2 * _MARGIN
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img" xml:space="preserve">'
         f"<title>{escape(title)}</title>"
         f"<style>text{{font:{SIZE}px {_FONT};white-space:pre}}.b{{font-weight:bold}}.i{{font-style:italic}}"
         f".u{{text-decoration:underline}}.d{{opacity:.6}}</style>"

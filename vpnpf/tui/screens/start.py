@@ -176,8 +176,8 @@ class Start(Screen[None]):
 
 def _line(offer: Offer) -> Content:
     title = printable(offer.title, _NAME)
-    style = "$text-success" if offer.deed is Deed.LOOK else "$text-muted"
-    return Content.assemble((f"{title:<{_NAME}}  ", "bold"), (offer.stands, style))
+    # No colour: on the marked line it could not be read in every theme.
+    return Content.assemble((f"{title:<{_NAME}}  ", "bold"), offer.stands)
 
 
 def _mistake(mistake: Mistake) -> str:

@@ -18,7 +18,7 @@ class LastPage(Vertical):
 
     DEFAULT_CSS = """
     LastPage { height: 1fr; padding: 0 1; }
-    LastPage #text { text-style: bold; color: $accent; }
+    LastPage #text { text-style: bold; color: $text-accent; }
     LastPage #file { height: 1fr; border: round $panel-lighten-2; padding: 0 1; }
     LastPage #file Line { width: auto; text-wrap: nowrap; }
     LastPage #file:focus { border: round $accent; }

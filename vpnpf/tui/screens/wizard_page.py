@@ -53,7 +53,7 @@ class Page(Vertical):
 
     DEFAULT_CSS = """
     Page { height: 1fr; padding: 0 1; }
-    Page #text { text-style: bold; color: $accent; }
+    Page #text { text-style: bold; color: $text-accent; }
     Page #text.-alone { margin-bottom: 1; }
     Page #why { color: $text-muted; margin-bottom: 1; }
     Page OptionList, Page OptionList:focus, Page SelectionList, Page SelectionList:focus {
@@ -175,7 +175,8 @@ def _prompt(choice: Choice, width: int) -> Content:
     """On one line; `width` columns for the title."""
     title = f"{_cut(printable(choice.title), width):<{width}}"
     about = f"✗ {printable(choice.refused)}" if choice.refused else printable(choice.note)
-    return Content.assemble(title, (f"  {about}" if about else "", "$text-muted"))
+    # No colour: on the marked line it could not be read in every theme.
+    return Content.assemble((title, "bold"), f"  {about}" if about else "")
 
 
 def _cut(title: str, width: int) -> str:
