@@ -5,7 +5,7 @@ CORES := $(shell nproc)
 # System tests wait most of the time, so there are more of them at once than cores.
 JOBS ?= $(shell echo $$(($(CORES) < 6 ? $(CORES) * 2 : 12)))
 SIDE_BY_SIDE := -n $(JOBS) --dist worksteal
-.PHONY: help ready demo test fast check lint types imports wheel bench policies attack hostile soak faults fuzz picture schema constraints clean
+.PHONY: help ready demo test fast check lint types imports wheel bench policies attack hostile soak faults fuzz picture screenshots schema constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -13,8 +13,8 @@ help: ## this list
 ready: ## programs and virtual environment (deploy/bootstrap.sh)
 	@sh deploy/bootstrap.sh
 
-demo: ready ## the main job on a mock provider, with real packets; DEMO_SECONDS=90 for a longer one
-	@$(PY) -m mock_provider demo
+demo: ready ## the main job on a mock provider, with real packets, on the screen; PLAIN=1 in lines, DEMO_SECONDS=90 for longer
+	@$(PY) -m mock_provider demo $(if $(PLAIN),--plain)
 
 test: ready ## the whole test suite, the same as CI; JOBS=1 for one test at a time
 	@$(PY) -m pytest $(SIDE_BY_SIDE) -m 'not alone'; most=$$?; $(PY) -m pytest -q -m alone && exit $$most
@@ -61,6 +61,9 @@ fuzz: ready ## a million mutated datagrams, 200,000 configuration files and 100,
 
 picture: ready ## docs/demo.svg from a real run
 	@$(PY) -m mock_provider demo --picture docs/demo.svg
+
+screenshots: ready ## docs/screenshots/*.svg and docs/face.svg, which moves, from a real run
+	@$(PY) -m mock_provider pictures --into docs
 
 schema: ready ## docs/config.schema.json from the code
 	$(PY) -m vpnpf schema > docs/config.schema.json

@@ -4,10 +4,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-DEBIAN="wireguard-tools wireguard-go openvpn nftables iproute2 iputils-ping procps python3-venv qbittorrent-nox transmission-daemon miniupnpd-nftables natpmpc tcpdump conntrack curl openssl dnsmasq-base udhcpc iperf3 strace systemd gnome-keyring dbus"
-FEDORA="wireguard-tools wireguard-go openvpn nftables iproute iputils procps-ng python3 qbittorrent-nox transmission-daemon miniupnpd libnatpmp tcpdump conntrack-tools curl openssl dnsmasq busybox iperf3 strace systemd gnome-keyring dbus-daemon"
-ARCH="wireguard-tools wireguard-go openvpn nftables iproute2 iputils procps-ng python qbittorrent-nox transmission-cli miniupnpd libnatpmp tcpdump conntrack-tools curl openssl dnsmasq busybox iperf3 strace systemd gnome-keyring dbus"
-PROGRAMS="wg wg-quick wireguard-go openvpn nft ip ping ps qbittorrent-nox transmission-daemon miniupnpd natpmpc tcpdump conntrack curl openssl dnsmasq iperf3 strace unshare setpriv systemd-analyze systemd-creds gnome-keyring-daemon dbus-run-session"
+DEBIAN="wireguard-tools wireguard-go openvpn nftables iproute2 iputils-ping procps python3-venv qbittorrent-nox transmission-daemon miniupnpd-nftables natpmpc tcpdump conntrack curl openssl dnsmasq-base udhcpc iperf3 strace systemd gnome-keyring dbus tmux"
+FEDORA="wireguard-tools wireguard-go openvpn nftables iproute iputils procps-ng python3 qbittorrent-nox transmission-daemon miniupnpd libnatpmp tcpdump conntrack-tools curl openssl dnsmasq busybox iperf3 strace systemd gnome-keyring dbus-daemon tmux"
+ARCH="wireguard-tools wireguard-go openvpn nftables iproute2 iputils procps-ng python qbittorrent-nox transmission-cli miniupnpd libnatpmp tcpdump conntrack-tools curl openssl dnsmasq busybox iperf3 strace systemd gnome-keyring dbus tmux"
+PROGRAMS="wg wg-quick wireguard-go openvpn nft ip ping ps qbittorrent-nox transmission-daemon miniupnpd natpmpc tcpdump conntrack curl openssl dnsmasq iperf3 strace unshare setpriv systemd-analyze systemd-creds gnome-keyring-daemon dbus-run-session tmux"
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export PATH

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from mock_provider import cli_faults, cli_pia
+from mock_provider import cli_faults, cli_pia, demo_face
 from mock_provider import demo as demonstration
 from mock_provider.gateway import Request
 from mock_provider.natpmp import MODES
@@ -25,6 +25,7 @@ from mock_provider.scenario import Scenario
 from mock_provider.sites import TUNNELS
 from mock_provider.topology import EXIT, INTERNET, SERVER
 from mock_provider.wireguard import PORT
+from vpnpf.cli.main import on_terminal
 from vpnpf.errors import EX_USAGE, PermissionDenied, Unavailable, VpnpfError
 from vpnpf.io import process
 
@@ -132,17 +133,32 @@ async def _serve(
     help="How long vpnpf runs in it.",
 )
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Write an SVG of it.")
-def demo(*, seconds: float, picture: Path | None) -> None:
+@click.option("--plain", is_flag=True, help="In lines, also on a terminal.")
+def demo(*, seconds: float, picture: Path | None, plain: bool) -> None:
     """Show the main job from end to end; succeeds only if every proof held.
 
-    An ordinary user's show runs in a user namespace, where the system allows that.
+    On a terminal with vpnpf's face in front, until you leave it with q; elsewhere in lines. An ordinary user's show runs
+    in a user namespace, where the system allows that.
     """
     if os.geteuid() != 0:
         _in_user_namespace()
-    stage = asyncio.run(demonstration.show(seconds))
+    lines = plain or picture is not None or "CI" in os.environ or not on_terminal()
+    stage = asyncio.run(demonstration.show(seconds) if lines else demo_face.show(colour="NO_COLOR" not in os.environ))
     if picture is not None:
         picture.write_text(stage.picture())
     sys.exit(0 if stage.held else 1)
+
+
+@cli.command()
+@click.option("--into", type=click.Path(file_okay=False, path_type=Path), default="docs", show_default=True)
+def pictures(*, into: Path) -> None:
+    """Take pictures of vpnpf's face in a real run: INTO/screenshots/*.svg, and INTO/face.svg, which moves."""
+    if "VPNPF_PICTURES" not in os.environ:
+        os.environ["VPNPF_PICTURES"] = "inside"
+        _in_namespaces(root=os.geteuid() == 0)
+    from mock_provider import pictures as taking  # noqa: PLC0415 - Textual takes a while
+
+    asyncio.run(taking.take(into))
 
 
 cli.add_command(cli_faults.faults)
@@ -150,8 +166,12 @@ cli.add_command(cli_pia.pia)
 
 
 def _in_user_namespace() -> None:
-    """Start over as root of a user namespace, with mounts and a /run of its own. Raises PermissionDenied."""
-    enter = [process.find("unshare"), "--user", "--map-root-user", "--net", "--mount"]
+    _in_namespaces(root=False)
+
+
+def _in_namespaces(*, root: bool) -> None:
+    """Start over with mounts and a /run of its own, as root of a user namespace if not as root. Raises PermissionDenied."""
+    enter = [process.find("unshare"), *(() if root else ("--user", "--map-root-user")), "--net", "--mount"]
     doing = "becoming root of a user namespace"
     try:
         subprocess.run([*enter, "true"], check=True, capture_output=True, text=True)
@@ -161,7 +181,7 @@ def _in_user_namespace() -> None:
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         raise PermissionDenied(doing, "/dev/net/tun is not open to this user", "run it as root: sudo make demo")
     again = shlex.join([sys.executable, "-m", "mock_provider", *sys.argv[1:]])
-    os.execv(enter[0], [*enter, "sh", "-c", f"mount -t tmpfs tmpfs /run && exec {again}"])
+    os.execv(enter[0], [*enter, "sh", "-c", f"mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /mnt && exec {again}"])
 
 
 def describe(provider: MockProvider, config: Path, profile: Path) -> str:

@@ -16,7 +16,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,22 +60,29 @@ class Stage:
     acts: list[Act] = field(default_factory=list)
     shown: dict[str, int] = field(default_factory=dict)
     """Which external port each proof was last shown for."""
+    tell: Callable[[str], None] | None = None
+    """While something else has the terminal: is told the titles and what failed, and nothing is printed."""
 
     def say(self, text: str) -> None:
         """Print a line of the story."""
         self.lines.append(text)
-        print(text if self.colour else _COLOUR.sub("", text), flush=True)
+        if self.tell is None:
+            print(text if self.colour else _COLOUR.sub("", text), flush=True)
 
     def scene(self, text: str) -> None:
         """Print the title of the next part."""
         self.say("")
         self.say(_paint("1", text))
+        if self.tell is not None:
+            self.tell(text)
 
     def act(self, claim: str, evidence: str, *, held: bool = True) -> bool:
         """Note a claim and show it."""
         at = time.monotonic() - self.started if self.started else 0.0
         self.acts.append(Act(claim, held, evidence, at))
         mark = _paint("32", "ok  ") if held else _paint("31", "FAIL")
+        if self.tell is not None and not held:
+            self.tell(f"did not hold: {claim}: {evidence}")
         self.say(f"  {mark} {at:6.2f} s  {claim:<34} {evidence}")
         return held
 
@@ -122,11 +129,42 @@ def _paint(code: str, text: str) -> str:
 
 async def show(seconds: float = SECONDS) -> Stage:
     """Play it; `held` of what is returned says whether everything did. Raises VpnpfError if it cannot be built."""
-    for program in PROGRAMS:
-        process.find(program)
     stage = Stage(colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
     seconds = max(SHORTEST, seconds)
-    lifetime = max(4, min(60, round(seconds / 5)))
+
+    async def play(lab: Lab) -> None:
+        ends = time.monotonic() + seconds
+        await story(stage, lab)
+        while (left := ends - time.monotonic()) > 0:
+            with contextlib.suppress(VpnpfError):
+                await lab.product.until(lambda state: state["phase"] != "ready", deadline=left)
+                break
+        renewals = len(lab.product.notices("renewed"))
+        stage.act("still READY", f"{renewals} renewals, no problem left", held=_content(lab.product))
+
+    await on_stage(stage, max(4, min(60, round(seconds / 5))), play)
+    summary(stage, f"vpnpf ran for {seconds:.0f} s")
+    return stage
+
+
+@dataclass(slots=True)
+class Lab:
+    """What the show is played with."""
+
+    provider: MockProvider
+    client: QBittorrent
+    product: Product
+    runtime: Path
+    """Where its control socket is."""
+    profile: str
+
+
+async def on_stage(
+    stage: Stage, lifetime: int, play: Callable[[Lab], Awaitable[None]], profile: str | None = None
+) -> None:
+    """Build it all, have it played while vpnpf runs, and see that nothing is left. Raises VpnpfError if it cannot be built."""
+    for program in PROGRAMS:
+        process.find(program)
     with tempfile.TemporaryDirectory(prefix="vpnpf-demo-") as directory:
         stage.scene("A VPN provider on this machine alone, in network namespaces of its own")
         async with _set_up(Path(directory), lifetime) as (provider, client):
@@ -135,14 +173,12 @@ async def show(seconds: float = SECONDS) -> Stage:
             stage.say(f"  {gateway}, another port after {ROTATE_AFTER} renewals")
             stage.say(f"  qBittorrent runs in your namespace and listens on {client.listen_port}")
             try:
-                await _play(stage, provider, client, Path(directory), seconds)
+                await _run(stage, provider, client, Path(directory), play, profile or unique_profile())
             except (VpnpfError, TimeoutError) as error:
                 stage.act("the show went on to its end", str(error) or type(error).__name__, held=False)
             names = [host.path for host in provider.lab.hosts]
         left = [path.name for path in names if path.exists()]
         stage.act("nothing of the show is left", ", ".join(left) or "namespaces and programs gone", held=not left)
-    _summary(stage, seconds)
-    return stage
 
 
 @contextlib.asynccontextmanager
@@ -154,44 +190,22 @@ async def _set_up(directory: Path, lifetime: int) -> AsyncIterator[tuple[MockPro
         yield provider, client
 
 
-async def _play(stage: Stage, provider: MockProvider, client: QBittorrent, directory: Path, seconds: float) -> None:
+async def _run(
+    stage: Stage,
+    provider: MockProvider,
+    client: QBittorrent,
+    directory: Path,
+    play: Callable[[Lab], Awaitable[None]],
+    profile: str,
+) -> None:
     host = provider.lab.client
     before = await traces(host)
-    profile = unique_profile()
     config = write_config(directory, provider, client, profile)
     stage.scene(f"vpnpf run {profile}")
     product = Product(host, directory, config, profile, on_event=stage.watch)
     async with product:
         stage.started = product.started
-        ends = product.started + seconds
-        state = await product.until(lambda state: state["phase"] == "ready")
-        first = int(product.forward()["external_port"])
-        stage.act("READY", f"phase {state['phase']}, external port {first}")
-
-        stage.scene("Somebody on the internet connects")
-        await _visit(stage, provider.peer, first)
-        await product.until(lambda _state: product.forward()["proofs"]["reachable"]["ok"])
-        _six(stage, first)
-
-        stage.scene(f"Renewals; after {ROTATE_AFTER} the gateway gives another port")
-        await product.until(lambda _state: _moved(product, first), deadline=max(20.0, 6 * provider.gateway.lifetime))
-        provider.gateway.rotate_after = None
-        second = int(product.forward()["external_port"])
-        said = (await client.preferences())["listen_port"]
-        stage.act("qBittorrent itself says", f"listen port {said}", held=said == second)
-        await _visit(stage, provider.peer, second)
-        await product.until(lambda _state: product.forward()["proofs"]["reachable"]["ok"])
-        _six(stage, second)
-        old = await provider.peer.connect_tcp(EXIT, first)
-        stage.act("the old port is closed", f"{EXIT}:{first} {old.result}", held=not old.connected)
-
-        while (left := ends - time.monotonic()) > 0:
-            with contextlib.suppress(VpnpfError):
-                await product.until(lambda state: state["phase"] != "ready", deadline=left)
-                break
-        renewals = len(product.notices("renewed"))
-        stage.act("still READY", f"{renewals} renewals, no problem left", held=_content(product))
-
+        await play(Lab(provider, client, product, directory / "runtime", profile))
         stage.scene("SIGTERM")
         status = await product.stop()
         stage.act("vpnpf ended by itself", f"exit status {status}", held=status == 0)
@@ -203,6 +217,31 @@ async def _play(stage: Stage, provider: MockProvider, client: QBittorrent, direc
               "links, addresses, routes, rules, packet filter, resolver", held=not differs)  # fmt: skip
     if not stage.held:
         stage.say(f"\nvpnpf said:\n{product.talk}")
+
+
+async def story(stage: Stage, lab: Lab) -> None:
+    """A port, a visitor, a changed port, a visitor there. Raises VpnpfError where it does not go on."""
+    provider, client, product = lab.provider, lab.client, lab.product
+    state = await product.until(lambda state: state["phase"] == "ready")
+    first = int(product.forward()["external_port"])
+    stage.act("READY", f"phase {state['phase']}, external port {first}")
+
+    stage.scene("Somebody on the internet connects")
+    await _visit(stage, provider.peer, first)
+    await product.until(lambda _state: product.forward()["proofs"]["reachable"]["ok"])
+    _six(stage, first)
+
+    stage.scene(f"Renewals; after {ROTATE_AFTER} the gateway gives another port")
+    await product.until(lambda _state: _moved(product, first), deadline=max(20.0, 6 * provider.gateway.lifetime))
+    provider.gateway.rotate_after = None
+    second = int(product.forward()["external_port"])
+    said = (await client.preferences())["listen_port"]
+    stage.act("qBittorrent itself says", f"listen port {said}", held=said == second)
+    await _visit(stage, provider.peer, second)
+    await product.until(lambda _state: product.forward()["proofs"]["reachable"]["ok"])
+    _six(stage, second)
+    old = await provider.peer.connect_tcp(EXIT, first)
+    stage.act("the old port is closed", f"{EXIT}:{first} {old.result}", held=not old.connected)
 
 
 async def _visit(stage: Stage, peer: Peer, port: int) -> None:
@@ -232,10 +271,11 @@ def _content(product: Product) -> bool:
     return product.status is None and product.state["phase"] == "ready" and not product.state["problems"]
 
 
-def _summary(stage: Stage, seconds: float) -> None:
+def summary(stage: Stage, ran: str) -> None:
+    """How it went."""
     failed = [act for act in stage.acts if not act.held]
     stage.scene("Summary")
-    stage.say(f"  {len(stage.acts) - len(failed)} of {len(stage.acts)} claims held; vpnpf ran for {seconds:.0f} s")
+    stage.say(f"  {len(stage.acts) - len(failed)} of {len(stage.acts)} claims held; {ran}")
     for act in failed:
         stage.say(f"  did not hold: {act.claim}: {act.evidence}")
     if not failed:

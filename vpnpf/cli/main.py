@@ -23,6 +23,7 @@ COMMANDS = {
         "check_config",
         "Say what a configuration means, or all that is wrong with it.",
     ),
+    "tui": ("vpnpf.cli.tui", "tui", "Look at a profile that runs, start one, or set one up."),
     "lock": ("vpnpf.cli.lock", "lock", "Let nothing leave this machine, from now on and from boot on."),
     "unlock": ("vpnpf.cli.lock", "unlock", "Give this machine its network back."),
     "exec": ("vpnpf.cli.exec", "execute", "Run a program in the tunnel's own network namespace."),
@@ -90,6 +91,8 @@ def run_command_line(arguments: list[str]) -> int:
     """Run a command; print what went wrong on standard error. Returns the exit status (sysexits.h)."""
     if COMPLETE in os.environ:
         cli.main(arguments, prog_name="vpnpf", complete_var=COMPLETE)
+    if not arguments and on_terminal():
+        arguments = ["tui"]
 
     def work() -> int:
         try:
@@ -107,3 +110,8 @@ def run_command_line(arguments: list[str]) -> int:
         return EX_OK
 
     return guarded(work)
+
+
+def on_terminal() -> bool:
+    """Whether a screen can be shown: all three are a terminal, and one that can move its cursor."""
+    return all(map(os.isatty, (0, 1, 2))) and os.environ.get("TERM", "dumb") not in {"", "dumb"}

@@ -101,7 +101,9 @@ def parse_answer(status: int, body: bytes) -> Json:
         raise Unavailable(_DOING, f"its answer cannot be read: {error}", _OTHER) from error
     if said.mistakes:
         raise ConfigError(said.mistakes)
-    found = _KINDS.get(said.exit, VpnpfError)(said.doing, said.cause, said.hint)
+    # By its exit status it would be any other failure that may pass.
+    kind = NotNow if status == HTTPStatus.CONFLICT else _KINDS.get(said.exit, VpnpfError)
+    found = kind(said.doing, said.cause, said.hint)
     found.exit_code = said.exit
     raise found
 

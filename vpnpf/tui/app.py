@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import ClassVar
 
 from msgspec.structs import replace
-from textual.app import App
 from textual.command import Provider
 from textual.screen import Screen
 
@@ -17,21 +16,22 @@ from vpnpf.control.seen import read
 from vpnpf.errors import Unavailable, VpnpfError
 from vpnpf.printable import printable
 from vpnpf.tui.actions import BY_NAME, ActionCommands, bindings
+from vpnpf.tui.commands import Commands
 from vpnpf.tui.history import History
-from vpnpf.tui.link import Link
+from vpnpf.tui.link import Link, NoLink
 from vpnpf.tui.screens.dashboard import Dashboard
-from vpnpf.tui.sheets.told import Told
-from vpnpf.tui.sheets.working import Done, Say, Working
 from vpnpf.tui.themes import following, register
 from vpnpf.tui.view import Reach, View, next_forward, worth_a_picture
 
 APART = 0.1
 """Seconds between two pictures, at least: a burst of states costs no more than ten a second."""
+ALWAYS = frozenset({"leave", "help", "theme"})
+"""Actions that need no daemon."""
 AGAIN = (0.3, 0.5, 1.0, 2.0)
 """Seconds until a daemon that is away is looked for again; the last one from then on."""
 
 
-class Face(App[str]):
+class Face(Commands):
     """Of one profile at a time. Its result is what is to be said on the terminal afterwards."""
 
     TITLE = "vpnpf"
@@ -39,16 +39,22 @@ class Face(App[str]):
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {ActionCommands}
     BINDINGS: ClassVar = [*bindings()]
 
-    def __init__(self, link: Link, clock: Callable[[], float] = time.time) -> None:
-        """`clock`: seconds since 1970."""
+    def __init__(
+        self,
+        link: Link | None,
+        clock: Callable[[], float] = time.time,
+        first: Callable[[], Screen[None]] | None = None,
+    ) -> None:
+        """`clock`: seconds since 1970. Without a link it begins with the screen that `first` makes, which is to attach one."""
         super().__init__()
         register(self)
-        self.link = link
+        self.link: Link = link or NoLink()
+        self._first = first
         self._clock = clock
         self._history = History()
         self._following: asyncio.Task[None] | None = None
         self._due = False
-        self.view = View(link.profile, clock())
+        self.view = View(self.link.profile, clock())
 
     def get_default_screen(self) -> Screen[object]:
         """The dashboard is what everything else lies upon."""
@@ -57,10 +63,13 @@ class Face(App[str]):
     def on_mount(self) -> None:
         """The first picture, and one each second for the ages."""
         self.set_interval(1.0, self._show)
+        if not self.link.profile and self._first is not None:
+            self.push_screen(self._first())
 
     def on_dashboard_filled(self) -> None:
         """Begin to follow the daemon; the first picture was not kept waiting for that."""
-        self.attach(self.link)
+        if self.link.profile and self._following is None:
+            self.attach(self.link)
 
     def on_unmount(self) -> None:
         """Let go of the daemon."""
@@ -143,25 +152,12 @@ class Face(App[str]):
     # -- doing ----------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """What only the owner may is greyed out for who only watches."""
+        """What only the owner may is greyed out for who only watches; its key says why (`Commands.run_action`)."""
         del parameters
         known = BY_NAME.get(action)
+        if not self.link.profile and known is not None and action not in ALWAYS:
+            return False
         return None if known is not None and known.changes and not self.view.owner else True
-
-    def work(
-        self, title: str, doing: Callable[[Say], Awaitable[Json]], then: Callable[[Json], None], left: str = ""
-    ) -> None:
-        """Do something that takes a while, with its progress on a sheet; what went wrong is told."""
-
-        def over(done: Done[Json] | None) -> None:
-            if done is None or done.cancelled:
-                return
-            if done.error is not None:
-                self.push_screen(Told(done.error))
-            elif done.value is not None:
-                then(done.value)
-
-        self.push_screen(Working(title, doing, left), over)
 
     def action_copy_port(self) -> None:
         """Copy the port."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from vpnpf.control.client import Connection
+from vpnpf.control.client import Connection, NotRunning
 from vpnpf.control.messages import Json
 from vpnpf.control.peers import Role
 from vpnpf.errors import UsageError, VpnpfError
@@ -42,6 +42,25 @@ class Link(Protocol):
     def events(self) -> AsyncIterator[Json]:
         """The state, then what is new, until the daemon ends."""
         ...
+
+
+class NoLink:
+    """To nobody yet: the face has begun, and what it is to follow is still to be chosen."""
+
+    profile = ""
+
+    async def ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Json:
+        """As `Link.ask`."""
+        del method, path, body
+        raise NotRunning("asking vpnpf", "no profile is chosen", "choose one, or set one up")
+
+    async def text(self, path: str) -> str:
+        """As `Link.text`."""
+        return str(await self.ask("GET", path))
+
+    async def events(self) -> AsyncIterator[Json]:
+        """As `Link.events`."""
+        yield await self.ask("GET", "/v1/events")
 
 
 class SocketLink:

@@ -22,12 +22,16 @@ class Sheet(ModalScreen[Result | None]):
     Sheet { align: center middle; }
     Sheet > #sheet {
         width: 90%; max-width: 100; height: auto; max-height: 90%;
-        border: round $accent; border-title-color: $text; background: $surface; padding: 0 1;
+        border: round $accent; border-title-color: $text; border-subtitle-color: $text-muted; background: $surface; padding: 0 1;
     }
+    Sheet Input { background: $panel; }
     """
     HEADING = ""
     """What it is, in its border; `heading` of one with another."""
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back")]
+
+    KEYS = ""
+    """The keys that what has the focus understands, which the line below does not show."""
 
     heading = ""
 
@@ -35,6 +39,7 @@ class Sheet(ModalScreen[Result | None]):
         """The window with its content, and the keys below."""
         with Vertical(id="sheet") as sheet:
             sheet.border_title = self.heading or self.HEADING
+            sheet.border_subtitle = self.KEYS
             yield from self.content()
         yield Footer(compact=True)
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
 from textual.content import Content
 
 from vpnpf.errors import ConfigError, VpnpfError
@@ -19,6 +20,7 @@ class Told(Sheet[None]):
 
     DEFAULT_CSS = """
     Told > #sheet { max-width: 72; border: round $error; padding: 1 2; }
+    Told VerticalScroll { height: auto; max-height: 100%; }
     Told Line { margin-bottom: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,space", "leave", "Back", key_display="esc")]
@@ -31,13 +33,18 @@ class Told(Sheet[None]):
 
     def content(self) -> ComposeResult:
         """What, why, and what to do."""
-        for said, hint in _lines(self._error):
-            yield Line(f"✗ {printable(said)}")
-            if hint:
-                what = Content.assemble(("What to do: ", "bold"), printable(hint))
-                line = Line()
-                line.say(what)
-                yield line
+        with VerticalScroll():
+            if isinstance(self._error, ConfigError):
+                many = len(self._error.mistakes)
+                mistakes = "a mistake" if many == 1 else f"{many} mistakes"
+                yield Line(f"The configuration has {mistakes}. Nothing was changed; all goes on as before.")
+            for said, hint in _lines(self._error):
+                yield Line(f"✗ {printable(said)}")
+                if hint:
+                    what = Content.assemble(("What to do: ", "bold"), printable(hint))
+                    line = Line()
+                    line.say(what)
+                    yield line
 
 
 def _lines(error: VpnpfError) -> list[tuple[str, str]]:

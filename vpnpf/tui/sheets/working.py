@@ -42,7 +42,7 @@ class Working(Sheet[Done[Value]]):
         self.heading = title
         self._work = work
         self._left = left
-        self._task: asyncio.Task[None] | None = None
+        self._doing: asyncio.Task[None] | None = None  # Textual has a _task of its own
         self._began = 0.0
         self._said = "asked"
 
@@ -56,9 +56,14 @@ class Working(Sheet[Done[Value]]):
     def on_mount(self) -> None:
         """Begin."""
         self._began = asyncio.get_running_loop().time()
-        self._task = asyncio.create_task(self._run(), name=f"working: {self.heading}")
+        self._doing = asyncio.create_task(self._run(), name=f"working: {self.heading}")
         self.set_interval(1.0, self._tell)
         self._tell()
+
+    def on_unmount(self) -> None:
+        """Nobody is left to hear of it."""
+        if self._doing is not None:
+            self._doing.cancel()
 
     def say(self, text: str) -> None:
         """How far it is."""
@@ -71,8 +76,8 @@ class Working(Sheet[Done[Value]]):
 
     def action_leave(self) -> None:
         """Stop waiting."""
-        if self._task is not None:
-            self._task.cancel()
+        if self._doing is not None:
+            self._doing.cancel()
         if self._left:
             self.app.notify(self._left, markup=False)
         self.dismiss(Done(cancelled=True))
