@@ -106,6 +106,8 @@ class Dashboard(Screen[None]):
         from vpnpf.tui.panels.all import PANELS, ProblemsPanel  # noqa: PLC0415 - after the first picture
 
         panels = sorted((panel() for panel in PANELS), key=self._place)
+        if not self.query_one("#body").is_attached:
+            return  # left before the first picture
         await self.query_one("#body").mount(ProblemsPanel(), Grid(*panels, id="panels"))
         await self.mount(Footer(compact=True))
         self._panels = tuple(self.query(Panel))
