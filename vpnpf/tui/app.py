@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from msgspec.structs import replace
 from textual.app import App
@@ -20,10 +20,11 @@ from vpnpf.tui.actions import BY_NAME, ActionCommands, bindings
 from vpnpf.tui.history import History
 from vpnpf.tui.link import Link
 from vpnpf.tui.screens.dashboard import Dashboard
-from vpnpf.tui.sheets.told import Told
-from vpnpf.tui.sheets.working import Done, Say, Working
 from vpnpf.tui.themes import following, register
 from vpnpf.tui.view import Reach, View, next_forward, worth_a_picture
+
+if TYPE_CHECKING:  # sheets are loaded when they are wanted: nothing keeps the first picture waiting
+    from vpnpf.tui.sheets.working import Done, Say
 
 APART = 0.1
 """Seconds between two pictures, at least: a burst of states costs no more than ten a second."""
@@ -152,6 +153,8 @@ class Face(App[str]):
         self, title: str, doing: Callable[[Say], Awaitable[Json]], then: Callable[[Json], None], left: str = ""
     ) -> None:
         """Do something that takes a while, with its progress on a sheet; what went wrong is told."""
+        from vpnpf.tui.sheets.told import Told  # noqa: PLC0415 - not for the first picture
+        from vpnpf.tui.sheets.working import Working  # noqa: PLC0415 - likewise
 
         def over(done: Done[Json] | None) -> None:
             if done is None or done.cancelled:
