@@ -168,7 +168,11 @@ async def build(settings: ProfileSettings, hub: Hub, timeline: tuple[Entry, ...]
         plan = await backend.plan()
         store = FileStore(state_directory())
         policies = PolicyStore(store, name, settings.spec.policy, settings.timed)
-        spec = replace(settings.spec, policy=policies.load(clock.now(), clock.wall() - clock.now()))
+        spec = replace(
+            settings.spec,
+            policy=policies.load(clock.now(), clock.wall() - clock.now()),
+            namespace=namespace.name if namespace else "",
+        )
         leases, uses = f"leases-{name}", f"uses-{name}"
         workers = Workers(
             backend=backend,

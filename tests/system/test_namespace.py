@@ -135,6 +135,7 @@ async def test_the_main_job_and_a_torrent_client_that_lives_on(provider, machine
         async with Product(machine, tmp_path, config, profile) as product:
             state = await product.until(lambda state: state["tunnel"])
             assert state["tunnel"]["interface"] not in str((await traces(machine))["links"])
+            assert state["namespace"] == f"vpnpf-{profile}"
             async with client:
                 await product.until(ready, deadline=30)
                 first = product.forward()["external_port"]

@@ -58,6 +58,13 @@ def test_a_phase_says_what_is_blocked_in_it(phase, stage, lock, word, means):
     assert means in standing.means
 
 
+def test_with_a_namespace_only_what_is_in_there_is_called_protected():
+    standing = words.standing(view(namespace="vpnpf-home"))
+    assert standing.word == "PROTECTED"
+    assert standing.means == "In its namespace vpnpf-home: nothing gets to the internet past the tunnel."
+    assert words.standing(view("stopped", None, namespace="vpnpf-home")).means.startswith("vpnpf is stopped")
+
+
 def test_protected_is_only_said_of_rules_that_are_in_force_now():
     for phase in Phase:
         for lock in ("on", "lockdown", "off"):

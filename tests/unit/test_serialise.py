@@ -81,6 +81,7 @@ def test_the_keys_of_a_state():
         "forwards",
         "problems",
         "lock",
+        "namespace",
         "unused",
         "server",
         "servers",

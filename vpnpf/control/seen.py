@@ -177,6 +177,8 @@ class Seen(Struct, frozen=True):
     provider_policy: SeenSwitch | None = None
     disagree: str = ""
     lock: str = ""
+    namespace: str | None = None
+    """The network namespace that all of this is about; None: the machine's own."""
     forwards: tuple[SeenForward, ...] = ()
     problems: tuple[SeenProblem, ...] = ()
     timeline: tuple[SeenEntry, ...] = ()

@@ -94,6 +94,7 @@ def state_json(state: State, offset: float) -> Json:
         "disagree": state.disagree,
         "unused": [_unused(use, offset) for use in state.uses if use.reported],
         "lock": str(state.lock),
+        "namespace": state.namespace or None,
         "forwards": [_forward(forward, offset) for forward in state.forwards],
         "problems": [_problem(problem, offset) for problem in state.problems],
         "server": {"number": tunnel.plan.server + 1 if tunnel else None, "of": state.servers},

@@ -355,6 +355,7 @@ def view(machine: Machine) -> State:
         timeline=machine.timeline,
         servers=machine.servers,
         lock=machine.spec.lock,
+        namespace=machine.spec.namespace,
         exit_seen=machine.exit_seen,
         policy_stands=_policy_stands(machine),
         reading=machine.reading,

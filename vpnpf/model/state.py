@@ -138,6 +138,8 @@ class State(Struct, frozen=True):
     servers: int = 1
     """How many servers the profile can go to."""
     lock: LockMode = LockMode.ON
+    namespace: str = ""
+    """The network namespace that all of this is about; empty: the machine's own."""
     exit_seen: str | None = None
     """The address that the internet was seen to see, if somebody was asked."""
     policy_stands: bool = False

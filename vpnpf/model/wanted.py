@@ -111,3 +111,5 @@ class ProfileSpec(Struct, frozen=True):
     lan: bool = True
     """Whether private prefixes on directly connected links stay reachable."""
     lock: LockMode = LockMode.ON
+    namespace: str = ""
+    """The network namespace that is the tunnel's own; empty: it is the machine's tunnel."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from vpnpf.control.seen import Seen, SeenEntry, SeenForward, SeenProblem, SeenProof, SeenUnused
 from vpnpf.core.spans import span
@@ -60,7 +61,12 @@ def standing(view: View) -> Standing:
         return Standing(Level.UNKNOWN, "?", "NOT KNOWN", means)
     if without_tunnel(seen):
         return Standing(Level.WARN, "!", "NO VPN", "There is no tunnel: everything leaves by the router, as always.")
-    return _unlocked(seen) if seen.lock == LockMode.OFF else _locked(seen)
+    found = _unlocked(seen) if seen.lock == LockMode.OFF else _locked(seen)
+    if seen.namespace is None or seen.phase == Phase.STOPPED:
+        return found
+    return replace(
+        found, means=f"In its namespace {printable(seen.namespace, 40)}: {found.means[:1].lower()}{found.means[1:]}"
+    )
 
 
 _HELD = "Only vpnpf's own packets reach the internet."
