@@ -39,7 +39,7 @@ wheel: ready ## dist/*.whl and the source archive
 	$(PY) -m hatchling build
 
 bench: ready ## time to READY, start-up, memory, an idle daemon and 1,000 leases, beside what people use today
-	$(PY) tests/bench/bench.py; ready=$$?; $(PY) -m tests.bench.daemon; daemon=$$?; $(PY) -m tests.bench.leases && exit $$((ready + daemon))
+	$(PY) tests/bench/bench.py; ready=$$?; $(PY) -m tests.bench.daemon; daemon=$$?; $(PY) -m tests.bench.face; face=$$?; $(PY) -m tests.bench.leases && exit $$((ready + daemon + face))
 
 policies: ready ## what 10,000 entries and 1,000 changes of a port policy cost, with real packets; needs root
 	@$(PY) -m tests.bench.policies

@@ -168,11 +168,6 @@ def rate(octets: float) -> str:
     return f"{size(octets)}/s"
 
 
-def cut(text: str, width: int) -> str:
-    """No longer than so many characters."""
-    return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
-
-
 # -- a forward ----------------------------------------------------------------------------------
 
 

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.containers import Grid, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.css.query import NoMatches
 from textual.message import Message
 from textual.screen import Screen
-from textual.widget import Widget
-from textual.widgets import Footer
 
 from vpnpf.tui import words
 from vpnpf.tui.panels.panel import Line, Panel
 from vpnpf.tui.panels.protection import Protection
 from vpnpf.tui.view import Reach, View
 
+if TYPE_CHECKING:
+    from vpnpf.tui.panels.grid import Panels
+
 SMALLEST = (80, 24)
-ORDERS = {
-    "": ("PortPanel", "ProofsPanel", "RenewalPanel", "InboundPanel", "PolicyPanel", "ThroughputPanel", "TimelinePanel"),
-    "-normal": (
-        *("PortPanel", "ProofsPanel", "RenewalPanel", "ThroughputPanel", "InboundPanel", "TimelinePanel"),
-        "PolicyPanel",
-    ),
-    "-wide": (
-        *("PortPanel", "ProofsPanel", "ThroughputPanel", "RenewalPanel", "InboundPanel", "TimelinePanel"),
-        "PolicyPanel",
-    ),
-}
-"""In which the grid takes the panels: by width where there is height as well, otherwise the first."""
 
 
 class Dashboard(Screen[None]):
@@ -44,43 +33,21 @@ class Dashboard(Screen[None]):
         (170, "-wide"),
     ]
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-flat"), (SMALLEST[1], "-low"), (36, "-tall")]  # noqa: RUF012 - likewise
-    # The grid's rows are cut where a panel of either column ends. What is left over goes to the row that can use it.
     DEFAULT_CSS = """
     Dashboard {
         #body { height: 1fr; scrollbar-size-vertical: 1; }
-        #panels {
-            height: 1fr; min-height: 19; grid-gutter: 0;
-            grid-size: 2; grid-columns: 36 1fr; grid-rows: 8 4 4 1fr;
-        }
         #body.-old { opacity: 60%; }
-        TimelinePanel { column-span: 2; }
-        &.-normal #panels { grid-columns: 44 1fr; }
-        &.-wide #panels { grid-columns: 52 1fr; }
-
-        &.-normal.-tall #panels { grid-columns: 46 1fr; grid-rows: 8 5 6 1fr 7; min-height: 32; }
-        &.-normal.-tall ThroughputPanel, &.-normal.-tall InboundPanel { row-span: 2; }
-        &.-normal.-tall TimelinePanel { row-span: 2; column-span: 1; }
-
-        &.-wide.-tall #panels { grid-size: 3; grid-columns: 54 1fr 1fr; grid-rows: 9 7 1fr 11; min-height: 36; }
-        &.-wide.-tall ProofsPanel, &.-wide.-tall ThroughputPanel { row-span: 2; }
-        &.-wide.-tall TimelinePanel { row-span: 2; column-span: 2; }
-
-        &.-normal.-tall #life, &.-wide.-tall #life { layout: vertical; }
-        &.-normal.-tall #ends, &.-wide.-tall #ends { width: 1fr; text-align: left; }
-        &.-normal.-tall #flows { height: 2; margin-bottom: 1; }
-        &.-wide.-tall #flows { height: 4; margin-bottom: 1; }
-
+        &.-narrow FooterKey.-command-palette { display: none; }
         #small { display: none; height: 1fr; content-align: center middle; text-align: center; padding: 0 1; }
         &.-tiny, &.-flat {
             #body { display: none; }
             Protection { display: none; }
             #small { display: block; }
         }
-        &.-narrow FooterKey.-command-palette { display: none; }
     }
     """
 
-    _order = ORDERS[""]
+    _grid: Panels | None = None
     _panels: tuple[Panel, ...] = ()
 
     class Filled(Message):
@@ -103,12 +70,17 @@ class Dashboard(Screen[None]):
         self.call_after_refresh(self._fill)
 
     async def _fill(self) -> None:
-        from vpnpf.tui.panels.all import PANELS, ProblemsPanel  # noqa: PLC0415 - after the first picture
+        from textual.widgets import Footer  # noqa: PLC0415 - after the first picture
 
-        panels = sorted((panel() for panel in PANELS), key=self._place)
+        from vpnpf.tui.panels.grid import Panels  # noqa: PLC0415 - likewise
+        from vpnpf.tui.panels.problems import ProblemsPanel  # noqa: PLC0415 - likewise
+
         if not self.query_one("#body").is_attached:
             return  # left before the first picture
-        await self.query_one("#body").mount(ProblemsPanel(), Grid(*panels, id="panels"))
+        grid = Panels(id="panels")
+        await self.query_one("#body").mount(ProblemsPanel(), grid)
+        self._grid = grid
+        grid.order()  # the size may be another by now
         await self.mount(Footer(compact=True))
         self._panels = tuple(self.query(Panel))
         if self.AUTO_FOCUS and self.focused is None:
@@ -117,15 +89,8 @@ class Dashboard(Screen[None]):
 
     def on_resize(self) -> None:
         """Order the panels as the grid needs them at this size."""
-        width = next((each for each in ORDERS if each and self.has_class(each)), "")
-        order = ORDERS[width if self.has_class("-tall") else ""]
-        if order != self._order:
-            self._order = order
-            for grid in self.query("#panels"):
-                grid.sort_children(key=self._place)
-
-    def _place(self, panel: Widget) -> int:
-        return self._order.index(type(panel).__name__)
+        if self._grid is not None:
+            self._grid.order()
 
     def show(self, view: View) -> None:
         """Hand it on. While the screen is taken down its parts go before itself: then there is nothing to show."""
