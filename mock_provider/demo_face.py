@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 from mock_provider.demo import Lab, Stage, on_stage, story, summary
-from mock_provider.topology import EXIT
+from mock_provider.traffic import lively
 from vpnpf.errors import VpnpfError
 
 LIFETIME = 12
 """Seconds of a lease: a renewal every six is seen to count down."""
-VISITS = 2.5
+VISITS = 4.0
 """Seconds between two who connect, when the story is over."""
 
 
@@ -25,21 +26,22 @@ async def show(*, colour: bool = True) -> Stage:
     async def play(lab: Lab) -> None:
         face = Face(SocketLink(lab.profile, (lab.runtime,)))
         stage.tell = lambda text: face.notify(text, timeout=6, markup=False)
-        behind = asyncio.create_task(_behind(stage, lab), name="story")
-        try:
-            await face.run_async()
-        finally:
-            stage.tell = None
-            behind.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await behind
+        async with lively(lab.provider.lab) as visit:
+            behind = asyncio.create_task(_behind(stage, lab, visit), name="story")
+            try:
+                await face.run_async()
+            finally:
+                stage.tell = None
+                behind.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await behind
 
     await on_stage(stage, LIFETIME, play)
     summary(stage, "you ended it")
     return stage
 
 
-async def _behind(stage: Stage, lab: Lab) -> None:
+async def _behind(stage: Stage, lab: Lab, visit: Callable[[int], Awaitable[None]]) -> None:
     """The story, then visitors, until it is cancelled."""
     try:
         await story(stage, lab)
@@ -53,5 +55,4 @@ async def _behind(stage: Stage, lab: Lab) -> None:
         await asyncio.sleep(VISITS)
         port = lab.product.forward()["external_port"] if lab.product.state else None
         if port:
-            with contextlib.suppress(VpnpfError, OSError):
-                await lab.provider.peer.connect_tcp(EXIT, int(port), deadline=2.0)
+            await visit(int(port))

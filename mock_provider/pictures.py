@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mock_provider import svg
 from mock_provider.demo import Lab, Stage, on_stage, story
-from mock_provider.topology import EXIT
+from mock_provider.traffic import lively
 from vpnpf.errors import VpnpfError
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ SHEETS = {
     "client": ("t",),
 }
 """Pictures of what opens over the dashboard, by name, and the keys that lead there."""
+RATES = 8
+"""Readings of the traffic that the small one has at least."""
+Visit = Callable[[int], Awaitable[None]]
 _STEP = 1.0
 """Seconds between two frames of the moving one."""
 _AFTER = 5.0
@@ -55,9 +59,15 @@ async def take(into: Path) -> None:
         return Face(SocketLink(PROFILE, (lab.runtime,)))
 
     async def play(lab: Lab) -> None:
+        async with lively(lab.provider.lab) as visit:
+            await _pose(lab, visit)
+        await _first_start(lab, places)
+
+    async def _pose(lab: Lab, visit: Visit) -> None:
         async with face(lab).run_test(size=WIDE) as pilot:
             frames: list[tuple[float, svg.Frame]] = []
             filming = asyncio.create_task(_film(pilot, frames))
+            visiting = asyncio.create_task(_visitors(lab, visit))
             await story(stage, lab)
             await asyncio.sleep(_AFTER)
             filming.cancel()
@@ -65,11 +75,10 @@ async def take(into: Path) -> None:
                 await filming
             ends = frames[-1][0] + 4 * _STEP
             _write(into / "face.svg", svg.moving(frames, ends, WIDE[0], "vpnpf: a port that is kept"))
-            await _visited(lab)
             await _shoot(pilot, places / "dashboard-dark.svg")
-            pilot.app.theme = "textual-light"
+            pilot.app.theme = "light"
             await _shoot(pilot, places / "dashboard-light.svg")
-            pilot.app.theme = "textual-dark"
+            pilot.app.theme = "dark"
             for name, keys in SHEETS.items():
                 for key in keys:
                     await pilot.press(key)
@@ -81,9 +90,9 @@ async def take(into: Path) -> None:
         small = face(lab)
         async with small.run_test(size=NARROW) as pilot:
             await _until(pilot, lambda: small.view.port is not None)
-            await _visited(lab)
+            await _until(pilot, lambda: len(small.view.rates) >= RATES)
             await _shoot(pilot, places / "dashboard-small.svg")
-        await _first_start(lab, places)
+        visiting.cancel()
 
     await on_stage(stage, LIFETIME, play, PROFILE)
     failed = [f"{act.claim}: {act.evidence}" for act in stage.acts if not act.held]
@@ -148,14 +157,15 @@ async def _settled(pilot: Pilot[str]) -> None:
 
 
 async def _until(pilot: Pilot[str], condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():
             await pilot.pause(0.05)
 
 
-async def _visited(lab: Lab) -> None:
-    """Some more who connect, so that there is something to see."""
-    port = int(lab.product.forward()["external_port"])
-    for _ in range(3):
-        await lab.provider.peer.connect_tcp(EXIT, port, deadline=2.0)
-        await asyncio.sleep(0.3)
+async def _visitors(lab: Lab, visit: Visit) -> None:
+    """Strangers come in, now and then several, until it is cancelled."""
+    for number in itertools.count():
+        port = int(lab.product.forward()["external_port"] or 0) if lab.product.state else 0
+        for _ in range(1 + number % 3 if port else 0):
+            await visit(port)
+        await asyncio.sleep(1.5 + number % 4)

@@ -33,13 +33,13 @@ async def test_from_nothing_to_a_port_and_back_to_nothing(provider, tmp_path):
             assert not config.exists()
             await screen.press("Tab", "Tab", "Enter")
             # The sheet goes when it is READY, or shows why not.
-            await screen.until("c Copy port", deadline=40)
+            await screen.until("PROTECTED", "Ready", deadline=40)
             port = (await client.preferences())["listen_port"]
             await screen.press("q")
             assert f"keeps port {port}" in await screen.until("ended=0")
         assert running(places=places) == (Running("home"),)
         async with Screen(host, VPNPF, env, (80, 24)) as screen:
-            await screen.until("c Copy port")
+            await screen.until("PROTECTED", "Ready")
             await screen.press("Q")
             await screen.until("Stop")
             await screen.press("Right", "Enter")
@@ -52,7 +52,7 @@ async def test_from_nothing_to_a_port_and_back_to_nothing(provider, tmp_path):
 async def test_the_demo_opens_the_face_and_leaving_it_ends_all_of_it():
     demo = (sys.executable, "-m", "mock_provider", "demo")
     async with Screen(None, ("env", "-u", "CI", *demo), {}) as screen:
-        await screen.until("c Copy port", "Renewals; after 3", deadline=40)
+        await screen.until("PROTECTED", "Renewals; after 3", deadline=40)
         await screen.press("q")
         seen = await screen.until("claims held; you ended it", "ended=", deadline=40)
     assert "ended=0" in seen
