@@ -338,7 +338,7 @@ async def test_a_profile_that_does_not_run(provider, profile, config, tmp_path):
     cli = Cli(Product(provider.lab.client, tmp_path, config, profile), config, profile)
     status, _, err = await cli("set", "open-all", "--yes")
     assert status == 69
-    assert f"vpnpf run {profile}" in err
+    assert f"vpnpf up {profile}" in err
     assert "not in force, vpnpf does not run" in await cli.good("show")
     assert (await cli("plan", "open-all"))[0] == 2
     status, out, err = await cli("explain", "22/tcp")

@@ -250,7 +250,7 @@ async def test_the_status_for_root_and_for_others(systemd, profile, unit):
     nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     status, said = await systemd.run(*nobody, "/usr/local/bin/vpnpf", "status", profile)
     assert status == 77, said
-    assert "hint: run it as root" in said
+    assert "hint: do it as root" in said
 
 
 async def test_a_resolver_that_is_a_link_is_lent_and_comes_back(systemd, profile, unit):

@@ -5,11 +5,16 @@ Read without a thread: the kernel makes the table of what it has at hand, and no
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 TABLE = Path("/proc/thread-self/net/dev")
 """Of the network namespace that the calling thread is in: /proc/net is the main thread's."""
+
+
+_PART = 65536
+"""Bytes that are read at a time."""
 
 
 class Counters(NamedTuple):
@@ -24,9 +29,20 @@ class Counters(NamedTuple):
 def read(interface: str) -> Counters | None:
     """Those of a device; None: there is none. Takes no privilege, and never raises."""
     try:
-        return parse(TABLE.read_text(errors="replace"), interface)
+        return parse(_table().decode(errors="replace"), interface)
     except OSError:
         return None
+
+
+def _table() -> bytes:
+    descriptor = os.open(TABLE, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = b""
+        while more := os.pread(descriptor, _PART, len(data)):
+            data += more
+        return data
+    finally:
+        os.close(descriptor)
 
 
 def traffic(interface: str) -> tuple[int, int] | None:
