@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
 
 from msgspec import Struct
 
+from vpnpf.control.believing import ours
 from vpnpf.control.seen import Seen, converted
 from vpnpf.errors import PermissionDenied, Unavailable
 from vpnpf.store import STATUS, runtime_directory
@@ -57,6 +59,9 @@ def find(profile: str | None, now: float) -> list[Status]:
         try:
             # Not Path.glob, which passes over what it may not read.
             paths = sorted(p for p in place.iterdir() if p.name.startswith(STATUS) and p.suffix == ".json")
+            if paths and not ours(place):  # what anybody wrote there is not how things stand
+                barred = PermissionError(errno.EACCES, "another user can write there", str(place))
+                continue
         except PermissionError as error:
             barred = error
             continue

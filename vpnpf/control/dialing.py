@@ -7,6 +7,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from vpnpf.control.believing import NotBelieved, believe
 from vpnpf.control.place import name_of, short
 from vpnpf.errors import PermissionDenied, Transient, Unavailable, UsageError, VpnpfError
 from vpnpf.store import runtime_directory
@@ -29,14 +30,18 @@ def directories() -> tuple[Path, ...]:
 def dial(profile: str, places: Sequence[Path], patience: float) -> socket.socket:
     """A connection to the run of a profile, with `patience` in seconds as its timeout.
 
-    Raises NotRunning if there is none, PermissionDenied without the right to ask, Transient if too many ask already.
+    Raises NotRunning if there is none, PermissionDenied without the right to ask or if somebody else poses as it, Transient if
+    too many ask already.
     """
     barred: OSError | None = None
+    posing = ""
     for place in places:
         try:
             return _connect(place, profile, patience)
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             continue
+        except NotBelieved as found:
+            posing = f"the user {found.user} listens in {place}, and that is neither root nor you"
         except PermissionError as error:
             barred = error
         except (TimeoutError, BlockingIOError):  # so many wait already (unix(7): EAGAIN)
@@ -46,6 +51,8 @@ def dial(profile: str, places: Sequence[Path], patience: float) -> socket.socket
     if barred is not None:
         hint = "do it as root, or as the user that runs vpnpf"
         raise PermissionDenied(_DOING, barred.strerror or str(barred), hint)
+    if posing:
+        raise PermissionDenied(_DOING, posing, "look at RUNTIME_DIRECTORY and XDG_RUNTIME_DIR, and at who made that directory")
     raise NotRunning(_DOING, f"profile {profile} is not running", f"start it with: vpnpf up {profile}")
 
 
@@ -127,6 +134,7 @@ def _connect(directory: Path, profile: str, patience: float) -> socket.socket:
         connection.settimeout(patience)
         with short(directory) as near:
             connection.connect(f"{near}/{name_of(profile)}")
+            believe(connection, directory, near)
     except BaseException:
         connection.close()
         raise

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from vpnpf.control.believing import NotBelieved, believe
 from vpnpf.control.dialing import directories
 from vpnpf.control.place import name_of, short
 from vpnpf.errors import ConfigError, Mistake, PermissionDenied, VpnpfError
@@ -76,6 +77,9 @@ def _answers(place: Path, profile: str) -> bool | None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking, short(place) as near:
             asking.settimeout(PATIENCE)
             asking.connect(f"{near}/{name_of(profile)}")
+            believe(asking, place, near)
+    except NotBelieved:
+        return None
     except PermissionError:
         # Of the socket: it is there. Of the directory: whether it is there cannot be seen.
         return False if _is_there(place, profile) else None
