@@ -151,7 +151,13 @@ def test_a_directory_counts_only_where_root_put_it(trick):
 def test_a_status_file_of_another_user_is_not_how_things_stand(ground, monkeypatch):
     home = belonging(ground / "home", OTHER)
     place = belonging(home / "run", OTHER)
-    said = {"time": datetime.now(UTC).isoformat(), "profile": "home", "provider": "p", "phase": "ready", "pid": os.getpid()}
+    said = {
+        "time": datetime.now(UTC).isoformat(),
+        "profile": "home",
+        "provider": "p",
+        "phase": "ready",
+        "pid": os.getpid(),
+    }
     (place / "status-home.json").write_text(json.dumps(said))
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(place))
     now = datetime.now(UTC).timestamp()

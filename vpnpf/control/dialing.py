@@ -52,7 +52,9 @@ def dial(profile: str, places: Sequence[Path], patience: float) -> socket.socket
         hint = "do it as root, or as the user that runs vpnpf"
         raise PermissionDenied(_DOING, barred.strerror or str(barred), hint)
     if posing:
-        raise PermissionDenied(_DOING, posing, "look at RUNTIME_DIRECTORY and XDG_RUNTIME_DIR, and at who made that directory")
+        raise PermissionDenied(
+            _DOING, posing, "look at RUNTIME_DIRECTORY and XDG_RUNTIME_DIR, and at who made that directory"
+        )
     raise NotRunning(_DOING, f"profile {profile} is not running", f"start it with: vpnpf up {profile}")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import pwd
+from functools import partial
 from pathlib import Path
 
 from vpnpf import keyrings, plugins
@@ -16,6 +17,7 @@ from vpnpf.interfaces import Manifest
 from vpnpf.plugins import Group
 from vpnpf.secret_places import account_file
 from vpnpf.setup import torrent_clients, tunnel_files
+from vpnpf.setup.bounded import within
 from vpnpf.setup.found import Found, Standing
 
 FILE = "config.toml"
@@ -51,7 +53,8 @@ async def look(into: Path | None = None, home: Path | None = None) -> Found:
     standing = read_standing(target / FILE)
     where = tunnel_files.places(home, _here())
     (files, left_out), clients = await asyncio.gather(
-        asyncio.to_thread(tunnel_files.find, where, providers),
+        # In a thread that nobody waits for: a file system of the network or of a person may never answer.
+        within(partial(tunnel_files.find, where, providers), ((), 0)),
         torrent_clients.find(home, [each.id for each in types]),
     )
     root = os.geteuid() == 0

@@ -17,6 +17,7 @@ from vpnpf.errors import VpnpfError
 from vpnpf.io.listeners import listening
 from vpnpf.io.web_interface import lets_in
 from vpnpf.model import Protocol
+from vpnpf.setup.bounded import within
 from vpnpf.setup.found import FoundClient
 from vpnpf.setup.torrent_settings import WebSettings, read
 
@@ -63,7 +64,7 @@ async def find(home: Path | None, types: Iterable[str]) -> tuple[FoundClient, ..
         sockets = ()
     running = [each for each in sockets if _PROGRAMS.get(each.program) in known and each.protocol is Protocol.TCP]
     homes = {path for path in (home, *map(_home_of, {each.user for each in running})) if path is not None}
-    settings = await asyncio.to_thread(lambda: list(_settings(sorted(homes), known)))
+    settings: list[tuple[str, WebSettings]] = await within(lambda: list(_settings(sorted(homes), known)), [])
     asked = await _asked(_candidates(running, settings))
     found = {each.url: each for each in asked}
     alive = {each.type for each in asked}

@@ -60,7 +60,7 @@ class Line(Static):
     """
 
     def __init__(self, said: str = "", *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's
-        super().__init__(said, markup=False, id=id, classes=classes)
+        super().__init__(safe(said), markup=False, id=id, classes=classes)
         self._said: VisualType = said
 
     def say(self, said: VisualType) -> None:
