@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from pathlib import Path
 from typing import Protocol
 
@@ -112,12 +113,25 @@ class GivenFilePlace:
             raise self._not_written(error.strerror or str(error)) from None
         if above.st_uid not in {0, os.geteuid()} or above.st_mode & 0o022:
             raise self._not_written(f"others may write to {self._path.parent}")
+        if (other := _others_can_move(self._path.parent)) is not None:
+            raise self._not_written(f"others may put another directory in its place: {other} is theirs")
         if not os.access(self._path.parent, os.W_OK):
             raise self._not_written("this user may not write there")
 
     def _not_written(self, why: str) -> Unavailable:
         hint = f"write it there by hand: install -m 600 /dev/null {self._path}, and the secret into it"
         return Unavailable(f"writing {self._path}", why, hint)
+
+
+def _others_can_move(directory: Path) -> Path | None:
+    """What of a path, as it is written and as its links lead, another user could change, so that it would lead elsewhere."""
+    ours = {0, os.geteuid()}
+    for each in (*directory.absolute().parents, *directory.resolve().parents):
+        found = each.stat()
+        # In a directory as /tmp nobody can touch what is ours (inode(7): sticky).
+        if found.st_uid not in ours or (found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX):
+            return each
+    return None
 
 
 class CredentialPlace:

@@ -72,7 +72,7 @@ def posing(directory: Path, user: int):
 @pytest.fixture
 def ground():
     """A directory that everybody can reach, below one as /tmp."""
-    made = Path(f"/tmp/vpnpf-believing-{os.getpid()}")  # noqa: S108 - the test is about such a place
+    made = Path(f"/tmp/vpnpf-believing-{os.getpid()}")
     made.mkdir(mode=0o755)
     yield made
     for each in sorted(made.rglob("*"), reverse=True):
@@ -123,7 +123,7 @@ def test_the_service_s_own_user_is_believed_where_root_gave_him_the_directory(gr
 @pytest.mark.parametrize("trick", ["another's socket", "a directory in /tmp", "a link", "a parent of his"])
 def test_a_directory_counts_only_where_root_put_it(trick):
     """Each would be as good as the one above, were it not for that one thing."""
-    made = Path(f"/tmp/vpnpf-trick-{os.getpid()}")  # noqa: S108 - as above
+    made = Path(f"/tmp/vpnpf-trick-{os.getpid()}")
     place, who = made, OTHER
     try:
         if trick == "another's socket":  # in a directory that a third one owns and lets him write to

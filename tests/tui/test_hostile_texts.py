@@ -13,7 +13,6 @@ from tests.tui.snapshots import SIZES
 from tests.tui.test_policy_actions import NOW, OPEN
 from vpnpf.control.dialing import NotRunning
 from vpnpf.errors import ConfigError, Mistake, Transient, VpnpfError
-from vpnpf.setup.found import FoundClient, TunnelFile
 from vpnpf.tui import found
 from vpnpf.tui.app import Face
 from vpnpf.tui.entry import Root
@@ -174,7 +173,7 @@ async def test_the_first_screen():
     begin = Begin(
         (Running(f"{NASTY}1"), Running(f"{NASTY}2", open=False)),
         (f"{NASTY}3",),
-        Path(f"/tmp/{NASTY.replace(chr(0), '')}/config.toml"),  # noqa: S108 - not opened
+        Path(f"/tmp/{NASTY.replace(chr(0), '')}/config.toml"),
         (Mistake(LONG, LONG, LONG),),
         root=False,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 
 import msgspec
 import pytest
@@ -314,3 +315,37 @@ def test_no_value_shows_it():
     typed = msgspec.convert({**LOGIN, "password": CANARY}, here._Typed)
     assert CANARY not in f"{typed!r} {typed}"
     assert replace(typed).password == CANARY
+
+
+async def test_a_mistake_while_it_is_kept_tells_no_password(daemon, monkeypatch):
+    async def put(self, secret):
+        raise ValueError(f"cannot write {secret!r}")
+
+    monkeypatch.setattr(secret_places.FilePlace, "put", put)
+    with pytest.raises(Unavailable) as caught:
+        await daemon.log_in()
+    assert PASSWORD not in str(caught.value) + caught.value.hint
+    assert "ValueError" in str(caught.value)
+    # The control: as it is raised it has the password, and any other mistake is told as it is.
+    with pytest.raises(ValueError, match=PASSWORD):
+        await secret_places.FilePlace(daemon.directory / "x").put(PASSWORD)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("theirs", [True, False])
+async def test_a_file_that_another_user_could_have_lead_elsewhere_is_not_written(daemon, theirs):
+    """The directory is ours, but it is in one of his: he can put a link in its place at any moment."""
+    above = daemon.directory / "ada"
+    (above / "vpn").mkdir(parents=True)
+    kept = above / "vpn" / "shadow"
+    if theirs:
+        os.chown(above, 65531, 65531)
+    daemon.configure(place=Source("file", str(kept)))
+    place = secret_places.GivenFilePlace(kept)
+    if theirs:
+        with pytest.raises(Unavailable, match="put another directory in its place"):
+            await place.put("hunter2")
+        assert not kept.exists()
+    else:  # the control
+        await place.put("hunter2")
+        assert kept.read_text() == "hunter2\n"

@@ -16,7 +16,7 @@ _CREDENTIALS = struct.Struct("3i")
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-class NotBelieved(Exception):  # noqa: N818 - it says what it is
+class NotBelieved(Exception):
     """Somebody else listens there."""
 
     def __init__(self, user: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -94,11 +94,11 @@ class LoginsHere:
                     raise Transient(said.doing, said.cause, said.hint or UNTRIED) from None
                 tried = False
                 notes.append(printable(str(_without(failure, secret))))
-            await _apart(
-                lambda: asyncio.run(place.put(secret)), KEEPING + keyrings.PATIENCE, f"keeping it in {place.said}"
+            await _kept_by(
+                lambda: place.put(secret), KEEPING + keyrings.PATIENCE, f"keeping it in {place.said}", secret
             )
             if tried:
-                await _apart(lambda: asyncio.run(subject.keep()), KEEPING, "keeping what the login gave")
+                await _kept_by(subject.keep, KEEPING, "keeping what the login gave", secret)
         self._again()
         return {
             "title": subject.title,
@@ -179,6 +179,20 @@ async def _tried(subject: Subject, secret: str) -> None:
     except VpnpfError as error:
         raise _without(error, secret) from None
     except Exception as error:  # noqa: BLE001 - a plug-in's own, whose text may have what it was given
+        raise Unavailable(doing, f"it failed ({type(error).__name__})", "please report it") from None
+
+
+async def _kept_by(keep: Callable[[], Awaitable[None]], seconds: float, doing: str, secret: str) -> None:
+    """Have it kept. Raises VpnpfError, without the secret in it: not even of a mistake, which else is told as it is."""
+
+    async def keeping() -> None:
+        await keep()
+
+    try:
+        await _apart(lambda: asyncio.run(keeping()), seconds, doing)
+    except VpnpfError as error:
+        raise _without(error, secret) from None
+    except Exception as error:  # noqa: BLE001 - its text may have what it was given
         raise Unavailable(doing, f"it failed ({type(error).__name__})", "please report it") from None
 
 

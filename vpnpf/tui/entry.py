@@ -11,6 +11,18 @@ from pathlib import Path
 from vpnpf.errors import PermissionDenied
 from vpnpf.tui.found import Begin, Running, begin, running
 
+_RECORDING = (
+    "TEXTUAL",
+    "TEXTUAL_DEBUG",
+    "TEXTUAL_LOG",
+    "TEXTUAL_PRESS",
+    "TEXTUAL_SCREENSHOT",
+    "TEXTUAL_SCREENSHOT_FILENAME",
+    "TEXTUAL_SCREENSHOT_LOCATION",
+    "TEXTUAL_SHOW_RETURN",
+)
+"""Variables that Textual reads when it is loaded."""
+
 
 class Root:
     """Going on as root: asked for on a screen, and done when that is gone and the terminal is the person's again."""
@@ -57,11 +69,18 @@ def choose(profile: str | None, found: tuple[Running, ...]) -> Running | None:
 
 def enter(profile: str | None, config: Path | None, *, sudo: bool = True) -> str:
     """Show it until the person leaves; returns what is to be said then. Raises PermissionDenied."""
+    _unrecorded()
     root = Root(profile or "", config, sudo=sudo)
     said = _run(profile, config, root)
     if root.wanted:
         root.go()
     return said or ""
+
+
+def _unrecorded() -> None:
+    """Textual's means for developers write each key that is pressed into a file or to a port, so passwords too: it is not told of them."""
+    for name in _RECORDING:
+        os.environ.pop(name, None)
 
 
 def _run(profile: str | None, config: Path | None, root: Root) -> str | None:
