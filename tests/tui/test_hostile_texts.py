@@ -6,13 +6,18 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.tui import situations
 from tests.tui.pilots import face, until
 from tests.tui.snapshots import SIZES
 from tests.tui.test_policy_actions import NOW, OPEN
+from tests.tui.test_wizard import face as wizard_face
+from tests.tui.test_wizard import machine, page, type_secret
 from vpnpf.control.dialing import NotRunning
 from vpnpf.errors import ConfigError, Mistake, Transient, VpnpfError
+from vpnpf.setup.found import FoundClient, TunnelFile
+from vpnpf.setup.trying import Trial
 from vpnpf.tui import found
 from vpnpf.tui.app import Face
 from vpnpf.tui.entry import Root
@@ -22,6 +27,8 @@ from vpnpf.tui.screens.start import Start
 from vpnpf.tui.sheets.confirm import Confirm
 from vpnpf.tui.sheets.died import Died
 from vpnpf.tui.sheets.told import Told
+
+__all__ = ["machine"]
 
 NASTY = (
     "[red]x[/] [/nope] [@click=app.quit]q[/] \x1b]52;c;eA==\x07 \x1b[2J\x1b[31m \x9b31m \x00\x08 a\r\nb\tc "
@@ -110,6 +117,15 @@ def daemon():
     return one
 
 
+async def to_the_client(pilot, look):
+    for key in ("provider", "files"):
+        await page(pilot, key)
+        look()
+        await pilot.press("enter")
+    await page(pilot, "client")
+    look()
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_on_the_dashboard(size):
     async with face(daemon(), size) as pilot:
@@ -180,6 +196,26 @@ async def test_the_first_screen():
     async with Face(None, lambda: 0.0, first=lambda: Start(begin, Root())).run_test(size=(100, 34)) as pilot:
         await pilot.pause(0.05)
         assert "[red]x[/]" in harmless(pilot.app)
+
+
+async def test_the_questions_of_the_first_start(machine):
+    """File names and what is in files and settings, as they may lie in anybody's Downloads."""
+    path = Path("/home/ada", NASTY.replace("\0", "").replace("/", "_") + ".conf")
+    machine.found = replace(
+        machine.found,
+        files=(
+            TunnelFile(path, "wireguard", LONG, "protonvpn", hint=LONG),
+            TunnelFile(path.with_suffix(".ovpn"), "openvpn", LONG, "protonvpn", no_ports=LONG, hint=LONG),
+            TunnelFile(path.with_suffix(".x"), "openvpn", mistake=LONG, hint=LONG),
+        ),
+        clients=(FoundClient("qbittorrent", "http://127.0.0.1:8080", NASTY, asks_login=True, runs=True),),
+    )
+    machine.trials = [Trial(good=False, said=LONG, hint=LONG)] * 3
+    async with wizard_face().run_test(size=(100, 30)) as pilot:
+        await to_the_client(pilot, lambda: harmless(pilot.app))
+        await type_secret(pilot, "hunter2")
+        await pilot.pause(0.1)
+        assert "hunter2" not in harmless(pilot.app)
 
 
 async def test_the_look_itself_sees_what_is_not_safe(monkeypatch):

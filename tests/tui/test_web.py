@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import sys
@@ -130,6 +131,20 @@ async def test_it_listens_on_the_loopback_address_alone():
                 asking.settimeout(1)
                 with pytest.raises(OSError, match=r"refused|unavailable|assign|unreachable"):
                     asking.connect((address, pages.port))
+
+
+@pytest.mark.parametrize(
+    "line", ["OPTIONS * HTTP/1.1", "CONNECT nowhere:1 HTTP/1.1", "GET //x HTTP/1.1", "GET /%ff%00/ HTTP/1.1"]
+)
+async def test_odd_requests_of_strangers_get_nothing_and_say_nothing(line, caplog):
+    async with serving() as (pages, _session):
+        reader, writer = await asyncio.open_connection(HOST, pages.port)
+        writer.write(f"{line}\r\nHost: {HOST}:{pages.port}\r\nConnection: close\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+    assert answer.startswith((b"HTTP/1.1 404", b"HTTP/1.0 400", b"HTTP/1.1 400")), answer
+    assert pages.token.encode() not in answer
+    assert not [each for each in caplog.records if each.name.startswith("aiohttp") and "400" not in str(each.exc_info)]
 
 
 async def test_a_port_that_is_taken_is_said():
