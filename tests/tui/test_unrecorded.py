@@ -1,4 +1,4 @@
-"""A password that is typed is in no file of Textual's, whatever it is told in the environment to write down."""
+"""A password that is typed is in no file of Textual's, whatever it is told to write down, and never on the clipboard."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from textual.widgets import Input
+
+from tests.tui import situations
+from tests.tui.pilots import face, sheet
+from tests.tui.test_wizard import face as wizard_face
+from tests.tui.test_wizard import machine, page, to_the_client
+
+__all__ = ["machine"]
 
 SHOW = """
 import json, sys
@@ -50,3 +58,38 @@ def test_what_textual_is_told_to_write_down(tmp_path, how):
     else:  # the control: each of them would have been heeded
         assert told == [True, "keys.txt", 1, ["debug", "devtools"]]
         assert "hunter2" in written
+
+
+@pytest.mark.parametrize("key", ["ctrl+c", "ctrl+x"])
+async def test_a_password_is_not_copied(key):
+    daemon = situations.ready()
+    whom = {"name": "acme", "kind": "provider", "title": "Acme", "asks_user": True, "kept": None}
+    daemon.answers["GET", "/v1/logins"] = {"logins": [whom]}
+    copied = {}
+    async with face(daemon, (100, 34)) as pilot:
+        await pilot.press("l")
+        await sheet(pilot, "Login")
+        for name in ("username", "password"):
+            field = pilot.app.screen.query_one(f"#{name}", Input)
+            field.focus()
+            field.value = f"{name}-hunter2"
+            field.select_all()
+            await pilot.press(key)
+            await pilot.pause()
+            copied[name] = pilot.app.clipboard
+    assert copied["username"] == "username-hunter2"  # the control: what is no secret is copied
+    assert "password" not in copied["password"]
+
+
+async def test_nor_that_of_a_torrent_client_in_the_first_questions(machine):
+    async with wizard_face().run_test(size=(100, 30)) as pilot:
+        await to_the_client(pilot)
+        await pilot.press("enter")
+        await page(pilot, "client_secret")
+        field = pilot.app.screen.query_one(Input)
+        field.value = "hunter2"
+        field.select_all()
+        await pilot.press("ctrl+x")
+        await pilot.pause()
+        assert pilot.app.clipboard == ""
+        assert field.password

@@ -18,7 +18,7 @@ from vpnpf.plugins import Group
 from vpnpf.secret_places import account_file
 from vpnpf.setup import torrent_clients, tunnel_files
 from vpnpf.setup.bounded import within
-from vpnpf.setup.found import Found, Standing
+from vpnpf.setup.found import Found, Standing, TunnelFile
 
 FILE = "config.toml"
 SYSTEM = Path("/etc/vpnpf")
@@ -52,9 +52,10 @@ async def look(into: Path | None = None, home: Path | None = None) -> Found:
     providers, types = _manifests(Group.PROVIDERS), _manifests(Group.CLIENTS)
     standing = read_standing(target / FILE)
     where = tunnel_files.places(home, _here())
+    nothing: tuple[tuple[TunnelFile, ...], int] = ((), 0)
     (files, left_out), clients = await asyncio.gather(
         # In a thread that nobody waits for: a file system of the network or of a person may never answer.
-        within(partial(tunnel_files.find, where, providers), ((), 0)),
+        within(partial(tunnel_files.find, where, providers), nothing),
         torrent_clients.find(home, [each.id for each in types]),
     )
     root = os.geteuid() == 0

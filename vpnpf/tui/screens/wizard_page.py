@@ -19,6 +19,7 @@ from textual.widgets.selection_list import Selection
 from vpnpf.printable import printable
 from vpnpf.setup.questions import Choice, Question
 from vpnpf.tui.panels.panel import Line
+from vpnpf.tui.secret_field import SecretField
 
 _MANY = 6
 """Choices from which on the list takes all the room there is."""
@@ -102,7 +103,8 @@ class Page(Vertical):
         if self._typed:
             known = "" if self._choices else "".join(self._said[:1])
             other = "or type the path of another" if question.many and question.choices else ""
-            yield Input(known, placeholder=other, password=question.hidden)
+            field = SecretField if question.hidden else Input
+            yield field(known, placeholder=other)
         yield Line(id="note")
         yield Line(id="mistake")
 

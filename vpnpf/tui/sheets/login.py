@@ -14,6 +14,7 @@ from vpnpf.errors import Transient, VpnpfError
 from vpnpf.printable import printable
 from vpnpf.tui.link import Link
 from vpnpf.tui.panels.panel import Line
+from vpnpf.tui.secret_field import SecretField
 from vpnpf.tui.sheets.confirm import Confirm
 from vpnpf.tui.sheets.sheet import Sheet
 
@@ -51,7 +52,7 @@ class Login(Sheet[Json]):
             yield Line("User name")
             yield Input(id="username", compact=True)
         yield Line("Password")
-        yield Input(password=True, id="password", compact=True)
+        yield SecretField(id="password", compact=True)
         yield Line("It is tried once, and kept if it is right.", id="said")
         with Horizontal():
             yield Button("Back", id="back")
