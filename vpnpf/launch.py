@@ -19,13 +19,15 @@ from pathlib import Path
 from msgspec import Struct
 
 from vpnpf.config import places
+from vpnpf.config_forwards import NAME, NO_NAME
 from vpnpf.control import dialing
 from vpnpf.control.client import Connection, NotRunning
 from vpnpf.control.seen import Seen
 from vpnpf.control.waiting import until
-from vpnpf.errors import PermissionDenied, Transient, Unavailable, VpnpfError
+from vpnpf.errors import PermissionDenied, Transient, Unavailable, UsageError, VpnpfError
 from vpnpf.io import privileges
 from vpnpf.io.process import find
+from vpnpf.printable import printable
 from vpnpf.store import holder, make_private, runtime_directory, state_directory
 
 Say = Callable[[str], None]
@@ -73,8 +75,10 @@ class Launch(Struct, frozen=True):
 def plan_launch(profile: str, config: Path | None = None) -> Launch:
     """How a profile is to be started here. Touches nothing.
 
-    Raises PermissionDenied for a user who may not make a tunnel, with the line that does it.
+    Raises PermissionDenied for a user who may not make a tunnel, with the line that does it, and UsageError for what cannot be
+    the name of a profile: it becomes part of the name of a unit and of a file.
     """
+    _named(profile)
     wanted = config.absolute() if config is not None else None
     found = wanted or next((place for place in places() if place.exists()), None)
     of_the_unit = found == OF_THE_UNIT and SYSTEMD.is_dir() and _has_unit(profile)
@@ -180,8 +184,10 @@ def bring_up(
 ) -> tuple[Seen | None, bool]:
     """Have a profile run, whether it does or not, and wait until it is READY, or FAILED: its newest state, and whether it is so.
 
-    Raises PermissionDenied, ConfigError of one that is stopped, Unavailable if it ends, and Transient if it never answers.
+    Raises UsageError for what is no name, PermissionDenied, ConfigError of one that is stopped, Unavailable if it ends, and
+    Transient if it never answers.
     """
+    _named(profile)
     connection = Connection(profile)
     try:
         phase = connection.get("/v1").get("phase")
@@ -197,6 +203,11 @@ def bring_up(
         plan_launch(profile, config)  # it names the line that does it, which helps more
         raise
     return until(profile, lambda seen: seen.phase in {"ready", "failed"}, limit, say=say, cancelled=cancelled)
+
+
+def _named(profile: str) -> None:
+    if not NAME.fullmatch(profile):
+        raise UsageError(_STARTING, f'"{printable(profile, 64)}" is {NO_NAME}', "see `vpnpf check-config`")
 
 
 def _start(profile: str, config: Path | None, say: Say, cancelled: threading.Event | None) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from vpnpf import launch as module
 from vpnpf.control import dialing
-from vpnpf.errors import PermissionDenied, Transient, Unavailable
+from vpnpf.errors import PermissionDenied, Transient, Unavailable, UsageError
 from vpnpf.io import privileges
 from vpnpf.launch import Launch, Launched, Way, bring_up, launch, plan_launch, wait_for_answer
 from vpnpf.store import InstanceLock
@@ -178,3 +178,15 @@ def test_never_two(unit, place, monkeypatch):
         bring_up("home", None, said.append)
     assert str(os.getpid()) in caught.value.cause
     assert str(os.getpid()) in said[0]
+
+
+@pytest.mark.parametrize("name", ["../../x", "*", "-H", "a b", "a.service", "", "x\n", "\x1b[31mx", "x" * 33])
+def test_what_is_no_name_starts_nothing(unit, place, name):
+    """It would be part of the path of a log, and of the name of a unit, for which systemctl takes patterns too."""
+    before = sorted(place.parent.rglob("*"))
+    for call in (lambda: plan_launch(name), lambda: bring_up(name, None, print)):
+        with pytest.raises(UsageError) as caught:
+            call()
+        assert str(caught.value).isprintable()
+    assert sorted(place.parent.rglob("*")) == before
+    assert plan_launch("home").profile == "home"  # the control
