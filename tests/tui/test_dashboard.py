@@ -13,6 +13,7 @@ from vpnpf.model import PROOF_NAMES
 from vpnpf.tui.app import Face
 from vpnpf.tui.panels.panel import Line, Panel
 from vpnpf.tui.panels.throughput import ThroughputPanel
+from vpnpf.tui.screens.dashboard import Dashboard
 from vpnpf.tui.view import Reach
 
 NARROW, NORMAL, WIDE = SIZES
@@ -273,3 +274,23 @@ async def test_nothing_is_drawn_anew_that_did_not_change():
         daemon.tell()
         pilot.app._show()
         assert drawn == []
+
+
+async def test_it_may_be_left_while_it_is_still_being_filled(monkeypatch):
+    """Then its parts go before itself."""
+    mount, left = Dashboard.mount, []
+
+    async def gone(self, widgets):
+        await mount(self, *widgets)
+        await self.query_one("#body").remove_children()
+        left.append(self)
+
+    def leaving(self, *widgets, **more):
+        last = any(type(each).__name__ == "Footer" for each in widgets)
+        return gone(self, widgets) if last else mount(self, *widgets, **more)
+
+    monkeypatch.setattr(Dashboard, "mount", leaving)
+    async with face(situations.ready()).run_test(size=NARROW) as pilot:
+        while not left:
+            await pilot.pause()
+        await pilot.pause()

@@ -34,7 +34,7 @@ NASTY = (
     "[red]x[/] [/nope] [@click=app.quit]q[/] \x1b]52;c;eA==\x07 \x1b[2J\x1b[31m \x9b31m \x00\x08 a\r\nb\tc "
     "\u202etfel\u202c \u2066i\u2069 \u200bz\u200d\ufeff \u2028 \ud800 e\u0301\u0301\u0301 漢字カナ 👨\u200d👩 "
 )
-LONG = NASTY * 16
+LONG = NASTY * 5
 LONGER = NASTY * 60  # some 10 kB
 OURS = {
     "time", "event", "phase", "mode", "kind", "severity", "stage", "backend", "protocol", "protocols", "since", "checked", "digest",

@@ -83,8 +83,9 @@ class Dashboard(Screen[None]):
         grid.order()  # the size may be another by now
         await self.mount(Footer(compact=True))
         self._panels = tuple(self.query(Panel))
-        if self.AUTO_FOCUS and self.focused is None:
-            self.set_focus(self.query_one(self.AUTO_FOCUS))
+        first = self.query(self.AUTO_FOCUS) if self.AUTO_FOCUS and self.focused is None else ()
+        if first:  # it may have been left meanwhile, and its parts go before itself
+            self.set_focus(first[0])
         self.post_message(self.Filled())
 
     def on_resize(self) -> None:
