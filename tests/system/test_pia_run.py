@@ -18,8 +18,8 @@ from mock_provider.product import traces
 from mock_provider.qbittorrent import QBittorrent
 from mock_provider.topology import CLIENT, EXIT
 from tests.system.namespace_world import program
-from tests.system.test_daemon import Asking
 from tests.system.pia_world import World, device, failed, ready, talking, world
+from tests.system.test_daemon import Asking
 
 __all__ = ["world"]
 pytestmark = pytest.mark.system
