@@ -30,6 +30,7 @@ from vpnpf.hub import Hub
 from vpnpf.interfaces import Clock
 from vpnpf.model import Entry, FailureKind, LockMode, Phase, Problem, State
 from vpnpf.settings import ProfileSettings
+from vpnpf.supervisor import DEADLINES
 from vpnpf.wiring import Run, ruling
 
 Say = Callable[[str], None]
@@ -159,9 +160,11 @@ class Daemon:
         if not self._closed:
             return
         try:
-            await self.run.let_out()
-        except VpnpfError as error:
-            self._say(f"problem: the machine stays locked: {error} (sudo vpnpf unlock)")
+            async with asyncio.timeout(DEADLINES["RemoveFirewall"]):
+                await self.run.let_out()
+        except (VpnpfError, TimeoutError) as error:
+            why = str(error) or "it takes too long"
+            self._say(f"problem: the machine stays locked: {why} (open it by hand: sudo vpnpf unlock)")
             return
         self._closed = False
         if self.hub.state is not None:
@@ -230,7 +233,7 @@ class Daemon:
         Raises NotNow if it runs, ConfigError and whatever else it cannot begin for; then it is stopped as before.
         """
         self._not_ending(_STARTING)
-        if self._beginning is not None:
+        if self._beginning is not None or self._next is not None:
             raise NotNow(_STARTING, f"the profile {self.profile} is starting already", _SEE)
         if self._running and self._machine.phase is not Phase.STOPPED:
             doing = "is stopping" if self._stopping else "runs already"
@@ -259,10 +262,10 @@ class Daemon:
     async def stop(self) -> None:
         """Have tunnel and port taken down, and stay. Taken on, not waited for. Raises NotNow if it is stopped."""
         self._not_ending(_STOPPING)
-        self._next = None
+        followed, self._next = self._next is not None, None
         if self._beginning is not None:
             self._beginning.cancel()
-        elif not self._running:
+        elif not self._running and not followed:
             raise NotNow(_STOPPING, f"the profile {self.profile} is stopped already", "end its process: vpnpf down")
         else:  # also where it is stopping already: it may be for an engine that was to follow
             self.run.supervisor.post(StopRequested())
@@ -317,7 +320,8 @@ class Daemon:
     def _why_nothing(self) -> str:
         if self._running:
             return "the profile is stopping" if self._stopping else ""
-        return "the profile is starting" if self._beginning is not None else "the profile is stopped"
+        starting = self._beginning is not None or self._next is not None
+        return "the profile is starting" if starting else "the profile is stopped"
 
     def _can_restart(self) -> None:
         self._not_ending(_RESTARTING)

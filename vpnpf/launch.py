@@ -21,6 +21,7 @@ from msgspec import Struct
 from vpnpf.config import places
 from vpnpf.control import dialing
 from vpnpf.control.client import Connection, NotRunning
+from vpnpf.control.messages import NotNow
 from vpnpf.control.seen import Seen
 from vpnpf.control.waiting import until
 from vpnpf.errors import PermissionDenied, Transient, Unavailable, VpnpfError
@@ -182,21 +183,38 @@ def bring_up(
 
     Raises PermissionDenied, ConfigError of one that is stopped, Unavailable if it ends, and Transient if it never answers.
     """
-    connection = Connection(profile)
     try:
-        phase = connection.get("/v1").get("phase")
-        if phase == "stopping":
-            until(profile, lambda seen: seen.phase == "stopped", limit, say=say, cancelled=cancelled)
-            phase = "stopped"
-        if phase == "stopped":
-            connection.post("/v1/start")
-            say(f"{profile} runs and was stopped: it begins again")
+        _begin_again(profile, say, limit, cancelled)
     except NotRunning:
         _start(profile, config, say, cancelled)
     except PermissionDenied:
         plan_launch(profile, config)  # it names the line that does it, which helps more
         raise
     return until(profile, lambda seen: seen.phase in {"ready", "failed"}, limit, say=say, cancelled=cancelled)
+
+
+def _begin_again(profile: str, say: Say, limit: float, cancelled: threading.Event | None) -> None:
+    """Have one that runs, but is stopped or stops, begin again. Raises NotRunning, also if it ends instead."""
+
+    def leave(phase: str) -> str:
+        try:
+            # Not until it is stopped: one that is restarted is that too shortly to be seen.
+            seen, _ = until(profile, lambda seen: seen.phase != phase, limit, say=say, cancelled=cancelled)
+        except Unavailable as error:
+            raise NotRunning(error.doing, error.cause, error.hint) from error
+        return seen.phase if seen is not None else phase
+
+    connection = Connection(profile)
+    phase = connection.get("/v1").get("phase")
+    if phase == "stopping":
+        phase = leave(phase)
+    if phase != "stopped":
+        return
+    try:
+        connection.post("/v1/start")
+        say(f"{profile} runs and was stopped: it begins again")
+    except NotNow:  # it begins by itself, or it is about to end
+        leave("stopped")
 
 
 def _start(profile: str, config: Path | None, say: Say, cancelled: threading.Event | None) -> None:

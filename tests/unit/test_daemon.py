@@ -65,6 +65,8 @@ class Machine:
         self.reading = 0.0
         self.building = 0.0
         self.stopping = 0.0
+        self.ending = 0.0
+        """Seconds that what is beside an engine takes to end."""
         self.closes = True
         self.shut: VpnpfError | None = None
         """Why what was left closed cannot be opened."""
@@ -109,11 +111,17 @@ class Machine:
             supervisor=Supervisor(machine, Doer(), self.clock, self.hub),
             locks=locks,
             leave=lambda: "",
+            relays=(SimpleNamespace(place="80", serve=self.serve),),
             let_out=self.opened,
             settings=None,
-            relays=(),
             policies=SimpleNamespace(trouble="", by_hand=None, configured=SPEC.policy),
         )
+
+    async def serve(self):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(self.ending)
 
     async def opened(self):
         assert not self.held, "an engine's lock was taken away"
@@ -283,6 +291,24 @@ def test_a_restart_that_becomes_a_stop_leaves_nothing_closed(after):
         await asyncio.sleep(1)
         assert machine.phase is Phase.STOPPED
         assert machine.hub.state.firewall is None
+
+    live(story)
+
+
+@pytest.mark.parametrize("ending", [0.0, 5.0])
+def test_a_start_while_a_restart_is_about_to_begin_makes_no_second_engine(ending):
+    async def story(machine):
+        machine.building, machine.ending = 0.5, ending
+        await machine.daemon.restart()
+        with machine.hub.subscribe() as reader:
+            async for update in reader.updates():
+                if update.state.phase is Phase.STOPPED:
+                    break
+        with pytest.raises(NotNow, match="starting already"):
+            await machine.daemon.start()
+        await machine.until(Phase.READY, 2)
+        await asyncio.sleep(60)
+        assert machine.made == 2
 
     live(story)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import time
 from pathlib import Path
 
 import click
@@ -20,6 +21,8 @@ from vpnpf.launch import UNTIL_READY, bring_up
 
 _STOPPED = 60.0
 """Seconds until an end is not waited for any longer: the provider has some of them, and a daemon that does not answer."""
+_AGAIN = 0.1
+"""Seconds between two looks at a socket."""
 _WAIT = click.option(
     "--wait",
     type=click.FloatRange(0),
@@ -71,7 +74,7 @@ def down(profile: str | None, *, stay: bool) -> None:
     process = _handle(connection.far_process())
     try:
         connection.post("/v1/shutdown")
-        if not _gone(process, _STOPPED):
+        if not (_gone(process, _STOPPED) if process is not None else _silent(name, _STOPPED)):
             raise Transient("ending vpnpf", f"it still runs after {_STOPPED:g} s", f"see `vpnpf status {name}`")
     finally:
         if process is not None:
@@ -138,7 +141,13 @@ def _handle(process: int) -> int | None:
         return None
 
 
-def _gone(process: int | None, patience: float) -> bool:
-    if process is None:
-        return True
+def _silent(profile: str, patience: float) -> bool:
+    """Whether its socket goes: all that can be seen of a process of another namespace."""
+    ends = time.monotonic() + patience
+    while (here := profile in running()) and time.monotonic() < ends:
+        time.sleep(_AGAIN)
+    return not here
+
+
+def _gone(process: int, patience: float) -> bool:
     return bool(select.select([process], [], [], patience)[0])

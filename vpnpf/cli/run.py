@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 
@@ -113,16 +113,28 @@ async def _live(
     if data is not None:
         observers.append(_observe("events", write_events(hub, clock, data.put), talk))
     await asyncio.sleep(0)
+    told = asyncio.Event()
+    building = asyncio.create_task(build(found.profile(name), hub), name="build")
+
+    def give_up() -> None:
+        told.set()
+        building.cancel()  # it may have a namespace already, and wait for a name to be looked up
+
+    _listen_to_signals(give_up)
     try:
-        first = await build(found.profile(name), hub)
-    except BaseException:
+        first = await building
+    except BaseException as error:
         hub.close()
         await asyncio.gather(*observers)
+        if isinstance(error, asyncio.CancelledError) and told.is_set():
+            return EX_OK
         raise
     with first:
         daemon = Daemon(first, _reading(name, config), talk.put)
         daemons.append(daemon)
-        _listen_to_signals(daemon)
+        _listen_to_signals(daemon.end)
+        if told.is_set():  # just when it was done
+            daemon.end()
         server = ControlServer(runtime_directory(), name, _routes(daemon, config), talk.put, found.group)
         control = _observe("control socket", server.serve(), talk)
         living = asyncio.create_task(daemon.live(), name="daemon")
@@ -191,9 +203,9 @@ def _routes(daemon: Daemon, config: Path | None) -> routes.Routes:
     }
 
 
-def _listen_to_signals(daemon: Daemon) -> None:
+def _listen_to_signals(end: Callable[[], object]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, daemon.end)
+        asyncio.get_running_loop().add_signal_handler(number, end)
 
 
 def _observe(name: str, writing: Coroutine[None, None, None], talk: LineWriter) -> asyncio.Task[None]:
