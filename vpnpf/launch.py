@@ -167,7 +167,11 @@ def wait_for_answer(launched: Launched, say: Say, cancelled: threading.Event | N
             for line in launched.last_words():
                 say(line)
             raise Unavailable(_STARTING, f"it ended at once, {how}", f"all that it said: {plan.said}")
-        if time.monotonic() > ends or (cancelled or _NEVER).wait(_STEP):
+        late = time.monotonic() > ends
+        if late:  # it may have said why
+            for line in launched.last_words():
+                say(line)
+        if late or (cancelled or _NEVER).wait(_STEP):
             raise Transient(_STARTING, "it does not answer yet", f"what it says: {plan.said}")
 
 

@@ -14,6 +14,7 @@ from vpnpf.cli.guard import say
 from vpnpf.cli.options import CONFIG, PROFILE
 from vpnpf.control.client import Connection
 from vpnpf.control.dialing import chosen, running
+from vpnpf.control.messages import NotNow
 from vpnpf.control.seen import Seen, read
 from vpnpf.control.waiting import until
 from vpnpf.errors import EX_OK, EX_TEMPFAIL, ConfigError, PermissionDenied, Transient
@@ -71,15 +72,29 @@ def down(profile: str | None, *, stay: bool) -> None:
         if not stopped:
             raise Transient("stopping", f"not done in {_STOPPED:g} s", f"see `vpnpf status {name}`")
         return
-    process = _handle(connection.far_process())
+    number = connection.far_process()
+    process = _handle(number)
     try:
-        connection.post("/v1/shutdown")
+        _shut_down(connection, number)
         if not (_gone(process, _STOPPED) if process is not None else _silent(name, _STOPPED)):
             raise Transient("ending vpnpf", f"it still runs after {_STOPPED:g} s", f"see `vpnpf status {name}`")
     finally:
         if process is not None:
             os.close(process)
     say(f"{name} has ended")
+
+
+def _shut_down(connection: Connection, number: int) -> None:
+    """Tell it to end. Raises Transient for one that hangs, with what is left to be done."""
+    try:
+        connection.post("/v1/shutdown")
+    except NotNow:
+        raise
+    except Transient as error:
+        if not number:
+            raise
+        hint = f"where it hangs: sudo kill -9 {number}; its block stays then, until vpnpf up or sudo vpnpf unlock"
+        raise Transient("ending vpnpf", error.cause, hint) from error
 
 
 @click.command()
