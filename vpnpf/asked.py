@@ -146,7 +146,8 @@ class Asked:
         state = self._hub.state
         stage = state.firewall if state else None
         # Stopped we are out of the tunnel's namespace; between two engines the lock stands as without a tunnel.
-        stopped = state is not None and state.phase is Phase.STOPPED and stage is not FirewallStage.BLOCKED
+        between = stage is FirewallStage.BLOCKED and self._outside() is None
+        stopped = state is not None and state.phase is Phase.STOPPED and not between
         if stopped or stage is FirewallStage.CONNECTED:
             return BesideTunnel(account, self._clock)
         mark = 0 if stage is None else mark_of(table_of(self._settings().spec.name))
