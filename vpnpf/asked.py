@@ -145,7 +145,9 @@ class Asked:
         """Through the tunnel while it is up. Else beside it, with the mark for which the lock lets out the provider's services."""
         state = self._hub.state
         stage = state.firewall if state else None
-        stopped = state is not None and state.phase is Phase.STOPPED  # then we are out of the tunnel's namespace
+        # Stopped we are out of the tunnel's namespace; between two engines the lock stands as without a tunnel.
+        between = stage is FirewallStage.BLOCKED and self._outside() is None
+        stopped = state is not None and state.phase is Phase.STOPPED and not between
         if stopped or stage is FirewallStage.CONNECTED:
             return BesideTunnel(account, self._clock)
         mark = 0 if stage is None else mark_of(table_of(self._settings().spec.name))

@@ -14,6 +14,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import cast
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from vpnpf.control.messages import NotNow
@@ -27,14 +28,29 @@ from vpnpf.errors import Transient, VpnpfError
 from vpnpf.events import Event, StopRequested
 from vpnpf.hub import Hub
 from vpnpf.interfaces import Clock
-from vpnpf.model import Entry, FailureKind, Phase, Problem, State
+from vpnpf.model import Entry, FailureKind, LockMode, Phase, Problem, State
+from vpnpf.settings import ProfileSettings
+from vpnpf.supervisor import DEADLINES
 from vpnpf.wiring import Run, ruling
 
 Say = Callable[[str], None]
 Build = Callable[[Hub, tuple[Entry, ...]], Awaitable[Run]]
 """Makes an engine that publishes to a hub and goes on with a timeline. Raises VpnpfError, with all as it was."""
-Read = Callable[[], Awaitable[Build]]
-"""Reads the configuration and checks it, and changes nothing. Raises ConfigError, and whatever else is wrong here."""
+
+
+class Following(Struct, frozen=True):
+    """An engine that can be made now."""
+
+    build: Build
+    closed: bool = False
+    """Whether nothing may leave between the engine that runs and this one."""
+
+
+Read = Callable[[ProfileSettings | None], Awaitable[Following]]
+"""Reads the configuration and checks it, and changes nothing; given are the settings of the engine that runs, if one does.
+
+Raises ConfigError, and whatever else is wrong here.
+"""
 
 SOON = 20.0
 """Seconds that a start is waited for by who asked for it; then it goes on without that."""
@@ -61,6 +77,8 @@ class Daemon:
         self._running = False
         self._beginning: asyncio.Task[None] | None = None
         """A start that is under way."""
+        self._closed = False
+        """Whether an engine that was to be followed left the lock in force, and none followed yet."""
         self._next: Build | None = None
         """What begins when the engine that runs has ended."""
         self._news, self._rested = asyncio.Event(), asyncio.Event()
@@ -75,6 +93,7 @@ class Daemon:
                 if self._running:
                     await self._live_once()
                 if self.ending:
+                    await self._let_out()
                     return
                 await self._rest()
         finally:
@@ -109,6 +128,8 @@ class Daemon:
             if said := run.leave():
                 self._say(said)
             run.locks.close()
+            ended = run.supervisor.machine
+            self._closed = ended.closed and ended.spec.lock is LockMode.ON
             self._rested.set()
 
     async def _relay(self, place: object, serving: Awaitable[None]) -> None:
@@ -123,6 +144,8 @@ class Daemon:
             build, self._next = self._next, None
             self._beginning = asyncio.create_task(self._begin_at_last(build), name="restart")
         while not self._running and not self.ending:
+            if self._beginning is None:
+                await self._let_out()
             if self.hub.state is not None:
                 self.hub.publish(self.hub.state, ())
             self._news.clear()
@@ -131,6 +154,21 @@ class Daemon:
                     await self._news.wait()
         if self._beginning is not None:
             await asyncio.wait([self._beginning])
+
+    async def _let_out(self) -> None:
+        """Open what was kept closed for an engine that does not follow after all. What cannot be is said, and tried again."""
+        if not self._closed:
+            return
+        try:
+            async with asyncio.timeout(DEADLINES["RemoveFirewall"]):
+                await self.run.let_out()
+        except (VpnpfError, TimeoutError) as error:
+            why = str(error) or "it takes too long"
+            self._say(f"problem: the machine stays locked: {why} (open it by hand: sudo vpnpf unlock)")
+            return
+        self._closed = False
+        if self.hub.state is not None:
+            self.hub.publish(replace(self.hub.state, firewall=None), ())
 
     async def _begin(self, build: Build) -> None:
         run = await build(self.hub, self.run.supervisor.machine.timeline)
@@ -151,6 +189,8 @@ class Daemon:
                         said = str(error)
                         hint = f" ({error.hint})" if error.hint else ""
                         self._say(f"problem: it cannot begin again: {said}{hint}; it is tried every {AGAIN:g} s")
+                        if self._closed:
+                            self._say(f"  nothing leaves this machine meanwhile; to open it: vpnpf down {self.profile}")
                     self._trouble(error)
                     await asyncio.sleep(AGAIN)
         finally:
@@ -159,7 +199,7 @@ class Daemon:
             self._news.set()
 
     def _take(self, run: Run) -> None:
-        self.run, self._running = run, True
+        self.run, self._running, self._closed = run, True, False
         self._rested.clear()
         self.policies = PolicyVerbs(self.hub, self.clock, self.post, run.policies, ruling(run))
         """Of this engine."""
@@ -179,6 +219,9 @@ class Daemon:
         if error is not None:
             now = self.clock.now()
             doing, hint = f"{_RESTARTING}: {error.doing}", error.hint
+            if self._closed:
+                opens = f"nothing leaves meanwhile; vpnpf down {self.profile} opens this machine"
+                hint = f"{hint}; {opens}" if hint else opens
             left += (Problem(doing, FailureKind.TRANSIENT, error.cause, hint, now, retry_at=now + AGAIN),)
         self.hub.publish(replace(state, problems=left), ())
 
@@ -190,7 +233,7 @@ class Daemon:
         Raises NotNow if it runs, ConfigError and whatever else it cannot begin for; then it is stopped as before.
         """
         self._not_ending(_STARTING)
-        if self._beginning is not None:
+        if self._beginning is not None or self._next is not None:
             raise NotNow(_STARTING, f"the profile {self.profile} is starting already", _SEE)
         if self._running and self._machine.phase is not Phase.STOPPED:
             doing = "is stopping" if self._stopping else "runs already"
@@ -208,7 +251,7 @@ class Daemon:
     async def _read_and_begin(self) -> None:
         try:
             await self._rested.wait()  # told to be stopped, it still lets go of what was made for it
-            await self._begin(await self._read())
+            await self._begin((await self._read(None)).build)
         except VpnpfError as error:
             self._say(f"problem: it cannot start: {error}" + (f" ({error.hint})" if error.hint else ""))
             raise
@@ -219,12 +262,12 @@ class Daemon:
     async def stop(self) -> None:
         """Have tunnel and port taken down, and stay. Taken on, not waited for. Raises NotNow if it is stopped."""
         self._not_ending(_STOPPING)
-        self._next = None
+        followed, self._next = self._next is not None, None
         if self._beginning is not None:
             self._beginning.cancel()
-        elif not self._running:
+        elif not self._running and not followed:
             raise NotNow(_STOPPING, f"the profile {self.profile} is stopped already", "end its process: vpnpf down")
-        elif not self._stopping:
+        else:  # also where it is stopping already: it may be for an engine that was to follow
             self.run.supervisor.post(StopRequested())
 
     async def restart(self) -> None:
@@ -233,12 +276,13 @@ class Daemon:
         Raises NotNow if it does not run, ConfigError and whatever else is wrong; then it goes on untouched.
         """
         self._can_restart()
-        run, build = self.run, await self._read()
+        run = self.run
+        following = await self._read(run.settings)
         self._can_restart()
         if self.run is not run:
             raise NotNow(_RESTARTING, "it was restarted by somebody else meanwhile", _SEE)
-        self._next = build
-        run.supervisor.post(StopRequested())
+        self._next = following.build
+        run.supervisor.post(StopRequested(closed=following.closed))
 
     async def shutdown(self) -> None:
         """Have everything taken down and the process ended; taken on, not waited for."""
@@ -276,7 +320,8 @@ class Daemon:
     def _why_nothing(self) -> str:
         if self._running:
             return "the profile is stopping" if self._stopping else ""
-        return "the profile is starting" if self._beginning is not None else "the profile is stopped"
+        starting = self._beginning is not None or self._next is not None
+        return "the profile is starting" if starting else "the profile is stopped"
 
     def _can_restart(self) -> None:
         self._not_ending(_RESTARTING)

@@ -22,6 +22,7 @@ from vpnpf.config import places
 from vpnpf.config_forwards import NAME, NO_NAME
 from vpnpf.control import dialing
 from vpnpf.control.client import Connection, NotRunning
+from vpnpf.control.messages import NotNow
 from vpnpf.control.seen import Seen
 from vpnpf.control.waiting import until
 from vpnpf.errors import PermissionDenied, Transient, Unavailable, UsageError, VpnpfError
@@ -170,7 +171,11 @@ def wait_for_answer(launched: Launched, say: Say, cancelled: threading.Event | N
             for line in launched.last_words():
                 say(line)
             raise Unavailable(_STARTING, f"it ended at once, {how}", f"all that it said: {plan.said}")
-        if time.monotonic() > ends or (cancelled or _NEVER).wait(_STEP):
+        late = time.monotonic() > ends
+        if late:  # it may have said why
+            for line in launched.last_words():
+                say(line)
+        if late or (cancelled or _NEVER).wait(_STEP):
             raise Transient(_STARTING, "it does not answer yet", f"what it says: {plan.said}")
 
 
@@ -188,15 +193,8 @@ def bring_up(
     Transient if it never answers.
     """
     _named(profile)
-    connection = Connection(profile)
     try:
-        phase = connection.get("/v1").get("phase")
-        if phase == "stopping":
-            until(profile, lambda seen: seen.phase == "stopped", limit, say=say, cancelled=cancelled)
-            phase = "stopped"
-        if phase == "stopped":
-            connection.post("/v1/start")
-            say(f"{profile} runs and was stopped: it begins again")
+        _begin_again(profile, say, limit, cancelled)
     except NotRunning:
         _start(profile, config, say, cancelled)
     except PermissionDenied:
@@ -208,6 +206,30 @@ def bring_up(
 def _named(profile: str) -> None:
     if not NAME.fullmatch(profile):
         raise UsageError(_STARTING, f'"{printable(profile, 64)}" is {NO_NAME}', "see `vpnpf check-config`")
+
+
+def _begin_again(profile: str, say: Say, limit: float, cancelled: threading.Event | None) -> None:
+    """Have one that runs, but is stopped or stops, begin again. Raises NotRunning, also if it ends instead."""
+
+    def leave(phase: str) -> str:
+        try:
+            # Not until it is stopped: one that is restarted is that too shortly to be seen.
+            seen, _ = until(profile, lambda seen: seen.phase != phase, limit, say=say, cancelled=cancelled)
+        except Unavailable as error:
+            raise NotRunning(error.doing, error.cause, error.hint) from error
+        return seen.phase if seen is not None else phase
+
+    connection = Connection(profile)
+    phase = connection.get("/v1").get("phase")
+    if phase == "stopping":
+        phase = leave(phase)
+    if phase != "stopped":
+        return
+    try:
+        connection.post("/v1/start")
+        say(f"{profile} runs and was stopped: it begins again")
+    except NotNow:  # it begins by itself, or it is about to end
+        leave("stopped")
 
 
 def _start(profile: str, config: Path | None, say: Say, cancelled: threading.Event | None) -> None:

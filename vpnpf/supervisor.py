@@ -156,7 +156,9 @@ class Supervisor:
         if isinstance(event, WorkFailed):
             self.machine = without(self.machine, event.key)
         elif isinstance(event, StopRequested):
-            self.machine = replace(self.machine, stopping=True, force=self.machine.force or event.force)
+            self.machine = replace(
+                self.machine, stopping=True, force=self.machine.force or event.force, closed=event.closed
+            )
         self.machine = replace(self.machine, wake_at=now + AFTER_A_MISTAKE)
 
     def _take(self, machine: Machine, orders: tuple[Order, ...], notices: tuple[Notice, ...]) -> None:

@@ -90,6 +90,14 @@ class Run:
     outside: Outside | None = None
     """The machine's own network namespace, if the tunnel has another and we are in it."""
 
+    async def let_out(self) -> None:
+        """Take away the lock that was left in force for an engine that was to follow. Raises VpnpfError.
+
+        Nothing is taken from another profile that runs here meanwhile.
+        """
+        with alone():
+            await make_lock().remove()
+
     @property
     def profile(self) -> str:
         """Its name."""
@@ -136,6 +144,17 @@ def read(profile: str | None, config: Path | None) -> Config:
         for client in settings.clients.values():
             _client(client)
     return found
+
+
+def stays_closed(running: ProfileSettings, following: ProfileSettings) -> bool:
+    """Whether nothing may leave between two engines: both lock this machine, and not a network namespace of the tunnel's."""
+    both = (running, following)
+    return not any(each.tunnel.namespace or each.spec.lock is LockMode.OFF for each in both)
+
+
+async def look_ahead(settings: ProfileSettings) -> None:
+    """Have looked up, while there is a way, what an engine needs to know before it begins. Raises ConfigError, Failure."""
+    await backend_of(settings).plan()
 
 
 async def build(settings: ProfileSettings, hub: Hub, timeline: tuple[Entry, ...] = ()) -> Run:

@@ -397,6 +397,30 @@ async def test_so_many_and_no_more_and_the_next_is_told(tmp_path, monkeypatch):
         assert await made.echo() == {}
 
 
+@pytest.mark.parametrize("slow", [True, False])
+async def test_what_waits_for_others_takes_no_place_from_the_rest(tmp_path, slow):
+    """The control is that which does not say so."""
+    go, waiting = asyncio.Event(), []
+
+    async def wait(body, role):
+        waiting.append(1)
+        await go.wait()
+        return {}
+
+    made = Serving(tmp_path, {("GET", "/v1/wait"): Route(Role.OWNER, wait, slow=slow)})
+    async with made, contextlib.AsyncExitStack() as stack:
+        for _ in range(REQUESTS):
+            _, writer = await stack.enter_async_context(made.raw())
+            writer.write(b"GET /v1/wait HTTP/1.1\r\n" + HOST + b"\r\n")
+        await until(lambda: len(waiting) == REQUESTS)
+        with pytest.raises(Transient, match="8 others are asking"):
+            await made.ask("get", "/v1/wait" if slow else "/v1")
+        if slow:
+            assert (await made.ask("get", "/v1"))["role"] == "owner"
+        go.set()
+        await until(lambda: not connections(made))
+
+
 async def test_who_only_connects_takes_no_place_from_others_and_so_many_may(serving):
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(http.CONNECTIONS - 1):

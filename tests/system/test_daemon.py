@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import signal
 import time
 from pathlib import Path
 
@@ -189,3 +191,28 @@ def ready_now(event):
 async def said(product, text):
     """Wait until it has said something."""
     await product.until(lambda _: text in product.talk)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+async def test_ended_while_it_looks_its_server_up_leaves_nothing(provider, profile, tmp_path, number):
+    host = provider.lab.client
+    machine = Machine(host)
+    provider.client_config(tmp_path / "proton.conf")
+    file = tmp_path / "proton.conf"
+    file.write_text(re.sub(r"(?m)^Endpoint.*$", "Endpoint = vpn.example.org:51820", file.read_text()))
+    config = write_config(tmp_path, profile)
+    before = await traces(host)
+    kept = host.resolver.read_text()
+    host.resolver.write_text("nameserver 203.0.113.254\n")  # who does not answer
+    try:
+        async with Product(machine, tmp_path, config, profile) as product:
+            async with asyncio.timeout(10):
+                while not ProfileNamespace(profile).exists:  # noqa: ASYNC110 - nobody tells of it
+                    await asyncio.sleep(0.01)
+            product.signal(number)
+            async with asyncio.timeout(12):
+                assert await product.ended() == 0
+        assert not left(profile)
+    finally:
+        host.resolver.write_text(kept)
+    assert await traces(host) == before

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from mock_provider.capture import leak
 from mock_provider.host import Host
 from mock_provider.https import Fault
 from mock_provider.pia import MockPia
@@ -18,6 +19,7 @@ from mock_provider.qbittorrent import QBittorrent
 from mock_provider.topology import CLIENT, EXIT
 from tests.system.namespace_world import program
 from tests.system.pia_world import World, device, failed, ready, talking, world
+from tests.system.test_daemon import Asking
 
 __all__ = ["world"]
 pytestmark = pytest.mark.system
@@ -341,3 +343,24 @@ async def test_it_can_be_played_with():
             if each is not None and each.returncode is None:
                 each.kill()
                 await each.wait()
+
+
+async def test_restarted_over_its_socket_it_asks_its_provider_while_all_is_blocked(world):
+    before = await traces(world.client)
+    asking = Asking(world.directory, world.profile)
+    tunnels = [leak(site.place.address, site.place.port) for site in world.pia.servers]
+
+    def beside(packet):
+        return all(test(packet) for test in tunnels) and not world.services(packet)
+
+    async with world.game(), world.run() as product:
+        since = (await product.until(ready))["phase_since"]
+        port = await world.reached(product)
+        async with world.pia.lab.capture(beside) as leaked:
+            await asking.post("restart")
+            await product.until(lambda state: ready(state) and state["phase_since"] != since)
+            assert await leaked.count() == 0
+        assert await world.reached(product) == port
+        assert world.logins == [200]
+        assert await product.stop() == 0
+    assert await traces(world.client) == before

@@ -14,6 +14,7 @@ import pytest
 
 from mock_provider.product import traces, unique_profile
 from mock_provider.topology import EXIT
+from vpnpf.control.client import Connection
 
 pytestmark = pytest.mark.system
 
@@ -174,3 +175,37 @@ async def test_ctrl_c_ends_the_waiting_only_and_up_goes_on_with_it(provider, cli
     assert (await cli("up", profile, "--config", str(config)))[0] == 0
     assert cli.background(profile) == pid
     assert (await cli("down"))[0] == 0
+
+
+async def test_up_while_it_ends_or_begins_again_waits_and_is_up_in_the_end(provider, cli, config, profile):
+    assert (await cli("up", profile, "--config", str(config)))[0] == 0
+    first = cli.background(profile)
+    # It gives the port back to nobody, so there is time in which it ends.
+    provider.gateway.silent = True
+    ending = await cli.begun("down", profile)
+    await phase_is(cli, profile, "stopping")
+    up = asyncio.create_task(cli("up", profile, "--config", str(config)))
+    provider.gateway.silent = False
+    code, _, err = await up
+    assert code == 0, err
+    assert await ending.wait() == 0
+    second = cli.background(profile)
+    assert second not in {None, first}
+    # The same while it restarts.
+    provider.gateway.silent = True
+    again = await cli.begun("restart", profile)
+    await phase_is(cli, profile, "stopping")
+    up = asyncio.create_task(cli("up", profile, "--config", str(config)))
+    provider.gateway.silent = False
+    code, _, err = await up
+    assert code == 0, err
+    assert await again.wait() == 0
+    assert cli.background(profile) == second
+    assert (await cli("down"))[0] == 0
+
+
+async def phase_is(cli, profile, wanted):
+    connection = Connection(profile, (cli.directory / "runtime",))
+    async with asyncio.timeout(10):
+        while (await asyncio.to_thread(connection.get, "/v1"))["phase"] != wanted:  # noqa: ASYNC110 - it is asked
+            await asyncio.sleep(0.01)

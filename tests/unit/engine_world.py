@@ -417,7 +417,8 @@ def _allowed(work: object, machine: Machine) -> None:
             assert machine.reading.intact
         case ApplyFirewall(policy=policy):
             assert policy == policy_for(machine)
-            assert (policy.stage is FirewallStage.CONNECTED) == (machine.tunnel is not None)
+            connected = machine.tunnel is not None and not machine.tunnel_gone
+            assert (policy.stage is FirewallStage.CONNECTED) == connected
         case Acquire() | SetClient() | ReadSockets() | CheckPort() | ReadSwitch():
             assert machine.tunnel is not None
             assert guarded(machine)

@@ -291,3 +291,6 @@ async def test_a_provider_is_asked_through_the_tunnel_or_beside_it(daemon, stage
     daemon.publish(phase=Phase.STOPPED)
     way = daemon.by._way(None)
     assert (way._mark, way._enter) == (0, None)
+    # Without one the lock may stand, for an engine that follows.
+    daemon.outside = None
+    assert daemon.by._way(None)._mark == (mark if stage is FirewallStage.BLOCKED else 0)

@@ -50,6 +50,11 @@ def test_a_daemon_has_these_and_no_others():
     assert known(_routes(MagicMock(), None)) == known(TABLE)
 
 
+def test_what_waits_for_others_leaves_places_to_what_does_not():
+    quick = {f"{method} {path}" for (method, path), route in TABLE.items() if not route.slow}
+    assert quick == WATCHED | {"POST /v1/policy/explain", "POST /v1/server", "POST /v1/stop", "POST /v1/shutdown"}
+
+
 def test_nothing_is_looked_for_in_vain():
     assert {each.__name__ for each in makers()} >= {"watching", "policy", "commands", "wishes", "server"}
     assert len(TABLE) >= 16

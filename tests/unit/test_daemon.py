@@ -16,11 +16,11 @@ from tests.unit.engine_world import PLAN, SPEC, START, World
 from vpnpf.control.messages import NotNow
 from vpnpf.core.schedule import LONGEST_SLEEP
 from vpnpf.core.state import initial
-from vpnpf.daemon import Daemon
+from vpnpf.daemon import Daemon, Following
 from vpnpf.errors import ConfigError, Mistake, Transient, VpnpfError
 from vpnpf.events import NewPortWanted, RenewWanted, StopTunnel
 from vpnpf.hub import Hub
-from vpnpf.model import Phase
+from vpnpf.model import FirewallStage, Phase
 from vpnpf.supervisor import Supervisor
 
 
@@ -65,14 +65,21 @@ class Machine:
         self.reading = 0.0
         self.building = 0.0
         self.stopping = 0.0
+        self.ending = 0.0
+        """Seconds that what is beside an engine takes to end."""
+        self.closes = True
+        self.shut: VpnpfError | None = None
+        """Why what was left closed cannot be opened."""
+        self.let_out = 0
+        """How often what was left closed was opened."""
         self.daemon = Daemon(self.engine(()), self.read, self.said.append)
         self.life = asyncio.create_task(self.daemon.live())
 
-    async def read(self):
+    async def read(self, beside):
         await asyncio.sleep(self.reading)
         if self.wrong:
             raise self.wrong
-        return self.build
+        return Following(self.build, closed=self.closes)
 
     async def build(self, hub, timeline):
         assert hub is self.hub
@@ -104,9 +111,23 @@ class Machine:
             supervisor=Supervisor(machine, Doer(), self.clock, self.hub),
             locks=locks,
             leave=lambda: "",
-            relays=(),
+            relays=(SimpleNamespace(place="80", serve=self.serve),),
+            let_out=self.opened,
+            settings=None,
             policies=SimpleNamespace(trouble="", by_hand=None, configured=SPEC.policy),
         )
+
+    async def serve(self):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(self.ending)
+
+    async def opened(self):
+        assert not self.held, "an engine's lock was taken away"
+        if self.shut:
+            raise self.shut
+        self.let_out += 1
 
     @property
     def phase(self):
@@ -232,6 +253,98 @@ def test_a_restart_that_cannot_begin_can_be_stopped():
         assert (machine.phase, machine.made, machine.hub.state.problems) == (Phase.STOPPED, 1, ())
         with pytest.raises(NotNow, match="stopped already"):
             await machine.daemon.stop()
+
+    live(story)
+
+
+@pytest.mark.parametrize("how", ["stop", "end"])
+def test_what_a_restart_keeps_closed_is_opened_when_nothing_follows_after_all(how):
+    async def story(machine):
+        machine.barred = Transient("looking up the server", "no answer")
+        await machine.daemon.restart()
+        await machine.rested()
+        await asyncio.sleep(40)
+        assert machine.let_out == 0
+        assert machine.hub.state.firewall is FirewallStage.BLOCKED
+        if how == "stop":
+            await machine.daemon.stop()
+        else:
+            machine.daemon.end()
+        await asyncio.sleep(1)
+        assert machine.let_out == 1
+        assert machine.hub.state.firewall is None
+        await asyncio.sleep(40)
+        assert machine.let_out == 1
+
+    live(story)
+
+
+@pytest.mark.parametrize("after", [0.0, 1.0, 3.0012, 3.0021])
+def test_a_restart_that_becomes_a_stop_leaves_nothing_closed(after):
+    async def story(machine):
+        machine.stopping = 3.0
+        await machine.daemon.restart()
+        await asyncio.sleep(after)
+        with contextlib.suppress(NotNow):
+            await machine.daemon.stop()
+        await machine.rested()
+        await asyncio.sleep(1)
+        assert machine.phase is Phase.STOPPED
+        assert machine.hub.state.firewall is None
+
+    live(story)
+
+
+@pytest.mark.parametrize("ending", [0.0, 5.0])
+def test_a_start_while_a_restart_is_about_to_begin_makes_no_second_engine(ending):
+    async def story(machine):
+        machine.building, machine.ending = 0.5, ending
+        await machine.daemon.restart()
+        with machine.hub.subscribe() as reader:
+            async for update in reader.updates():
+                if update.state.phase is Phase.STOPPED:
+                    break
+        with pytest.raises(NotNow, match="starting already"):
+            await machine.daemon.start()
+        await machine.until(Phase.READY, 2)
+        await asyncio.sleep(60)
+        assert machine.made == 2
+
+    live(story)
+
+
+def test_a_restart_that_is_followed_opens_nothing():
+    """The control is an engine that is to lock nothing."""
+    for closes in (True, False):
+        stages = []
+
+        async def story(machine, closes=closes, stages=stages):
+            machine.closes, machine.building = closes, 0.5
+            await machine.daemon.restart()
+            await machine.until(Phase.STOPPED)
+            stages.append(machine.hub.state.firewall)
+            await machine.until(Phase.READY, 2)
+            await machine.daemon.stop()
+            await machine.rested()
+            assert machine.hub.state.firewall is None
+
+        assert live(story).let_out == 0
+        assert stages == [FirewallStage.BLOCKED if closes else None]
+
+
+def test_what_cannot_be_opened_is_said_and_tried_again():
+    async def story(machine):
+        machine.barred = Transient("looking up the server", "no answer")
+        await machine.daemon.restart()
+        await machine.rested()
+        machine.shut = Transient("removing the rule set", "nft failed")
+        await machine.daemon.stop()
+        await asyncio.sleep(1)
+        assert machine.hub.state.firewall is FirewallStage.BLOCKED
+        assert any("stays locked" in line and "unlock" in line for line in machine.said)
+        machine.shut = None
+        await asyncio.sleep(LONGEST_SLEEP)
+        assert machine.let_out == 1
 
     live(story)
 

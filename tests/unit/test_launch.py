@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+import vpnpf.launch
 from vpnpf import launch as module
 from vpnpf.control import dialing
 from vpnpf.errors import PermissionDenied, Transient, Unavailable, UsageError
@@ -155,6 +156,15 @@ def test_the_waiting_can_be_ended(started):
         wait_for_answer(launched, lambda _: None, enough)
     assert time.monotonic() - before < 5
     assert launched.ended() == ""  # it goes on
+
+
+def test_what_it_said_is_told_when_it_never_answers(started, monkeypatch):
+    monkeypatch.setattr(vpnpf.launch, "_ANSWERS", 1.0)
+    launched = started("import time; print('problem: no control socket', flush=True); time.sleep(60)")
+    said = []
+    with pytest.raises(Transient, match="does not answer yet"):
+        wait_for_answer(launched, said.append)
+    assert said == ["problem: no control socket"]
 
 
 def test_what_systemd_says_of_a_unit_that_failed(unit, monkeypatch):

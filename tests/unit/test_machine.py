@@ -33,6 +33,7 @@ from vpnpf.model import (
     FirewallStage,
     ForwardSpec,
     Lease,
+    LockMode,
     Phase,
     PolicyMode,
     PortPolicy,
@@ -402,3 +403,40 @@ def test_the_rule_set_of_a_tunnel_that_is_up_has_the_addresses_that_the_server_g
     world.handshake_age = 5.0
     world.until(lambda: world.phase is Phase.READY, 60)
     assert (world.table.stage, world.table.plan.addresses) == (FirewallStage.CONNECTED, world.given)
+
+
+# -- what stays closed after it -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tunnel", ["goes", "hangs"])
+@pytest.mark.parametrize(
+    ("lock", "closed", "stage"),
+    [
+        (LockMode.ON, True, FirewallStage.BLOCKED),
+        (LockMode.LOCKDOWN, True, FirewallStage.LOCKED),
+        (LockMode.LOCKDOWN, False, FirewallStage.LOCKED),
+        (LockMode.ON, False, None),
+        (LockMode.OFF, True, None),
+    ],
+)
+def test_the_lock_outlives_a_stop_for_an_engine_that_follows(lock, closed, stage, tunnel):
+    world = World(initial(replace(SPEC, lock=lock), PLAN, START)).ready()
+    if tunnel == "hangs":
+        world.fail(StopTunnel)
+    world.take(StopRequested(closed=closed))
+    world.settle()
+    world.wait(60)
+    assert world.phase is Phase.STOPPED
+    assert view(world.machine).firewall is stage
+    removed = [order for order in world.orders if isinstance(order.work, RemoveFirewall)]
+    assert bool(removed) is (stage is None)
+
+
+def test_a_stop_that_nothing_follows_opens_what_one_before_would_have_left():
+    world = World(held={StopTunnel}).ready()
+    world.take(StopRequested(closed=True))
+    world.settle()
+    world.take(StopRequested())
+    world.held.clear()
+    world.settle()
+    assert (world.phase, view(world.machine).firewall) == (Phase.STOPPED, None)

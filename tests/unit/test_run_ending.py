@@ -27,7 +27,7 @@ async def stubborn():
 
 class Supervisor:
     left_behind = ()
-    machine = None
+    machine = SimpleNamespace(closed=False)
 
     def post(self, event):
         pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import time
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from vpnpf.cli.guard import say
 from vpnpf.cli.options import CONFIG, PROFILE
 from vpnpf.control.client import Connection
 from vpnpf.control.dialing import chosen, running
+from vpnpf.control.messages import NotNow
 from vpnpf.control.seen import Seen, read
 from vpnpf.control.waiting import until
 from vpnpf.errors import EX_OK, EX_TEMPFAIL, ConfigError, PermissionDenied, Transient
@@ -20,6 +22,8 @@ from vpnpf.launch import UNTIL_READY, bring_up
 
 _STOPPED = 60.0
 """Seconds until an end is not waited for any longer: the provider has some of them, and a daemon that does not answer."""
+_AGAIN = 0.1
+"""Seconds between two looks at a socket."""
 _WAIT = click.option(
     "--wait",
     type=click.FloatRange(0),
@@ -68,15 +72,29 @@ def down(profile: str | None, *, stay: bool) -> None:
         if not stopped:
             raise Transient("stopping", f"not done in {_STOPPED:g} s", f"see `vpnpf status {name}`")
         return
-    process = _handle(connection.far_process())
+    number = connection.far_process()
+    process = _handle(number)
     try:
-        connection.post("/v1/shutdown")
-        if not _gone(process, _STOPPED):
+        _shut_down(connection, number)
+        if not (_gone(process, _STOPPED) if process is not None else _silent(name, _STOPPED)):
             raise Transient("ending vpnpf", f"it still runs after {_STOPPED:g} s", f"see `vpnpf status {name}`")
     finally:
         if process is not None:
             os.close(process)
     say(f"{name} has ended")
+
+
+def _shut_down(connection: Connection, number: int) -> None:
+    """Tell it to end. Raises Transient for one that hangs, with what is left to be done."""
+    try:
+        connection.post("/v1/shutdown")
+    except NotNow:
+        raise
+    except Transient as error:
+        if not number:
+            raise
+        hint = f"where it hangs: sudo kill -9 {number}; its block stays then, until vpnpf up or sudo vpnpf unlock"
+        raise Transient("ending vpnpf", error.cause, hint) from error
 
 
 @click.command()
@@ -138,7 +156,13 @@ def _handle(process: int) -> int | None:
         return None
 
 
-def _gone(process: int | None, patience: float) -> bool:
-    if process is None:
-        return True
+def _silent(profile: str, patience: float) -> bool:
+    """Whether its socket goes: all that can be seen of a process of another namespace."""
+    ends = time.monotonic() + patience
+    while (here := profile in running()) and time.monotonic() < ends:
+        time.sleep(_AGAIN)
+    return not here
+
+
+def _gone(process: int, patience: float) -> bool:
     return bool(select.select([process], [], [], patience)[0])

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from vpnpf.control import routes
 from vpnpf.control.asked import asked
 from vpnpf.control.server import ControlServer
 from vpnpf.control.wishes import server, wishes
-from vpnpf.daemon import Build, Daemon, Read
-from vpnpf.errors import EX_OK, EX_SOFTWARE, ConfigError, Mistake, UsageError
+from vpnpf.daemon import Daemon, Following, Read
+from vpnpf.errors import EX_OK, EX_SOFTWARE, ConfigError, Mistake, Transient, UsageError, VpnpfError
 from vpnpf.hub import Hub
 from vpnpf.io.clock import BootClock
 from vpnpf.io.lines import LineWriter
@@ -29,11 +29,15 @@ from vpnpf.io.privileges import end_with, no_core
 from vpnpf.observers.log import write_events, write_talk
 from vpnpf.observers.status_file import keep_status
 from vpnpf.observers.systemd import tell_systemd
-from vpnpf.settings import Config
+from vpnpf.settings import Config, ProfileSettings
 from vpnpf.store import runtime_directory
-from vpnpf.wiring import build, only, read
+from vpnpf.wiring import build, look_ahead, only, read, stays_closed
 
 STDIN, STDOUT, STDERR = 0, 1, 2
+_LOOKING = 20.0
+"""Seconds to look ahead in, before a restart."""
+_AHEAD = "looking ahead, before anything is stopped"
+_OPEN = "it goes on as it was; where nothing can be looked up while all is blocked: vpnpf down, then vpnpf up"
 
 
 @click.command()
@@ -109,16 +113,28 @@ async def _live(
     if data is not None:
         observers.append(_observe("events", write_events(hub, clock, data.put), talk))
     await asyncio.sleep(0)
+    told = asyncio.Event()
+    building = asyncio.create_task(build(found.profile(name), hub), name="build")
+
+    def give_up() -> None:
+        told.set()
+        building.cancel()  # it may have a namespace already, and wait for a name to be looked up
+
+    _listen_to_signals(give_up)
     try:
-        first = await build(found.profile(name), hub)
-    except BaseException:
+        first = await building
+    except BaseException as error:
         hub.close()
         await asyncio.gather(*observers)
+        if isinstance(error, asyncio.CancelledError) and told.is_set():
+            return EX_OK
         raise
     with first:
         daemon = Daemon(first, _reading(name, config), talk.put)
         daemons.append(daemon)
-        _listen_to_signals(daemon)
+        _listen_to_signals(daemon.end)
+        if told.is_set():  # just when it was done
+            daemon.end()
         server = ControlServer(runtime_directory(), name, _routes(daemon, config), talk.put, found.group)
         control = _observe("control socket", server.serve(), talk)
         living = asyncio.create_task(daemon.live(), name="daemon")
@@ -138,14 +154,31 @@ async def _live(
 def _reading(name: str, config: Path | None) -> Read:
     """Reads the configuration as it is now, in a thread: the engine that runs shall not wait for it."""
 
-    async def reading() -> Build:
+    async def reading(beside: ProfileSettings | None) -> Following:
         try:
             found = await asyncio.to_thread(read, name, config)
         except UsageError as error:  # of the file, this time: the profile is no longer in it
             raise ConfigError((Mistake(str(config or "config.toml"), error.cause, error.hint),)) from error
-        return partial(build, found.profile(name))
+        settings = found.profile(name)
+        closed = beside is not None and stays_closed(beside, settings)
+        if closed:
+            await _look_ahead(settings)
+        return Following(partial(build, settings), closed)
 
     return reading
+
+
+async def _look_ahead(settings: ProfileSettings) -> None:
+    """Raises Transient where that cannot be done: an engine that is stopped then could not be followed."""
+    try:
+        async with asyncio.timeout(_LOOKING):
+            await look_ahead(settings)
+    except TimeoutError:
+        raise Transient(_AHEAD, f"not done within {_LOOKING:g} s", _OPEN) from None
+    except ConfigError:
+        raise
+    except VpnpfError as error:
+        raise Transient(f"{_AHEAD}: {error.doing}", error.cause, error.hint or _OPEN) from error
 
 
 def _routes(daemon: Daemon, config: Path | None) -> routes.Routes:
@@ -170,9 +203,9 @@ def _routes(daemon: Daemon, config: Path | None) -> routes.Routes:
     }
 
 
-def _listen_to_signals(daemon: Daemon) -> None:
+def _listen_to_signals(end: Callable[[], object]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, daemon.end)
+        asyncio.get_running_loop().add_signal_handler(number, end)
 
 
 def _observe(name: str, writing: Coroutine[None, None, None], talk: LineWriter) -> asyncio.Task[None]:

@@ -23,7 +23,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 REQUESTS, WATCHERS = 8, 128
-"""Requests that are answered at a time, and streams."""
+"""Requests that are answered at a time, apart from as many that wait for others, and streams."""
 RESERVED = 2
 """Of those, and of the connections: for the owner alone."""
 PATIENCE = 5.0
@@ -67,7 +67,7 @@ class App:
             if scope["method"] != "GET":
                 with self._place("write", REQUESTS, peer):
                     body = await _body(scope, receive)
-            with self._place("ask", REQUESTS, peer):
+            with self._place("wait" if route.slow else "ask", REQUESTS, peer):
                 status, kind, answer = await _answer(route, body, peer.role)
             await _send(send, status, kind, answer)
         except _Refused as refused:

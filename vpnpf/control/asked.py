@@ -28,7 +28,7 @@ def asked(by: Asked) -> Routes:
             del role
             return await answer(body)
 
-        return Route(Role.OWNER, answering, longest=_LONGEST)
+        return Route(Role.OWNER, answering, longest=_LONGEST, slow=True)
 
     return {
         ("GET", f"{PREFIX}/exposure"): route(lambda _: by.exposure()),

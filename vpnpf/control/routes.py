@@ -36,6 +36,8 @@ class Route:
     status: HTTPStatus = HTTPStatus.OK
     longest: float = LONGEST
     """Seconds for the answer."""
+    slow: bool = False
+    """Whether it waits for others: then it has places of its own, so that many of it leave `status` and `down` theirs."""
 
 
 Routes = Mapping[tuple[str, str], Route]
@@ -70,17 +72,17 @@ def watching(seen: Seen) -> Routes:
 def policy(policies: Callable[[], Policies]) -> Routes:
     """The port policy; it is asked for anew each time, as another start has another."""
 
-    def route(role: Role, verb: Callable[[Policies], Verb]) -> Route:
+    def route(role: Role, verb: Callable[[Policies], Verb], *, slow: bool = False) -> Route:
         async def answer(body: Json, _: Role) -> Mapping[str, object]:
             return await verb(policies())(body)
 
-        return Route(role, answer)
+        return Route(role, answer, slow=slow)
 
     path = f"{PREFIX}/policy"
     return {
         ("GET", path): route(Role.WATCHER, lambda each: each.show),
-        ("PUT", path): route(Role.OWNER, lambda each: each.set),
-        ("DELETE", path): route(Role.OWNER, lambda each: each.reset),
+        ("PUT", path): route(Role.OWNER, lambda each: each.set, slow=True),
+        ("DELETE", path): route(Role.OWNER, lambda each: each.reset, slow=True),
         ("POST", f"{path}/explain"): route(Role.OWNER, lambda each: each.explain),
     }
 
@@ -114,9 +116,9 @@ def commands(served: Served) -> Routes:
         return {"servers": list(await served.servers())}
 
     return {
-        ("POST", f"{PREFIX}/start"): accepted(start),
+        ("POST", f"{PREFIX}/start"): accepted(start, slow=True),
         ("POST", f"{PREFIX}/stop"): accepted(stop),
-        ("POST", f"{PREFIX}/restart"): accepted(restart),
+        ("POST", f"{PREFIX}/restart"): accepted(restart, slow=True),
         ("POST", f"{PREFIX}/shutdown"): accepted(shutdown),
         ("GET", f"{PREFIX}/servers"): Route(Role.WATCHER, servers),
     }

@@ -47,7 +47,7 @@ class ControlServer:
         try:
             listening = self._listen(group)
         except OSError as error:
-            self._say(f"problem: no control socket, `vpnpf policy` cannot reach this run: {error.strerror or error}")
+            self._say(f"problem: no control socket, no other command can reach this run: {error.strerror or error}")
             return
         try:
             await _somebody(listening)

@@ -51,11 +51,12 @@ def wishes(hub: Hub, post: Post, why_not_renew: WhyNot, why_not_port: WhyNot) ->
             granted = (PortGranted,) if event is NewPortWanted else (PortGranted, LeaseRenewed)
             return await _confirmed(hub, lambda: post(event(name)), name, granted)
 
+    def route(why_not: WhyNot, event: type[RenewWanted | NewPortWanted]) -> Route:
+        return Route(Role.OWNER, partial(wished, why_not, event), longest=_LONGEST, slow=True)
+
     return {
-        ("POST", f"{PREFIX}/renew"): Route(Role.OWNER, partial(wished, why_not_renew, RenewWanted), longest=_LONGEST),
-        ("POST", f"{PREFIX}/new-port"): Route(
-            Role.OWNER, partial(wished, why_not_port, NewPortWanted), longest=_LONGEST
-        ),
+        ("POST", f"{PREFIX}/renew"): route(why_not_renew, RenewWanted),
+        ("POST", f"{PREFIX}/new-port"): route(why_not_port, NewPortWanted),
     }
 
 

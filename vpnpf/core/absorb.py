@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from vpnpf.core.draft import dead, ended, why_dead
 from vpnpf.core.failing import ANOTHER, LEASE_AGAIN, LOOKS
 from vpnpf.core.peers import met, through
-from vpnpf.core.policy import counted, stands
+from vpnpf.core.policy import counted, policy_for, stands, stays_closed
 from vpnpf.core.proofs import count, wanted_settings
 from vpnpf.core.remedies import Step
 from vpnpf.core.schedule import HANDSHAKE_DEAD, renew_at
@@ -60,7 +60,6 @@ from vpnpf.model import (
     Connection,
     FailureKind,
     FirewallReading,
-    FirewallStage,
     Proofs,
     Remedy,
     Stirring,
@@ -80,8 +79,8 @@ class Absorber(Wishing):
         match event:
             case Tick():
                 pass
-            case StopRequested(force):
-                self._set(stopping=True, force=self.machine.force or force)
+            case StopRequested(force, closed):
+                self._set(stopping=True, force=self.machine.force or force, closed=closed)
             case PolicyWanted():
                 self._wanted(event)
             case RenewWanted(forward=name):
@@ -133,7 +132,8 @@ class Absorber(Wishing):
             case FirewallApplied(policy=policy, reading=reading):
                 self._set(applied=policy)
                 self._read(reading)
-                if policy.stage is FirewallStage.LOCKED:
+                wound_down = self.machine.tunnel_gone and stays_closed(self.machine)
+                if wound_down and policy.stage is policy_for(self.machine).stage:
                     self._set(firewall_gone=True)
             case FirewallRead(reading=reading):
                 self._read(reading)

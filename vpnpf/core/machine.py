@@ -36,14 +36,14 @@ from msgspec.structs import replace
 
 from vpnpf.core.absorb import Absorber
 from vpnpf.core.planner import Planner
-from vpnpf.core.policy import guarded, intact, stands
+from vpnpf.core.policy import guarded, intact, stands, stays_closed
 from vpnpf.core.proofs import followed, prove
 from vpnpf.core.remedies import HOPELESS
 from vpnpf.core.state import ForwardState, Machine
 from vpnpf.core.switch import compared
 from vpnpf.core.timeline import entry_of, extended
 from vpnpf.events import Event, Notice, Order, PhaseChanged, PortAnnounced, Tick
-from vpnpf.model import PROOF_NAMES, Phase, Problem, Proof
+from vpnpf.model import PROOF_NAMES, LockMode, Phase, Problem, Proof
 
 
 def step(machine: Machine, event: Event, now: float) -> tuple[Machine, tuple[Order, ...], tuple[Notice, ...]]:
@@ -80,7 +80,10 @@ def settle(machine: Machine, now: float) -> tuple[Machine, tuple[Notice, ...]]:
     phase = _phase(machine, now)
     if phase is not machine.phase:
         cause = _cause(machine, phase, now)
-        notices.append(PhaseChanged(machine.phase, phase, cause, machine.spec.lock))
+        lock = machine.spec.lock
+        if phase is Phase.STOPPED and stays_closed(machine):
+            lock = LockMode.LOCKDOWN  # as good as, until the engine that follows has its own
+        notices.append(PhaseChanged(machine.phase, phase, cause, lock))
         machine = replace(machine, phase=phase, phase_since=now, phase_cause=cause)
     return machine, tuple(notices)
 

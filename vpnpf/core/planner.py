@@ -13,7 +13,7 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from vpnpf.core.knocks import knock_due
-from vpnpf.core.policy import guarded, intact, policy_for, stands
+from vpnpf.core.policy import guarded, intact, policy_for, stands, stays_closed
 from vpnpf.core.proofs import wanted_settings
 from vpnpf.core.remedies import HOPELESS
 from vpnpf.core.schedule import EXIT_AGAIN, next_look
@@ -46,7 +46,7 @@ from vpnpf.events import (
     WatchTunnel,
     Work,
 )
-from vpnpf.model import FirewallStage, LockMode, MappingRequest, Phase, Tunnel
+from vpnpf.model import FirewallStage, MappingRequest, Phase, Tunnel
 
 NOW = -math.inf
 STIRRED_AGAIN = 1.0
@@ -258,7 +258,7 @@ class Planner:
             return
         if machine.firewall_gone:
             return
-        if machine.spec.lock is LockMode.LOCKDOWN:
+        if stays_closed(machine):
             self._order(ApplyFirewall(policy_for(machine)), instead=True)
         else:
             self._order(RemoveFirewall(), instead=True)

@@ -11,16 +11,23 @@ def policy_for(machine: Machine) -> FirewallPolicy:
     """The rule set that should stand in this state."""
     spec = machine.spec
     rules: tuple[ForwardRule, ...] = ()
-    if machine.tunnel is not None:
+    if machine.tunnel_gone and stays_closed(machine):
+        # An engine that follows has to be able to ask its provider; under lockdown none may follow for days.
+        stage = FirewallStage.LOCKED if spec.lock is LockMode.LOCKDOWN else FirewallStage.BLOCKED
+    elif machine.tunnel is not None:
         stage = FirewallStage.CONNECTED
         rules = tuple(
             rule for forward in machine.forwards for rule in rules_for(forward, shut=bool(why_shut(machine, forward)))
         )
-    elif machine.stopping and machine.tunnel_gone and spec.lock is LockMode.LOCKDOWN:
-        stage = FirewallStage.LOCKED
     else:
         stage = FirewallStage.BLOCKED if machine.tunnel_number else FirewallStage.CONNECTING
     return FirewallPolicy(stage, machine.plan, inbound(machine), rules, spec.lock)
+
+
+def stays_closed(machine: Machine) -> bool:
+    """Whether the lock outlives a stop: always under lockdown, else until the engine that follows has its own."""
+    lock = machine.spec.lock
+    return machine.stopping and (lock is LockMode.LOCKDOWN or (machine.closed and lock is LockMode.ON))
 
 
 def inbound(machine: Machine) -> PortPolicy:

@@ -163,6 +163,8 @@ class Machine(Struct, frozen=True):
     """Whether `plan` was made since the tunnel was lost or did not start."""
     stopping: bool = False
     force: bool = False
+    closed: bool = False
+    """Whether another engine follows this one, and nothing is to leave in between."""
     phase: Phase = Phase.STARTING
     phase_since: float = 0.0
     phase_cause: str = ""

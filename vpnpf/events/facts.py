@@ -32,6 +32,8 @@ class StopRequested(Struct, frozen=True):
 
     force: bool = False
     """Do not give the leases back first."""
+    closed: bool = False
+    """Another engine follows: what the lock keeps in stays so until that one's rules stand. The newest request counts."""
 
 
 class PolicyWanted(Struct, frozen=True):

@@ -98,7 +98,7 @@ def _locked(seen: Seen) -> Standing:  # noqa: PLR0911 - one line a phase
             return Standing(Level.WARN, "■", "BLOCKED", f"The tunnel is lost. {_by_stage(stage)}")
         case Phase.STOPPING:
             return Standing(Level.BUSY, "…", "STOPPING", _by_stage(stage))
-        case Phase.STOPPED if stage == FirewallStage.LOCKED or seen.lock == LockMode.LOCKDOWN:
+        case Phase.STOPPED if stage is not None or seen.lock == LockMode.LOCKDOWN:
             means = "vpnpf is stopped and the lock stays: nothing gets to the internet. To open: sudo vpnpf unlock"
             return Standing(Level.WARN, "■", "BLOCKED", means)
         case Phase.STOPPED:
