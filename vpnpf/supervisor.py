@@ -17,7 +17,8 @@ from msgspec.structs import replace
 
 from vpnpf.core.machine import start, step
 from vpnpf.core.schedule import LONGEST_SLEEP
-from vpnpf.core.state import Machine, view, without
+from vpnpf.core.state import Machine, without
+from vpnpf.core.view import view
 from vpnpf.errors import (
     ConfigError,
     Failure,

@@ -12,7 +12,8 @@ from vpnpf.control.peers import Role
 from vpnpf.control.place import name_of, short
 from vpnpf.control.routes import Route
 from vpnpf.control.server import ControlServer
-from vpnpf.core.state import initial, view
+from vpnpf.core.state import initial
+from vpnpf.core.view import view
 from vpnpf.errors import Unavailable
 from vpnpf.hub import Hub
 from vpnpf.testing import FakeClock

@@ -10,7 +10,7 @@ import pytest
 from tests.contract.pia_world import LIST, REGIONS
 from tests.soak.pia_profile import Profile
 from tests.soak.virtual import run
-from vpnpf.core.state import view
+from vpnpf.core.view import view
 from vpnpf.model import FailureKind, Phase
 
 AGAIN = 300.0

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from tests.unit.engine_world import START, World
 from vpnpf.core.serialise import state_event
-from vpnpf.core.state import view
+from vpnpf.core.view import view
 from vpnpf.errors import VpnpfError
 
 NOON = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC).timestamp()

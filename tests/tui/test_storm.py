@@ -13,7 +13,7 @@ from tests.tui.face_world import OFFSET
 from tests.unit.engine_world import START
 from vpnpf.control.routes import watching
 from vpnpf.control.seen import read
-from vpnpf.core.state import view
+from vpnpf.core.view import view
 from vpnpf.hub import Hub
 from vpnpf.tui.app import APART, Face
 from vpnpf.tui.link import HubLink

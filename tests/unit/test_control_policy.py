@@ -12,7 +12,8 @@ from tests.unit.engine_world import PLAN, SPEC, START, World
 from vpnpf.control import policy_verbs
 from vpnpf.control.policy_verbs import PolicyVerbs
 from vpnpf.core.policy_codec import digest, policy_json
-from vpnpf.core.state import initial, view
+from vpnpf.core.state import initial
+from vpnpf.core.view import view
 from vpnpf.errors import Transient, Unavailable, UsageError
 from vpnpf.events import ApplyFirewall
 from vpnpf.hub import Hub

@@ -10,7 +10,8 @@ from tests.unit.engine_world import FORWARD, PLAN, SPEC, START, World
 from vpnpf.control import wishes as module
 from vpnpf.control.peers import Role
 from vpnpf.control.wishes import server, wishes
-from vpnpf.core.state import initial, view
+from vpnpf.core.state import initial
+from vpnpf.core.view import view
 from vpnpf.core.wishes import why_not_port, why_not_renew
 from vpnpf.errors import Transient, UsageError
 from vpnpf.events import Acquire, ServerWanted

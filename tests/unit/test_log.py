@@ -10,8 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from tests.unit.engine_world import START, World
-from vpnpf.core.state import view
 from vpnpf.core.talk import talk
+from vpnpf.core.view import view
 from vpnpf.events import (
     Acquire,
     ApplyFirewall,

@@ -23,7 +23,7 @@ from vpnpf import keyrings, plugins, secret_places
 from vpnpf.accounts import StoredAccount
 from vpnpf.cli import status_reading
 from vpnpf.cli.main import run_command_line
-from vpnpf.core.state import view
+from vpnpf.core.view import view
 from vpnpf.errors import Misconfigured, NoAnswer, Transient
 from vpnpf.interfaces import Credentials
 from vpnpf.observers.status_file import document

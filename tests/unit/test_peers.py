@@ -12,7 +12,8 @@ from tests.unit.engine_world import PLAN, SPEC, START, TUNNEL, World
 from vpnpf.core.peers import met, through
 from vpnpf.core.redaction import redacted
 from vpnpf.core.serialise import state_json
-from vpnpf.core.state import initial, view
+from vpnpf.core.state import initial
+from vpnpf.core.view import view
 from vpnpf.events import NewPortWanted, ReadSockets, SocketsSeen
 from vpnpf.model import PEERS, Connection, Peer, Protocol
 

@@ -16,9 +16,10 @@ from vpnpf.cli.status_words import _switch, words
 from vpnpf.control.seen import Seen, SeenSwitch
 from vpnpf.core.policy import policy_for
 from vpnpf.core.serialise import notice_json, state_json
-from vpnpf.core.state import initial, view
+from vpnpf.core.state import initial
 from vpnpf.core.switch import as_said, difference, lets_in, normal, switch_for
 from vpnpf.core.talk import talk
+from vpnpf.core.view import view
 from vpnpf.events import (
     Disagrees,
     PolicyWanted,

@@ -21,7 +21,7 @@ from vpnpf.cli.main import run_command_line
 from vpnpf.control.peers import Role
 from vpnpf.control.routes import Route
 from vpnpf.core.redaction import redacted
-from vpnpf.core.state import view
+from vpnpf.core.view import view
 from vpnpf.io.process import Completed
 from vpnpf.model import Entry, FailureKind, Problem
 from vpnpf.observers.status_file import document

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from tests.unit.engine_world import PLAN, SPEC, START, World
 from vpnpf.control.seen import PROOFS, Seen, read
 from vpnpf.core.serialise import state_event, state_json
-from vpnpf.core.state import initial, view
+from vpnpf.core.state import initial
+from vpnpf.core.view import view
 from vpnpf.errors import Unavailable
 from vpnpf.model import (
     PROOF_NAMES,

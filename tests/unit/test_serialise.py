@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from tests.unit.engine_world import PLAN, SPEC, START, World
 from vpnpf.control.seen import Seen
 from vpnpf.core.serialise import notice_json, state_json, time_of
-from vpnpf.core.state import initial, view
+from vpnpf.core.state import initial
+from vpnpf.core.view import view
 from vpnpf.events import (
     Acquire,
     Disagrees,

@@ -17,8 +17,8 @@ from vpnpf.cli.policy_standing import settings_of
 from vpnpf.control import dialing
 from vpnpf.core.serialise import state_json, time_of
 from vpnpf.core.spans import span
-from vpnpf.core.state import view
 from vpnpf.core.units import size
+from vpnpf.core.view import view
 from vpnpf.errors import ConfigError
 from vpnpf.model import FailureKind, Phase, Problem, Use
 from vpnpf.observers.status_file import document

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from tests.unit.engine_world import World
 from vpnpf import __version__
 from vpnpf.core.serialise import state_json
-from vpnpf.core.state import view
+from vpnpf.core.view import view
 from vpnpf.errors import Unavailable
 from vpnpf.hub import Hub
 from vpnpf.model import FailureKind, Phase, Problem

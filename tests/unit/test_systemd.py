@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from tests.unit.engine_world import World
 from vpnpf.core.schedule import LONGEST_SLEEP
-from vpnpf.core.state import view
+from vpnpf.core.view import view
 from vpnpf.hub import Hub
 from vpnpf.model import FailureKind, Phase, Problem
 from vpnpf.observers import systemd as module

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.unit.engine_world import FORWARD, PLAN, START, World
-from vpnpf.core.state import initial, view
+from vpnpf.core.state import initial
 from vpnpf.core.switch import normal
 from vpnpf.core.unused import EVERY, Watch, blind, closable, in_words, known, looked, of_forward, reopened
+from vpnpf.core.view import view
 from vpnpf.events import ApplyFirewall, OpeningUnused, PolicyWanted, ReadFirewall, SaveUses, StartTunnel
 from vpnpf.model import (
     FailureKind,

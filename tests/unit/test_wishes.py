@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from tests.unit.engine_world import FORWARD, PLAN, SPEC, START, TUNNEL, World
-from vpnpf.core.state import initial, view
+from vpnpf.core.state import initial
+from vpnpf.core.view import view
 from vpnpf.core.wishes import ONE_WISH, why_not_port, why_not_renew, why_not_server
 from vpnpf.events import (
     Acquire,
