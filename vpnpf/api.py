@@ -6,6 +6,7 @@ A name that is here stays; what is not here may change at any time.
 from vpnpf.errors import (
     Failure,
     LeaseLost,
+    LoginRefused,
     Misconfigured,
     NoAnswer,
     Offline,
@@ -99,6 +100,7 @@ __all__ = [
     "LeaseLost",
     "ListenSettings",
     "LoggingIn",
+    "LoginRefused",
     "Manifest",
     "MappingAnswer",
     "MappingRequest",

@@ -46,7 +46,7 @@ def load(path: Path | None = None, *, ended: bool = False) -> Config:
     found = path or next((place for place in places() if not missing(place)), None)
     if found is None:
         looked = " and ".join(map(str, places()))
-        hint = "write one (README.md has an example), or name another with --config"
+        hint = "make one with: vpnpf init; or name another with --config"
         raise ConfigError((Mistake("config.toml", f"not found: looked for {looked}", hint),))
     found = found.absolute()
     try:

@@ -62,7 +62,11 @@ class Checker:
     ) -> tuple[Config, tuple[Mistake, ...]]:
         """The configuration as far as it goes, and the mistakes."""
         if not tables:
-            self._wrong(("profiles",), "there is no profile", "begin with [profiles.home]; README.md has an example")
+            self._wrong(
+                ("profiles",),
+                "there is no profile",
+                "`vpnpf init` makes one; or begin with [profiles.home], README.md has an example",
+            )
         clients = {name: self._client(name, table) for name, table in client_tables.items()}
         profiles = {}
         for name, table in tables.items():

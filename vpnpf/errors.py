@@ -149,6 +149,10 @@ class Untrusted(Misconfigured):
     """Who answers has no certificate that is to be trusted for that name: nothing was said to it."""
 
 
+class LoginRefused(Misconfigured):
+    """The user name or the password is wrong. The hint is for who keeps them; who types them is told to type them again."""
+
+
 class Unsupported(Failure):
     """The far side or this machine cannot do it at all."""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from vpnpf.config import places
+from vpnpf.config import load, places
 from vpnpf.config_forwards import NAME, NO_NAME
 from vpnpf.control import dialing
 from vpnpf.control.client import Connection, NotRunning
@@ -189,7 +189,7 @@ def bring_up(
 ) -> tuple[Seen | None, bool]:
     """Have a profile run, whether it does or not, and wait until it is READY, or FAILED: its newest state, and whether it is so.
 
-    Raises UsageError for what is no name, PermissionDenied, ConfigError of one that is stopped, Unavailable if it ends, and
+    Raises UsageError for what is no name or is not configured, PermissionDenied, ConfigError, Unavailable if it ends, and
     Transient if it never answers.
     """
     _named(profile)
@@ -244,6 +244,8 @@ def _start(profile: str, config: Path | None, say: Say, cancelled: threading.Eve
         else:
             return
     plan = plan_launch(profile, config)
+    # What it would only say in its log is said here, before anything is started.
+    load(config, ended=True).profile(profile)
     launched = launch(plan)
     say(f"{profile} starts in the background; what it says: {plan.said}")
     wait_for_answer(launched, say, cancelled)

@@ -16,6 +16,8 @@ from vpnpf.openings import EntryError, Services, check_list, parse_entry
 from vpnpf.plugins import nearest
 
 _MODES = tuple(str(mode) for mode in PolicyMode)
+_JOINERS = frozenset({"from", "for", "until"})
+"""Words inside an entry: one alone was taken apart by a shell."""
 _SHOWN = 80
 """Characters of what was written that are repeated."""
 _NAMED = 1000
@@ -116,6 +118,9 @@ def _entries(texts: Sequence[str], times: Times) -> list[Opening]:
 
 
 def _entry(text: str, times: Times, services: Services) -> tuple[Opening, ...]:
+    if text.strip().lower() in _JOINERS:
+        cause = f'"{text.strip()}" is no entry by itself'
+        raise UsageError("reading the entries", cause, 'put an entry of several words into quotes: "22/tcp for 2h"')
     try:
         return parse_entry(text, now=times.wall, boot_offset=-times.offset, services=services)
     except EntryError as error:

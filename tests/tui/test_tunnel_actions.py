@@ -148,7 +148,7 @@ async def test_a_daemon_that_has_ended_is_offered_to_be_started(daemon, monkeypa
         assert "The profile home is not running." in said(pilot)
         await snapshots(pilot, "start-it")
         assert not started
-        await pilot.click("#yes")
+        await pilot.press("enter")
         await closed(pilot)
     assert started == [("home", None)]
 

@@ -66,7 +66,7 @@ def machine(monkeypatch):
             raise machine.found
         return machine.found
 
-    async def client(answers):
+    async def client(answers, *, later=False):
         return machine.trials.pop(0)
 
     async def write(course):
@@ -125,7 +125,7 @@ async def test_enter_alone_takes_what_was_found_and_it_is_written_and_started(ma
         assert 'provider = "protonvpn"' in said
         assert "hunter2" not in said
         assert machine.written == []
-        await pilot.click("#next")
+        await pilot.press("enter")
         while not machine.started:
             await pilot.pause()
     assert machine.started == [("home", None)]
@@ -200,6 +200,24 @@ async def test_a_configuration_with_mistakes_is_not_added_to(machine):
         while type(pilot.app.screen).__name__ != "Told":
             await pilot.pause()
         assert any("mend it" in str(each.render()) for each in pilot.app.screen.query("Line"))
+
+
+async def test_a_path_where_nothing_is_becomes_no_choice(machine, tmp_path):
+    async with face().run_test(size=(100, 30)) as pilot:
+        await page(pilot, "provider")
+        await pilot.press("enter")
+        shown = await page(pilot, "files")
+        shown.query_one(Input).value = str(tmp_path / "nope.conf")
+        shown.query_one(Input).focus()
+        await pilot.press("enter")
+        while not str(shown.query_one("#mistake").render()):
+            await pilot.pause()
+        assert "No such file" in str(shown.query_one("#mistake").render())
+        await pilot.press("alt+left")
+        await page(pilot, "provider")
+        await pilot.press("enter")
+        again = await page(pilot, "files")
+        assert not any("nope" in each.value for each in again.question.choices)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -90,7 +90,7 @@ def test_a_first_start_from_the_question_to_the_file(at, tmp_path):
     person.answer(r"Address of its web interface\?.* ", "http://127.0.0.1:1")
     person.answer(r"User name of the web interface\?.* ", "")
     person.answer(r"Password of the web interface\?", "hunter22")
-    person.until("could not be tried")
+    person.until("It is tried again whenever vpnpf runs")
     person.answer(r"What may come in from the internet\? \[1\] ", "")
     person.answer(r"A name for this profile\? \[home\] ", "<")
     person.answer(r"What may come in from the internet\? \[1\] ", "2")

@@ -12,7 +12,7 @@ import pytest
 import vpnpf.launch
 from vpnpf import launch as module
 from vpnpf.control import dialing
-from vpnpf.errors import PermissionDenied, Transient, Unavailable, UsageError
+from vpnpf.errors import ConfigError, PermissionDenied, Transient, Unavailable, UsageError
 from vpnpf.io import privileges
 from vpnpf.launch import Launch, Launched, Way, bring_up, launch, plan_launch, wait_for_answer
 from vpnpf.store import InstanceLock
@@ -174,6 +174,19 @@ def test_what_systemd_says_of_a_unit_that_failed(unit, monkeypatch):
     monkeypatch.setattr(module.time, "monotonic", lambda now=time.monotonic: now() + 2)
     assert "it failed" in launched.ended()
     assert launched.last_words() == ["journalctl"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("[profiles.home]\nprovider = 'router'\ntunnel.type = 'none'\nforwards.game = {}\n", "home"), ("x", "")],
+)
+def test_nothing_is_started_for_a_profile_that_is_not_configured(place, monkeypatch, text, said):
+    config = place / "mine.toml"
+    config.write_text(text)
+    monkeypatch.setattr(module, "launch", lambda _: pytest.fail("it was started"))
+    with pytest.raises((UsageError, ConfigError)) as caught:
+        bring_up("hone", config, lambda _: pytest.fail("nothing has begun"))
+    assert said in caught.value.hint
 
 
 def test_never_two(unit, place, monkeypatch):

@@ -24,7 +24,7 @@ from vpnpf.accounts import StoredAccount
 from vpnpf.cli import status_reading
 from vpnpf.cli.main import run_command_line
 from vpnpf.core.view import view
-from vpnpf.errors import Misconfigured, NoAnswer, Transient
+from vpnpf.errors import LoginRefused, Misconfigured, NoAnswer, Transient
 from vpnpf.interfaces import Credentials
 from vpnpf.observers.status_file import document
 from vpnpf.store import FileStore, secrets_directory
@@ -425,10 +425,12 @@ def test_a_clients_password(client, run, kept, config):
 
 
 def test_a_clients_wrong_password(client, run, kept, config):
-    client.fails = Misconfigured("logging in to qBittorrent", "wrong user name or password", "mend it")
+    client.fails = LoginRefused("logging in to qBittorrent", "wrong user name or password", "mend it where it is kept")
     status, _, err = run("login", "qb", "--stdin", "--config", config(), typed=PASSWORD + "\n")
     assert status == 78
     assert "wrong user name or password" in err
+    assert "mend it" not in err  # it was typed just now
+    assert "not of your VPN" in err
     assert kept == {}
 
 

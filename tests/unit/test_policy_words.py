@@ -331,3 +331,10 @@ def test_what_comes_from_elsewhere_cannot_command_the_terminal():
 def test_an_answer_that_cannot_be_understood(raw):
     with pytest.raises(Unavailable, match="cannot be read"):
         told(raw, TIMES, running=True)
+
+
+@pytest.mark.parametrize("words", [("6000/tcp", "for", "2m"), ("22/tcp", "from", "203.0.113.0/24")])
+def test_an_entry_that_the_shell_took_apart_is_to_be_quoted(words):
+    with pytest.raises(UsageError) as caught:
+        policy_opened(START, words, TIMES)
+    assert "quotes" in caught.value.hint

@@ -327,3 +327,11 @@ def test_each_notice_has_its_keys(notice, expected):
 
 def test_every_notice_is_in_this_table():
     assert {type(notice) for notice, _ in NOTICES} == set(typing.get_args(Notice))
+
+
+def test_an_entry_that_has_ended_is_not_said_to_be_open():
+    machine = World().ready().machine
+    timed = Opening(6000, 6000, Protocol.TCP, ends_at=START + 120)
+    state = replace(view(machine), policy=replace(view(machine).policy, openings=(timed,)))
+    assert "6000/tcp" in state_json(state, 0.0, START + 119)["policy"]["allow"]
+    assert "6000/tcp" not in state_json(state, 0.0, START + 120)["policy"]["allow"]

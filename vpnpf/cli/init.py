@@ -21,7 +21,7 @@ from vpnpf.setup.answers import Answers
 from vpnpf.setup.checking import Mistaken, answer
 from vpnpf.setup.found import Found
 from vpnpf.setup.placing import Written
-from vpnpf.setup.questions import next_question
+from vpnpf.setup.questions import next_question, writes_later
 from vpnpf.setup.service import give_to_service
 
 
@@ -91,20 +91,22 @@ def _answers(found: Found) -> tuple[Found, Answers]:
         if said is None:
             answers = history.pop() if history else answers
             continue
+        named = found
         if question.many:
             paths = []
             for text in filter(None, said):
-                found, path = finding.name_file(found, text)
+                named, path = finding.name_file(named, text)
                 paths.append(str(path))
             said = tuple(paths)
         try:
-            fresh = answer(found, answers, question, said)
+            fresh = answer(named, answers, question, said)
         except Mistaken as mistake:
             click.echo(printable(str(mistake)), err=True)
             continue
+        found = named
         history.append(answers)
         if question.key in {"client", "client_secret"} and fresh.client_type and fresh.client_secret is not None:
-            fresh, refusals = client_refused(fresh, refusals)
+            fresh, refusals = client_refused(fresh, refusals, later=writes_later(found, fresh))
         answers = fresh
     return found, answers
 

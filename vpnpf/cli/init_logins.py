@@ -14,15 +14,15 @@ from vpnpf.setup.checking import client_again
 from vpnpf.setup.found import Found
 
 
-def client_refused(answers: Answers, refusals: int) -> tuple[Answers, int]:
-    """Try the torrent client; a login that it refuses is asked for again, a few times."""
-    trial = asyncio.run(trying.client(answers))
+def client_refused(answers: Answers, refusals: int, *, later: bool) -> tuple[Answers, int]:
+    """Try the torrent client; a login that it refuses is asked for again, a few times. `later`: as in `trying.client`."""
+    trial = asyncio.run(trying.client(answers, later=later))
     if trial.good:
         click.echo(f"{trial.said} answers.")
         return answers, 0
     say(f"{trial.said}.{f' Next: {trial.hint}.' if trial.hint else ''}")
     if trial.good is None:
-        say("It could not be tried; it is tried again whenever vpnpf runs.")
+        say("It is tried again whenever vpnpf runs.")
         return answers, refusals
     if refusals + 1 >= trying.MOST_REFUSALS:
         say("It is taken as it is: write the right one into its file before you start.")

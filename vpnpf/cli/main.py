@@ -84,7 +84,10 @@ class Lazy(click.Group):
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="vpnpf", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Get a port behind your VPN, and keep it."""
+    """Get a port behind your VPN, and keep it.
+
+    `vpnpf` alone, on a terminal, shows all of it on one screen; the first time it asks what is needed.
+    """
 
 
 def run_command_line(arguments: list[str]) -> int:

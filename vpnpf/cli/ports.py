@@ -82,7 +82,13 @@ def _print(found: list[tuple[str, int | None]], forward: str | None, profile: st
     if found and not without:
         return EX_OK
     phase = f"{profile} is {seen.phase}" if seen is not None else profile
-    hint = (seen.phase_hint if seen is not None else "") or f"see `vpnpf status {profile}`, or wait for it with --wait"
+    stopped = seen is not None and seen.phase == "stopped"
+    usual = (
+        f"begin again with: vpnpf up {profile}"
+        if stopped
+        else f"see `vpnpf status {profile}`, or wait for it with --wait"
+    )
+    hint = (seen.phase_hint if seen is not None else "") or usual
     which = f" for {', '.join(without)}" if without and not alone else ""
     error = Transient(_ASKING, f"there is no port now{which}: {phase}", hint)
     show(error)

@@ -30,6 +30,7 @@ from vpnpf.api import (
     Http,
     HttpResponse,
     ListenSettings,
+    LoginRefused,
     Manifest,
     Misconfigured,
     Refused,
@@ -185,12 +186,12 @@ class QBittorrent:
     def _logging_in(self) -> str:
         return f"logging in to qBittorrent at {self._options.url}"
 
-    def _refuse(self, password: str) -> Misconfigured:
+    def _refuse(self, password: str) -> LoginRefused:
         """Remember that it was refused. The same words each time: it is one problem, not a new one a minute."""
         self._refused, self._key = password, ""
         if not self._options.username and _KEY.fullmatch(password):
-            return Misconfigured(self._logging_in, "it refused the API key", _HINT_KEY)
-        return Misconfigured(self._logging_in, "wrong user name or password", _HINT_LOGIN)
+            return LoginRefused(self._logging_in, "it refused the API key", _HINT_KEY)
+        return LoginRefused(self._logging_in, "wrong user name or password", _HINT_LOGIN)
 
     async def _request(self, method: str, path: str, form: Mapping[str, str] | None) -> HttpResponse:
         headers = {}

@@ -35,6 +35,7 @@ from vpnpf.api import (
     Http,
     HttpResponse,
     ListenSettings,
+    LoginRefused,
     Manifest,
     Misconfigured,
     Refused,
@@ -225,7 +226,7 @@ class Transmission:
         if not self._refused:
             hint = "add username and password to its table under [clients]"
             return Misconfigured(self._logging_in, "it wants a login, and the configuration has no password", hint)
-        return Misconfigured(self._logging_in, "wrong user name or password", _HINT_LOGIN)
+        return LoginRefused(self._logging_in, "wrong user name or password", _HINT_LOGIN)
 
     @property
     def _logging_in(self) -> str:

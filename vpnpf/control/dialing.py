@@ -55,7 +55,18 @@ def dial(profile: str, places: Sequence[Path], patience: float) -> socket.socket
         raise PermissionDenied(
             _DOING, posing, "look at RUNTIME_DIRECTORY and XDG_RUNTIME_DIR, and at who made that directory"
         )
-    raise NotRunning(_DOING, f"profile {profile} is not running", f"start it with: vpnpf up {profile}")
+    raise NotRunning(
+        _DOING, f"profile {profile} is not running", f"start it with: vpnpf up {profile}{_others(profile, places)}"
+    )
+
+
+def _others(profile: str, places: Sequence[Path]) -> str:
+    """Which other profiles have a socket: a name that was mistyped is seen beside the right one."""
+    try:
+        others = [each for each in sockets(places) if each != profile]
+    except PermissionDenied:
+        return ""
+    return f" (there is also: {', '.join(others)})" if others else ""
 
 
 def silent(patience: float) -> Transient:

@@ -60,7 +60,7 @@ def watching(seen: Seen) -> Routes:
         now = seen.clock.now()
         offset = seen.clock.wall() - now
         head = {"time": time_of(now, offset), "pid": os.getpid(), "version": __version__}
-        return {**head, **state_json(seen.hub.state, offset)}
+        return {**head, **state_json(seen.hub.state, offset, now)}
 
     return {
         ("GET", PREFIX): Route(Role.WATCHER, about),

@@ -46,6 +46,7 @@ Until then it is asked for a handshake again and again, in place: the sockets on
 LEASE_AGAIN, ANYTHING_AGAIN = 40.0, 60.0
 """Seconds, the longest wait between tries, less or more a tenth: a gateway that is well again gives the port within
 a minute, the try that was under way included."""
+_SILENT = "nothing to do at first, it is tried again; if it stays so, take another server, one that has port forwarding"
 AGAIN_LATER = 60.0
 """Seconds until a look that was refused is tried again, or a torrent client; its driver does not repeat a wrong
 password."""
@@ -69,7 +70,7 @@ class Failing(Draft):
             self._set(rekey_due=False, silent_since=None)
             return
         if event.silent and job.running == "Acquire" and (why := why_silent(self.machine)):
-            event = replace(event, cause=f"{event.cause}; {why}")
+            event = replace(event, cause=f"{event.cause}; {why}", hint=event.hint or _SILENT)
         wait = self._wait(event, job.running, failures)
         retry_at = None if math.isinf(wait) else self.now + wait
         before = job.problem

@@ -35,6 +35,7 @@ from vpnpf.model import (
     Lease,
     Peer,
     Phase,
+    PortPolicy,
     Problem,
     Proof,
     Proofs,
@@ -58,8 +59,8 @@ def time_of(at: float | None, offset: float) -> str | None:
     return date.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def state_json(state: State, offset: float) -> Json:
-    """A state, whole."""
+def state_json(state: State, offset: float, now: float = 0.0) -> Json:
+    """A state, whole, as it is at `now`: an entry of the allow-list that has ended by then lets nobody in."""
     tunnel, health, policy = state.tunnel, state.health, state.policy
     said = _switch(state.provider_policy)
     return {
@@ -87,7 +88,7 @@ def state_json(state: State, offset: float) -> Json:
         },
         "policy": {
             "mode": str(policy.mode),
-            "allow": [*(["forwarded"] if policy.forwarded else []), *map(str, policy.openings)],
+            "allow": [*(["forwarded"] if policy.forwarded else []), *_open(policy, now)],
             "stage": str(state.firewall) if state.firewall else None,
         },
         "provider_policy": {**said, "seen": time_of(state.provider_policy_at, offset)} if said else None,
@@ -106,7 +107,7 @@ def state_json(state: State, offset: float) -> Json:
 
 def state_event(state: State, now: float, offset: float) -> Json:
     """A state as a line of `--events`; `now` is CLOCK_BOOTTIME."""
-    return {"time": time_of(now, offset), "event": "state", **state_json(state, offset)}
+    return {"time": time_of(now, offset), "event": "state", **state_json(state, offset, now)}
 
 
 def notice_event(notice: Notice, at: float, profile: str, offset: float) -> Json:
@@ -271,3 +272,7 @@ def _problem(problem: Problem, offset: float) -> Json:
         "failures": problem.failures,
         "retry_at": time_of(problem.retry_at, offset),
     }
+
+
+def _open(policy: PortPolicy, now: float) -> list[str]:
+    return [str(each) for each in policy.openings if each.ends_at is None or each.ends_at > now]

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vpnpf import plugins
-from vpnpf.errors import UsageError
+from vpnpf.errors import LoginRefused, UsageError
 from vpnpf.interfaces import ClientOptions
 from vpnpf.io.http import HttpClient
 from vpnpf.secret_places import CredentialPlace, GivenFilePlace, KeyringPlace, Place
 from vpnpf.settings import ClientSettings
 
+_AGAIN = "it is the password of its web interface, not of your VPN, and the user name is the one in the configuration"
 _NAMES = {"keyring": "the keyring", "credential": "a credential", "file": "a file"}
 
 
@@ -45,8 +46,12 @@ class ClientSubject:
         """As `Subject.log_in`."""
         options = ClientOptions(self._settings.url, self._settings.username, lambda: secret)
         client = plugins.client(self._settings.type)(HttpClient(), options)
-        await client.probe()
-        await client.get_listen()
+        try:
+            await client.probe()
+            await client.get_listen()
+        except LoginRefused as error:
+            # It was typed just now: the hint for who keeps it in a file would send them there.
+            raise LoginRefused(error.doing, error.cause, _AGAIN) from error
 
     async def keep(self) -> None:
         """As `Subject.keep`: a session ends by itself."""

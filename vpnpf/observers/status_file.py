@@ -35,7 +35,7 @@ PATIENCE = 2.0
 def document(state: State, now: float, offset: float) -> Json:
     """What the file says at `now` (CLOCK_BOOTTIME); `offset` is wall-clock time minus that."""
     head = {"time": time_of(now, offset), "pid": os.getpid(), "version": __version__}
-    return {**head, **state_json(state, offset)}
+    return {**head, **state_json(state, offset, now)}
 
 
 class StatusWriter:

@@ -217,15 +217,16 @@ def _client_user(_found: Found, answers: Answers) -> Question | None:
     return Question("client_user", "User name of the web interface?", why, default=usual, free=True)
 
 
+def writes_later(found: Found, answers: Answers) -> bool:
+    """Whether an empty password of the client means that the person writes it later: it was seen to ask for one."""
+    return any(each.asks_login for each in found.clients if client_value(each) == answers.client)
+
+
 def _client_secret(found: Found, answers: Answers) -> Question | None:
     if answers.client_secret is not None:
         return None
-    client = next((each for each in found.clients if client_value(each) == answers.client), None)
-    empty = (
-        "Empty: you write it into the configuration later"
-        if client and client.asks_login
-        else "Empty: it asks for none"
-    )
+    later = writes_later(found, answers)
+    empty = "Empty: you write it into the configuration later" if later else "Empty: it asks for none"
     why = f"It is tried once. {empty}."
     return Question("client_secret", "Password of the web interface?", why, default="", hidden=True, optional=True)
 

@@ -7,7 +7,7 @@ import asyncio
 from msgspec import Struct
 
 from vpnpf import plugins
-from vpnpf.errors import Misconfigured, VpnpfError
+from vpnpf.errors import LoginRefused, Misconfigured, VpnpfError
 from vpnpf.interfaces import ClientOptions
 from vpnpf.io.http import HttpClient
 from vpnpf.printable import printable
@@ -15,6 +15,7 @@ from vpnpf.setup.answers import Answers
 
 MOST_REFUSALS = 3
 """Logins that are tried in one go: qBittorrent bans an address after five."""
+_AGAIN = "type both again: they are those of its web interface, not of your VPN"
 _SECONDS = 15.0
 
 
@@ -28,8 +29,11 @@ class Trial(Struct, frozen=True):
     hint: str = ""
 
 
-async def client(answers: Answers) -> Trial:
-    """Log in to the client that was answered, and read its settings. Never raises a failure of it."""
+async def client(answers: Answers, *, later: bool = False) -> Trial:
+    """Log in to the client that was answered, and read its settings. Never raises a failure of it.
+
+    `later`: an empty password is one that the person writes later, so that a client that wants one is no reason to ask again.
+    """
     secret = answers.client_secret or ""
     options = ClientOptions(answers.client_url or "", answers.client_user or "", lambda: secret)
     try:
@@ -37,8 +41,10 @@ async def client(answers: Answers) -> Trial:
         async with asyncio.timeout(_SECONDS):
             version = await one.probe()
             await one.get_listen()
+    except LoginRefused as error:
+        return Trial(False, printable(str(error)), _AGAIN)
     except Misconfigured as error:
-        return Trial(False, printable(str(error)), printable(error.hint))
+        return Trial(None if later and not secret else False, printable(str(error)), printable(error.hint))
     except TimeoutError:
         return Trial(None, f"it did not answer in {_SECONDS:g} s")
     except VpnpfError as error:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from textual.command import Provider
 from textual.screen import Screen
 
+from vpnpf.control.dialing import NotRunning
 from vpnpf.control.messages import API, Json
 from vpnpf.control.seen import read
 from vpnpf.errors import Unavailable, VpnpfError
@@ -103,11 +104,18 @@ class Face(Commands):
                 self.view,
                 reach=Reach.AWAY if self.view.seen else Reach.LOOKING,
                 trouble=printable(str(trouble)) if trouble else "vpnpf has ended",
-                hint=printable(trouble.hint) if trouble else f"start it with: vpnpf up {link.profile}",
+                hint=self._hint(trouble, link.profile),
             )
             self._soon()
             await asyncio.sleep(AGAIN[min(tries, len(AGAIN) - 1)])
             tries += 1
+
+    @staticmethod
+    def _hint(trouble: VpnpfError | None, profile: str) -> str:
+        """What to do, from here if it can be done from here."""
+        if trouble is None or isinstance(trouble, NotRunning):
+            return f"press d to start it, or: vpnpf up {profile}"
+        return printable(trouble.hint)
 
     async def _look(self, link: Link) -> None:
         """What kind of daemon it is, before anything of it is believed. Raises Unavailable for another version."""

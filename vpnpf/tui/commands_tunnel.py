@@ -59,7 +59,7 @@ def _start(face: Commands) -> None:
             cause = view.trouble or "vpnpf has not answered yet"
             face.push_screen(Told(Unavailable("connecting", cause, view.hint or "wait a moment, and try again")))
         else:
-            face.push_screen(Confirm("start it?", said, "Start"), agreed)
+            face.push_screen(Confirm("start it?", said, "Start", harmless=True), agreed)
 
     face.look("looking whether it runs", lambda: asyncio.to_thread(running, (profile,)), found)
 

@@ -138,7 +138,11 @@ def hint(view: View) -> str:
     """What to do about it; empty: nothing."""
     if view.reach is not Reach.ATTACHED:
         return view.hint
-    return view.seen.phase_hint if view.seen else ""
+    if view.seen is None:
+        return ""
+    if view.seen.phase == Phase.STOPPED and not view.seen.phase_hint and view.owner:
+        return "press d to connect again"
+    return view.seen.phase_hint
 
 
 def whose(view: View) -> str:

@@ -15,7 +15,7 @@ from textual.widgets import Button, Footer, LoadingIndicator
 from vpnpf.errors import VpnpfError
 from vpnpf.setup import finding, trying
 from vpnpf.setup.checking import Mistaken, client_again
-from vpnpf.setup.questions import Question
+from vpnpf.setup.questions import Question, writes_later
 from vpnpf.tui.panels.panel import Line
 from vpnpf.tui.screens.starting import start
 from vpnpf.tui.screens.wizard_course import Course
@@ -148,7 +148,7 @@ class Wizard(Screen[Course]):
         if question.key not in {"client", "client_secret"} or not answers.client_type or answers.client_secret is None:
             return ""
         self.query_one("#trail", Line).say("trying the torrent client …")
-        trial = await trying.client(answers)
+        trial = await trying.client(answers, later=writes_later(course.found, answers))
         said = f"{trial.said}." + (f" Next: {trial.hint.rstrip('.')}." if trial.hint else "")
         if trial.good:
             self._refusals = 0

@@ -51,10 +51,16 @@ class Course:
 
     def take(self, question: Question, said: Sequence[str]) -> None:
         """Go on with an answer; a file that is named is looked at. Raises Mistaken; then it stays where it is. Blocks shortly."""
-        values = tuple(said)
+        values, found = tuple(said), self.found
         if question.many:
-            values = tuple(self._named(text) for text in values if text)
-        after = answer(self.found, self.answers, question, values)
+            paths = []
+            for text in filter(None, values):
+                found, path = finding.name_file(found, text)
+                paths.append(str(path))
+            values = tuple(paths)
+        after = answer(found, self.answers, question, values)
+        # Only now: a file that was refused is looked at again when it is named again, and is no choice.
+        self.found = found
         self._behind.append((self.answers, question))
         self._said[question.key] = values
         self.answers = after
@@ -74,10 +80,6 @@ class Course:
 
     def _is_open(self, question: Question) -> bool:
         return getattr(self.answers, question.key, "") is None
-
-    def _named(self, text: str) -> str:
-        self.found, path = finding.name_file(self.found, text)
-        return str(path)
 
     def _shown(self, question: Question) -> str:
         values = self._said.get(question.key, ())

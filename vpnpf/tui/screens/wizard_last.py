@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import ScrollableContainer, Vertical
 from textual.message import Message
 
@@ -24,6 +27,8 @@ class LastPage(Vertical):
     LastPage #file:focus { border: round $accent; }
     LastPage #mistake { color: $text-error; text-style: bold; }
     """
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "answer", "Write it", key_display="⏎")]
 
     class Agreed(Message):
         """It may be written."""
@@ -53,6 +58,10 @@ class LastPage(Vertical):
     def mistaken(self, said: str) -> None:
         """As `Page.mistaken`."""
         self.query_one("#mistake", Line).say(f"✗ {printable(said)}" if said else "")
+
+    def action_answer(self) -> None:
+        """As on the pages before, Enter goes on."""
+        self.answer()
 
     def answer(self) -> None:
         """It is agreed."""

@@ -15,7 +15,10 @@ from vpnpf.tui.sheets.sheet import Sheet
 
 
 class Confirm(Sheet[bool]):
-    """Says what would be, in sentences; only the one button does it, and it is not the one that Enter presses at first."""
+    """Says what would be, in sentences; only the one button does it.
+
+    Enter presses the other one at first, unless nothing can be missed afterwards (`harmless`).
+    """
 
     DEFAULT_CSS = """
     Confirm > #sheet { max-width: 68; padding: 1 2; border: round $warning; }
@@ -28,12 +31,13 @@ class Confirm(Sheet[bool]):
         Binding("left,right", "app.focus_next", "Other button", show=False),
     ]
 
-    def __init__(self, heading: str, said: Sequence[str], yes: str) -> None:
+    def __init__(self, heading: str, said: Sequence[str], yes: str, *, harmless: bool = False) -> None:
         """`heading` and `yes`, the label of the button that does it, are ours; `said` is printable."""
         super().__init__()
         self.heading = heading
         self._said = said
         self._yes = yes
+        self._harmless = harmless
 
     def content(self) -> ComposeResult:
         """The sentences, and two buttons."""
@@ -42,6 +46,11 @@ class Confirm(Sheet[bool]):
         with Horizontal():
             yield Button("Back", id="back")
             yield Button(self._yes, id="yes", variant="warning")
+
+    def on_mount(self) -> None:
+        """Where nothing can be missed, Enter does it."""
+        if self._harmless:
+            self.query_one("#yes").focus()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Yes or no."""
