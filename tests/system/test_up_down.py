@@ -139,12 +139,12 @@ async def test_from_nothing_to_nothing(provider, cli, config, profile, tmp_path)
     assert "hint: start one with: vpnpf up" in err
 
 
-async def test_what_ends_at_once_is_said_with_its_last_words(cli, config, profile):
+async def test_a_mistake_in_the_configuration_is_said_before_anything_is_started(cli, config, profile):
     config.write_text(config.read_text().replace("protonvpn", "protonvpm"))
     code, out, err = await cli("up", profile, "--config", str(config))
-    assert (code, out) == (69, "")
+    assert (code, out) == (78, "")
     assert "protonvpm" in err
-    assert "it ended at once, with status 78" in err
+    assert "in the background" not in err
     assert cli.background(profile) is None
 
 

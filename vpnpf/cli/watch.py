@@ -14,6 +14,7 @@ from vpnpf.control.dialing import chosen
 from vpnpf.control.following import Following
 from vpnpf.control.messages import Json
 from vpnpf.errors import Transient, Unavailable
+from vpnpf.printable import printable
 
 AGAIN = 0.5
 """Seconds between two looks whether it is back."""
@@ -30,7 +31,7 @@ def watch(profile: str | None, *, as_json: bool, verbose: bool) -> None:
     """
     name = chosen(profile)
     following = Following(verbose=verbose)
-    known = False
+    known = greeted = False
     while True:
         events = Connection(name).events()
         here = False
@@ -49,6 +50,10 @@ def watch(profile: str | None, *, as_json: bool, verbose: bool) -> None:
                 say(f"{name} is back")
             known = here = True
             _show(event, following, as_json=as_json)
+            if not greeted and following.seen is not None and not as_json:
+                greeted = True
+                # Hours may pass until something happens: nobody is to think that it hangs.
+                say(f"{name} is {printable(following.seen.phase_text)}; from now on, what happens (Ctrl-C ends this):")
         if here:
             say(f"{name} {gone}; waiting for it to come back (Ctrl-C ends this)")
         time.sleep(AGAIN)
