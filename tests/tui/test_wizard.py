@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,17 @@ async def test_back_and_forth_loses_no_answer(machine):
         await pilot.press("enter")
         await page(pilot, "policy")
         assert pilot.app.screen.query_one(OptionList).highlighted == 1
+
+
+async def test_going_back_faster_than_pages_come_is_no_crash(machine):
+    async with face().run_test(size=(100, 30)) as pilot:
+        await to_the_client(pilot)
+        await type_secret(pilot, "hunter2")
+        await page(pilot, "policy")
+        for _ in range(4):
+            pilot.app.screen.action_back()
+        async with asyncio.timeout(10):
+            await page(pilot, "client_secret")
 
 
 async def test_a_client_that_refuses_is_asked_for_again_and_its_reason_is_said(machine):

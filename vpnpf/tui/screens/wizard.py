@@ -74,6 +74,7 @@ class Wizard(Screen[Course]):
 
     def on_mount(self) -> None:
         """Look at the machine, unless it goes on."""
+        self._busy = True
         self.run_worker(self._begin(), exclusive=True)
 
     async def _begin(self) -> None:
@@ -197,6 +198,8 @@ class Wizard(Screen[Course]):
     def action_back(self) -> None:
         """One page back; what was answered stays."""
         if not self._busy and self._course is not None and self._course.back():
+            # Two pages that come at once take each other away.
+            self._wait(busy=True)
             self.run_worker(self._turn())
 
     def action_leave(self) -> None:
