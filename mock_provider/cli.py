@@ -132,9 +132,8 @@ async def _serve(
     envvar="DEMO_SECONDS",
     help="How long vpnpf runs in it.",
 )
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Write an SVG of it.")
 @click.option("--plain", is_flag=True, help="In lines, also on a terminal.")
-def demo(*, seconds: float, picture: Path | None, plain: bool) -> None:
+def demo(*, seconds: float, plain: bool) -> None:
     """Show the main job from end to end; succeeds only if every proof held.
 
     On a terminal with vpnpf's face in front, until you leave it with q; elsewhere in lines. An ordinary user's show runs
@@ -142,10 +141,8 @@ def demo(*, seconds: float, picture: Path | None, plain: bool) -> None:
     """
     if os.geteuid() != 0:
         _in_user_namespace()
-    lines = plain or picture is not None or "CI" in os.environ or not on_terminal()
+    lines = plain or "CI" in os.environ or not on_terminal()
     stage = asyncio.run(demonstration.show(seconds) if lines else demo_face.show(colour="NO_COLOR" not in os.environ))
-    if picture is not None:
-        picture.write_text(stage.picture())
     sys.exit(0 if stage.held else 1)
 
 
