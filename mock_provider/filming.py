@@ -15,9 +15,9 @@ from vpnpf.errors import VpnpfError
 if TYPE_CHECKING:
     from textual.pilot import Pilot
 
-STEP = 1.0
+STEP = 0.5
 """Seconds between two frames of a film."""
-REST = 3.0
+REST = 2.0
 """Seconds that its last frame stays."""
 SETTLED = 0.4
 """Seconds after which what was asked for is shown."""
@@ -32,7 +32,9 @@ async def filmed(pilot: Pilot[str], path: Path, title: str) -> AsyncIterator[Non
 
     async def film() -> None:
         while True:
-            frames.append((round(time.monotonic() - began, 1) if frames else 0.0, _frame(pilot)))
+            frame = _frame(pilot)
+            if not frames or frame != frames[-1][1]:
+                frames.append((round(time.monotonic() - began, 1) if frames else 0.0, frame))
             await asyncio.sleep(STEP)
 
     filming = asyncio.create_task(film(), name="film")

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 PROFILE = "home"
 HOME = Path("/mnt/ada")
 """Whose files are found; /mnt is our own (see `cli.pictures`)."""
-LIFETIME = 8
-PAUSE = 2.0
+LIFETIME = 6
+PAUSE = 1.2
 """Seconds that each part of the story is left to be looked at in the film."""
 WIDE = (120, 40)
 SIZES = {"small": (80, 24), "large": (200, 60)}
@@ -42,8 +42,14 @@ SHEETS = {
 }
 """Pictures of what opens over the dashboard, by name, and the keys that lead there."""
 QUESTIONS = ("provider", "file", "client", "policy", "name", "last")
-"""Pictures of the questions at the first start, in their order."""
+"""Of the first start, in their order."""
+UNSEEN = ("client", "name")
+"""Those of which there is no picture."""
 LONGEST = 150.0
+RATES = 10
+"""Readings of the traffic that are plotted there, at least."""
+BUSY = 50_000
+"""Bytes a second each way, at least."""
 PEERS = 5
 """Who came in and is there, in a picture of the dashboard."""
 
@@ -80,7 +86,13 @@ async def _dashboard(stage: Stage, lab: Lab, film: Path, places: Path) -> None:
 
     face = Face(SocketLink(PROFILE, (lab.runtime,)))
     async with face.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: _phase(face) == "ready", "READY")
+        await face.link.ask("POST", "/v1/stop")
+        await lab.product.until(lambda state: state["phase"] == "stopped")
+        await until(pilot, lambda: _phase(face) == "stopped", "STOPPED")
         async with filmed(pilot, film, "vpnpf: a port that is kept"):
+            await pilot.pause(PAUSE)
+            await pilot.press("d")
             await story(stage, lab, PAUSE)
             await asyncio.sleep(PAUSE)
             for key in PLAN:
@@ -105,6 +117,10 @@ async def _dashboard(stage: Stage, lab: Lab, film: Path, places: Path) -> None:
             await _pose(pilot, face, places / f"dashboard-{name}.svg")
 
 
+def _phase(face: Face) -> str:
+    return face.view.seen.phase if face.view.seen else ""
+
+
 async def _back(pilot: Pilot[str]) -> None:
     while len(pilot.app.screen_stack) > 1:
         await pilot.press("escape")
@@ -126,6 +142,8 @@ def _handsome(face: Face) -> bool:
     if view.seen is None or forward is None or view.seen.phase != "ready":
         return False
     held = all(name in forward.proofs and forward.proofs[name].ok for name in PROOFS)
+    if len(view.rates) < RATES or min(view.rates[-1].received, view.rates[-1].sent) < BUSY:
+        return False
     peers = sum(each.connected and each.came_in for each in forward.peers)
     done = words.renewal(view).done
     return held and peers >= PEERS and done is not None and 0.3 <= done <= 0.6
@@ -145,9 +163,9 @@ async def _first_start(lab: Lab, places: Path) -> None:
     asked = Face(None, first=lambda: cast("Screen[None]", Wizard(HOME / "config.toml")))
     async with asked.run_test(size=WIDE) as pilot:
         for name in QUESTIONS:
-            await until(pilot, lambda: bool(asked.screen.query("Page")), f"the question {name}")
-            await pilot.pause(SETTLED)
-            await shoot(pilot, places / f"first-start-{name}.svg", "vpnpf: the first start")
+            await until(pilot, lambda: bool(asked.screen.query("Page, LastPage")), f"the question {name}")
+            if name not in UNSEEN:
+                await shoot(pilot, places / f"first-start-{name}.svg", "vpnpf: the first start")
             await pilot.press("enter")
             await pilot.pause(SETTLED)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import pairwise
@@ -87,9 +88,11 @@ def _page(columns: int, rows: int, title: str, drawn: str) -> str:
 
 
 def _background(drawn: str) -> str:
-    """Of the margin: the colour that the screen has most."""
-    found = [part.partition('"')[0] for part in drawn.split('" fill="')[1:]]
-    return max(set(found), key=found.count) if found else _DARK
+    """Of the margin: the colour that most of the screen has."""
+    found: defaultdict[str, float] = defaultdict(float)
+    for width, colour in re.findall(r'<rect x="[^"]*" width="([^"]*)" height="[^"]*" fill="([^"]*)"/>', drawn):
+        found[colour] += float(width)
+    return max(found, key=found.__getitem__) if found else _DARK
 
 
 def _at(number: int, row: str) -> str:

@@ -93,6 +93,16 @@ class Swarm:
             task.cancel()
         await asyncio.gather(*self._there, return_exceptions=True)
 
+    @property
+    def there(self) -> int:
+        """How many are connected, or about to be."""
+        return len(self._there)
+
+    async def left(self) -> None:
+        """Wait until nobody is."""
+        while self._there:
+            await asyncio.wait(self._there)
+
     def visit(self, address: str, port: int) -> None:
         """Have somebody connect, and stay."""
         task = asyncio.create_task(self._visit(next(self._next), (address, port)), name="stranger")

@@ -23,6 +23,8 @@ PORT = 8443
 DOWN, UP = 620_000, 240_000
 """Bytes a second, in the middle."""
 _STEP = 0.1
+_SILENT = 1.5
+"""Seconds without a byte after which another connection is tried."""
 
 
 @contextlib.asynccontextmanager
@@ -63,9 +65,16 @@ async def _load(address: str, port: int) -> None:
 
 
 async def _both(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rate: int) -> None:
-    with contextlib.suppress(OSError):
-        await asyncio.gather(_pump(writer, rate), _drain(reader))
-    writer.close()
+    """Until nothing has come for a while: a connection from before the tunnel leads nowhere any more."""
+    pumping = asyncio.create_task(_pump(writer, rate))
+    try:
+        with contextlib.suppress(OSError, TimeoutError):
+            await _drain(reader)
+    finally:
+        pumping.cancel()
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await pumping
+        writer.transport.abort()
 
 
 async def _pump(writer: asyncio.StreamWriter, rate: int) -> None:
@@ -77,8 +86,10 @@ async def _pump(writer: asyncio.StreamWriter, rate: int) -> None:
 
 
 async def _drain(reader: asyncio.StreamReader) -> None:
-    while await reader.read(65536):
-        pass
+    there = True
+    while there:
+        async with asyncio.timeout(_SILENT):
+            there = bool(await reader.read(65536))
 
 
 def main() -> None:
