@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -30,6 +32,7 @@ from vpnpf.errors import EX_USAGE, PermissionDenied, Unavailable, VpnpfError
 from vpnpf.io import process
 
 PROGRAMS = ("ip", "nft", "wg")
+Played = TypeVar("Played")
 PROFILE = """\
 [profiles.home]
 provider = "protonvpn"
@@ -142,7 +145,8 @@ def demo(*, seconds: float, plain: bool) -> None:
     if os.geteuid() != 0:
         _in_user_namespace()
     lines = plain or "CI" in os.environ or not on_terminal()
-    stage = asyncio.run(demonstration.show(seconds) if lines else demo_face.show(colour="NO_COLOR" not in os.environ))
+    playing = demonstration.show(seconds) if lines else demo_face.show(colour="NO_COLOR" not in os.environ)
+    stage = _played(playing)
     sys.exit(0 if stage.held else 1)
 
 
@@ -155,11 +159,27 @@ def pictures(*, into: Path) -> None:
         _in_namespaces(root=os.geteuid() == 0)
     from mock_provider import pictures as taking  # noqa: PLC0415 - Textual takes a while
 
-    asyncio.run(taking.take(into))
+    _played(taking.take(into))
 
 
 cli.add_command(cli_faults.faults)
 cli.add_command(cli_pia.pia)
+
+
+def _played(play: Coroutine[None, None, Played]) -> Played:
+    """Run it; a closed terminal and SIGTERM end it as ctrl-c does, so that nothing is left. Raises KeyboardInterrupt."""
+
+    async def whole() -> Played:
+        task = asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        return await play
+
+    try:
+        return asyncio.run(whole())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 def _in_user_namespace() -> None:

@@ -44,12 +44,13 @@ class ThroughputPanel(Panel):
             self.query_one("#up", Plot).show([each.sent for each in view.rates])
             down, up = max(each.received for each in view.rates), max(each.sent for each in view.rates)
             tall = self.query_one("#down", Plot).tall
-            self.subtitle(_spanned(len(view.rates))[1] if tall else f"most ↓ {words.rate(down)} ↑ {words.rate(up)}")
+            self.subtitle(spanned(len(view.rates))[1] if tall else f"most ↓ {words.rate(down)} ↑ {words.rate(up)}")
         else:
             self.subtitle("")
 
 
-def _spanned(rates: int) -> tuple[int, str]:
+def spanned(rates: int) -> tuple[int, str]:
+    """How many rates a plot has room for, and what that is in time."""
     return next(each for each in SPANS if rates <= each[0])
 
 
@@ -101,7 +102,7 @@ class Plot(Container):
         self._rates = rates
         if self._behind == 0:
             # One 0 at least, so that the scale begins there.
-            self.query_one(Sparkline).data = [*[0.0] * (_spanned(len(rates))[0] + 1 - len(rates)), *rates]
+            self.query_one(Sparkline).data = [*[0.0] * (spanned(len(rates))[0] + 1 - len(rates)), *rates]
         self._behind = (self._behind + 1) % COLUMN
         self._say()
 
