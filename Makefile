@@ -5,7 +5,7 @@ CORES := $(shell nproc)
 # System tests wait most of the time, so there are more of them at once than cores.
 JOBS ?= $(shell echo $$(($(CORES) < 6 ? $(CORES) * 2 : 12)))
 SIDE_BY_SIDE := -n $(JOBS) --dist worksteal
-.PHONY: help ready demo test fast check lint types imports wheel bench policies attack hostile soak faults fuzz picture screenshots schema constraints clean
+.PHONY: help ready demo test fast check lint types imports wheel bench policies attack hostile soak faults fuzz screenshots schema constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -58,9 +58,6 @@ faults: ready ## 500 faults, 2,000 swaps, kill -9 at every step, recovery, as be
 
 fuzz: ready ## a million mutated datagrams, 200,000 configuration files and 100,000 HTTP requests against what reads them
 	@$(PY) -m tests.fuzz.datagrams; datagrams=$$?; $(PY) -m tests.fuzz.control; control=$$?; $(PY) -m tests.fuzz.configs && exit $$((datagrams + control))
-
-picture: ready ## docs/demo.svg from a real run
-	@$(PY) -m mock_provider demo --picture docs/demo.svg
 
 screenshots: ready ## docs/screenshots/*.svg and docs/face.svg, which moves, from a real run
 	@$(PY) -m mock_provider pictures --into docs

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -30,6 +32,7 @@ from vpnpf.errors import EX_USAGE, PermissionDenied, Unavailable, VpnpfError
 from vpnpf.io import process
 
 PROGRAMS = ("ip", "nft", "wg")
+Played = TypeVar("Played")
 PROFILE = """\
 [profiles.home]
 provider = "protonvpn"
@@ -132,9 +135,8 @@ async def _serve(
     envvar="DEMO_SECONDS",
     help="How long vpnpf runs in it.",
 )
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Write an SVG of it.")
 @click.option("--plain", is_flag=True, help="In lines, also on a terminal.")
-def demo(*, seconds: float, picture: Path | None, plain: bool) -> None:
+def demo(*, seconds: float, plain: bool) -> None:
     """Show the main job from end to end; succeeds only if every proof held.
 
     On a terminal with vpnpf's face in front, until you leave it with q; elsewhere in lines. An ordinary user's show runs
@@ -142,10 +144,9 @@ def demo(*, seconds: float, picture: Path | None, plain: bool) -> None:
     """
     if os.geteuid() != 0:
         _in_user_namespace()
-    lines = plain or picture is not None or "CI" in os.environ or not on_terminal()
-    stage = asyncio.run(demonstration.show(seconds) if lines else demo_face.show(colour="NO_COLOR" not in os.environ))
-    if picture is not None:
-        picture.write_text(stage.picture())
+    lines = plain or "CI" in os.environ or not on_terminal()
+    playing = demonstration.show(seconds) if lines else demo_face.show(colour="NO_COLOR" not in os.environ)
+    stage = _played(playing)
     sys.exit(0 if stage.held else 1)
 
 
@@ -158,11 +159,27 @@ def pictures(*, into: Path) -> None:
         _in_namespaces(root=os.geteuid() == 0)
     from mock_provider import pictures as taking  # noqa: PLC0415 - Textual takes a while
 
-    asyncio.run(taking.take(into))
+    _played(taking.take(into))
 
 
 cli.add_command(cli_faults.faults)
 cli.add_command(cli_pia.pia)
+
+
+def _played(play: Coroutine[None, None, Played]) -> Played:
+    """Run it; a closed terminal and SIGTERM end it as ctrl-c does, so that nothing is left. Raises KeyboardInterrupt."""
+
+    async def whole() -> Played:
+        task = asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        return await play
+
+    try:
+        return asyncio.run(whole())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 def _in_user_namespace() -> None:

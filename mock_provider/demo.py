@@ -9,8 +9,9 @@ Each thing that is claimed is an `Act`, and holds or does not; the show succeeds
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import io
+import json
 import os
 import re
 import sys
@@ -25,6 +26,7 @@ from mock_provider.peer import Peer
 from mock_provider.product import Json, Product, traces, unique_profile, write_config
 from mock_provider.provider import MockProvider
 from mock_provider.qbittorrent import QBittorrent
+from mock_provider.swarm import Torrent
 from mock_provider.topology import EXIT, INTERNET, SERVER
 from vpnpf.errors import VpnpfError
 from vpnpf.io import process
@@ -35,6 +37,9 @@ SHORTEST = 10.0
 ROTATE_AFTER = 3
 """Renewals until the gateway changes the port."""
 PROOFS = ("tunnel", "lease", "firewall", "client", "listening", "reachable")
+SERVERS = 3
+MORE = ("22/tcp from 203.0.113.0/24 for 2h", "8000-8010/udp")
+"""What the policy lets in beside the forward."""
 PROGRAMS = ("ip", "nft", "wg", "qbittorrent-nox")
 
 
@@ -107,20 +112,8 @@ class Stage:
         """Whether every claim held."""
         return bool(self.acts) and all(act.held for act in self.acts)
 
-    def picture(self) -> str:
-        """What was shown, as an SVG that loads nothing from elsewhere."""
-        # Only whoever makes a picture pays for it.
-        from rich.console import Console  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
-
-        console = Console(record=True, width=_WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-        for line in self.lines:
-            console.print(Text.from_ansi(line), crop=True, overflow="ellipsis", no_wrap=True)
-        return re.sub(r"@font-face \{.*?\}", "", console.export_svg(title="make demo"), flags=re.DOTALL)
-
 
 _COLOUR = re.compile(r"\x1b\[\d*m")
-_WIDTH = 118
 
 
 def _paint(code: str, text: str) -> str:
@@ -157,6 +150,8 @@ class Lab:
     runtime: Path
     """Where its control socket is."""
     profile: str
+    torrent: Torrent
+    """The client's."""
 
 
 async def on_stage(
@@ -184,7 +179,7 @@ async def on_stage(
 @contextlib.asynccontextmanager
 async def _set_up(directory: Path, lifetime: int) -> AsyncIterator[tuple[MockProvider, QBittorrent]]:
     async with AsyncExitStack() as stack:
-        provider = await stack.enter_async_context(MockProvider(lifetime=lifetime))
+        provider = await stack.enter_async_context(MockProvider(lifetime=lifetime, servers=SERVERS))
         provider.gateway.rotate_after = ROTATE_AFTER
         client = await stack.enter_async_context(QBittorrent(provider.lab.client, directory / "qbittorrent"))
         yield provider, client
@@ -200,12 +195,14 @@ async def _run(
 ) -> None:
     host = provider.lab.client
     before = await traces(host)
-    config = write_config(directory, provider, client, profile)
+    config = _configured(directory, provider, client, profile)
+    torrent = Torrent.made()
+    await client.add_torrent(torrent.file)
     stage.scene(f"vpnpf run {profile}")
     product = Product(host, directory, config, profile, on_event=stage.watch)
     async with product:
         stage.started = product.started
-        await play(Lab(provider, client, product, directory / "runtime", profile))
+        await play(Lab(provider, client, product, directory / "runtime", profile, torrent))
         stage.scene("SIGTERM")
         status = await product.stop()
         stage.act("vpnpf ended by itself", f"exit status {status}", held=status == 0)
@@ -219,12 +216,25 @@ async def _run(
         stage.say(f"\nvpnpf said:\n{product.talk}")
 
 
-async def story(stage: Stage, lab: Lab) -> None:
-    """A port, a visitor, a changed port, a visitor there. Raises VpnpfError where it does not go on."""
+def _configured(directory: Path, provider: MockProvider, client: QBittorrent, profile: str) -> Path:
+    """With all servers and openings."""
+    config = write_config(directory, provider, client, profile)
+    files = [site.client_config(directory / f"proton-{n}.conf").name for n, site in enumerate(provider.servers, 1)]
+    text = config.read_text().replace('"proton.conf"', json.dumps(files))
+    config.write_text(text.replace('["forwarded"]', json.dumps(["forwarded", *MORE])))
+    return config
+
+
+async def story(stage: Stage, lab: Lab, pause: float = 0.0) -> None:
+    """A port, a visitor, a changed port, a visitor there; raises VpnpfError where it does not go on.
+
+    `pause`: seconds that each of them is left to be looked at.
+    """
     provider, client, product = lab.provider, lab.client, lab.product
     state = await product.until(lambda state: state["phase"] == "ready")
     first = int(product.forward()["external_port"])
     stage.act("READY", f"phase {state['phase']}, external port {first}")
+    await asyncio.sleep(pause)
 
     stage.scene("Somebody on the internet connects")
     await _visit(stage, provider.peer, first)
@@ -237,6 +247,7 @@ async def story(stage: Stage, lab: Lab) -> None:
     second = int(product.forward()["external_port"])
     said = (await client.preferences())["listen_port"]
     stage.act("qBittorrent itself says", f"listen port {said}", held=said == second)
+    await asyncio.sleep(pause)
     await _visit(stage, provider.peer, second)
     await product.until(lambda _state: product.forward()["proofs"]["reachable"]["ok"])
     _six(stage, second)

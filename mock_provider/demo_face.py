@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import itertools
 
 from mock_provider.demo import Lab, Stage, on_stage, story, summary
+from mock_provider.swarm import Swarm
 from mock_provider.traffic import lively
 from vpnpf.errors import VpnpfError
 
 LIFETIME = 12
 """Seconds of a lease: a renewal every six is seen to count down."""
-VISITS = 4.0
-"""Seconds between two who connect, when the story is over."""
+PAUSE = 3.0
+"""Seconds that each part of the story is left to be looked at."""
 
 
 async def show(*, colour: bool = True) -> Stage:
@@ -26,33 +27,41 @@ async def show(*, colour: bool = True) -> Stage:
     async def play(lab: Lab) -> None:
         face = Face(SocketLink(lab.profile, (lab.runtime,)))
         stage.tell = lambda text: face.notify(text, timeout=6, markup=False)
-        async with lively(lab.provider.lab) as visit:
-            behind = asyncio.create_task(_behind(stage, lab, visit), name="story")
+        async with lively(lab.provider.lab), Swarm(lab.provider.lab, lab.torrent) as swarm:
+            behind = [asyncio.create_task(each) for each in (_behind(stage, lab), visitors(lab, swarm))]
             try:
                 await face.run_async()
             finally:
                 stage.tell = None
-                behind.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await behind
+                for task in behind:
+                    task.cancel()
+                for task in behind:
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
 
     await on_stage(stage, LIFETIME, play)
     summary(stage, "you ended it")
     return stage
 
 
-async def _behind(stage: Stage, lab: Lab, visit: Callable[[int], Awaitable[None]]) -> None:
-    """The story, then visitors, until it is cancelled."""
+async def _behind(stage: Stage, lab: Lab) -> None:
     try:
-        await story(stage, lab)
+        await story(stage, lab, PAUSE)
         if stage.tell is not None:
             stage.tell("That was the whole story. It goes on until you leave with q.")
     except VpnpfError as error:
         # Stopped from the face, for one: that is the person's to do, and no claim that failed.
         if stage.tell is not None:
             stage.tell(f"The story ends here: {error.cause[:200]}")
-    while True:
-        await asyncio.sleep(VISITS)
-        port = lab.product.forward()["external_port"] if lab.product.state else None
-        if port:
-            await visit(int(port))
+
+
+async def visitors(lab: Lab, swarm: Swarm) -> None:
+    """Once the first was seen to come in, more do: strangers, now and then several, until it is cancelled."""
+    with contextlib.suppress(VpnpfError):
+        await lab.product.until(lambda _state: bool(lab.product.forward()["proofs"]["reachable"]["ok"]), deadline=60.0)
+    for number in itertools.count():
+        forward = lab.product.forward() if lab.product.state else {}
+        if forward.get("external_port") and forward.get("exit_address"):
+            for _ in range((2, 1, 3, 1, 1)[number % 5]):
+                swarm.visit(forward["exit_address"], int(forward["external_port"]))
+        await asyncio.sleep(2 + number * 2 % 5)

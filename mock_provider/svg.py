@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import pairwise
@@ -73,20 +75,24 @@ def _timed(spans: Sequence[tuple[float, float]], rows: Sequence[str], ends: floa
 
 def _page(columns: int, rows: int, title: str, drawn: str) -> str:
     width, height = columns * WIDTH + 2 * _MARGIN, rows * HEIGHT + 2 * _MARGIN
+    ground = _background(drawn)
+    drawn = re.sub(rf'<rect [^>]*fill="{ground}"/>', "", drawn)  # the page has it already
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img" xml:space="preserve">'
         f"<title>{escape(title)}</title>"
         f"<style>text{{font:{SIZE}px {_FONT};white-space:pre}}.b{{font-weight:bold}}.i{{font-style:italic}}"
         f".u{{text-decoration:underline}}.d{{opacity:.6}}</style>"
-        f'<rect width="100%" height="100%" rx="8" fill="{_background(drawn)}"/>'
+        f'<rect width="100%" height="100%" rx="8" fill="{ground}"/>'
         f'<g transform="translate({_MARGIN} {_MARGIN})">{drawn}</g></svg>\n'
     )
 
 
 def _background(drawn: str) -> str:
-    """Of the margin: the colour that the screen has most."""
-    found = [part.partition('"')[0] for part in drawn.split('" fill="')[1:]]
-    return max(set(found), key=found.count) if found else _DARK
+    """Of the margin: the colour that most of the screen has."""
+    found: defaultdict[str, float] = defaultdict(float)
+    for width, colour in re.findall(r'<rect x="[^"]*" width="([^"]*)" height="[^"]*" fill="([^"]*)"/>', drawn):
+        found[colour] += float(width)
+    return max(found, key=found.__getitem__) if found else _DARK
 
 
 def _at(number: int, row: str) -> str:
@@ -94,17 +100,18 @@ def _at(number: int, row: str) -> str:
 
 
 def _row(segments: Iterable[Segment]) -> str:
-    column, behind, before = 0, "", ""
+    column, before = 0, ""
+    grounds: list[tuple[str, int, int]] = []
+    """Colour, first column and how many: neighbours of one colour are one."""
     for segment in segments:
         style, cells = segment.style or Style(), segment.cell_length
         colour, ground = _hex(style.color, _LIGHT), _hex(style.bgcolor, "")
         if style.reverse:
             colour, ground = ground or _DARK, colour
-        if ground:
-            behind += (
-                f'<rect x="{column * WIDTH:.1f}" width="{cells * WIDTH + 0.3:.1f}" height="{HEIGHT + 0.3:.1f}" '
-                f'fill="{ground}"/>'
-            )
+        if grounds and grounds[-1][0] == ground:
+            grounds[-1] = (ground, grounds[-1][1], grounds[-1][2] + cells)
+        else:
+            grounds.append((ground, column, cells))
         text = segment.text.rstrip()
         lead = len(text) - len(text.lstrip())
         if text := text.strip():
@@ -117,10 +124,15 @@ def _row(segments: Iterable[Segment]) -> str:
             length = Segment(text).cell_length * WIDTH
             before += (
                 f'<text x="{(column + lead) * WIDTH:.1f}" y="{SIZE * 0.93:.1f}" textLength="{length:.1f}" '
-                f'lengthAdjust="spacingAndGlyphs" fill="{colour}"{kind}>{escape(text)}</text>'
+                f'fill="{colour}"{kind}>{escape(text)}</text>'
             )
         column += cells
-    return behind + before
+    behind = (
+        f'<rect x="{first * WIDTH:.1f}" width="{cells * WIDTH + 0.3:.1f}" height="{HEIGHT + 0.3:.1f}" fill="{ground}"/>'
+        for ground, first, cells in grounds
+        if ground
+    )
+    return "".join(behind) + before
 
 
 def _hex(colour: Color | None, otherwise: str) -> str:

@@ -1,7 +1,7 @@
-"""Something to look at: a download and an upload through the tunnel, and strangers who stay a while, as a torrent has them.
+"""Something to look at: a download and an upload through the tunnel.
 
-async with lively(provider.lab) as visit:
-await visit(port)                  # one who connects to the port from the internet, for some seconds
+async with lively(provider.lab):
+    ...
 """
 
 from __future__ import annotations
@@ -14,35 +14,32 @@ import signal
 import sys
 import time
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 from mock_provider.host import Host
-from mock_provider.topology import EXIT, INTERNET, Lab
+from mock_provider.topology import INTERNET, Lab
 
 PORT = 8443
-DOWN, UP = 900_000, 220_000
+DOWN, UP = 620_000, 240_000
 """Bytes a second, in the middle."""
-STAYS = 25.0
-"""Seconds that a stranger stays."""
 _STEP = 0.1
+_SILENT = 1.5
+"""Seconds without a byte after which another connection is tried."""
 
 
 @contextlib.asynccontextmanager
-async def lively(lab: Lab) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
-    """For as long as the body runs; gives what has a stranger connect to a port of the exit address."""
+async def lively(lab: Lab) -> AsyncIterator[None]:
+    """For as long as the body runs."""
     started: list[Process] = []
 
     async def begin(host: Host, *words: object) -> None:
         argv = (sys.executable, "-m", "mock_provider.traffic", *map(str, words))
         started.append(await host.popen(argv, stdout=DEVNULL, stderr=DEVNULL))
 
-    async def visit(port: int) -> None:
-        await begin(lab.internet, "stay", EXIT, port)
-
     try:
         await begin(lab.internet, "serve", INTERNET, PORT)
         await begin(lab.client, "load", INTERNET, PORT)
-        yield visit
+        yield
     finally:
         for process in started:
             with contextlib.suppress(ProcessLookupError):
@@ -67,16 +64,17 @@ async def _load(address: str, port: int) -> None:
         await asyncio.sleep(0.5)
 
 
-async def _stay(address: str, port: int) -> None:
-    async with asyncio.timeout(STAYS):
-        reader, _writer = await asyncio.open_connection(address, port)
-        await reader.read()
-
-
 async def _both(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rate: int) -> None:
-    with contextlib.suppress(OSError):
-        await asyncio.gather(_pump(writer, rate), _drain(reader))
-    writer.close()
+    """Until nothing has come for a while: a connection from before the tunnel leads nowhere any more."""
+    pumping = asyncio.create_task(_pump(writer, rate))
+    try:
+        with contextlib.suppress(OSError, TimeoutError):
+            await _drain(reader)
+    finally:
+        pumping.cancel()
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await pumping
+        writer.transport.abort()
 
 
 async def _pump(writer: asyncio.StreamWriter, rate: int) -> None:
@@ -88,15 +86,17 @@ async def _pump(writer: asyncio.StreamWriter, rate: int) -> None:
 
 
 async def _drain(reader: asyncio.StreamReader) -> None:
-    while await reader.read(65536):
-        pass
+    there = True
+    while there:
+        async with asyncio.timeout(_SILENT):
+            there = bool(await reader.read(65536))
 
 
 def main() -> None:
-    """`python -m mock_provider.traffic serve|load|stay ADDRESS PORT`."""
+    """`python -m mock_provider.traffic serve|load ADDRESS PORT`."""
     doing, address, port = sys.argv[1:]
     with contextlib.suppress(OSError, TimeoutError):
-        asyncio.run({"serve": _serve, "load": _load, "stay": _stay}[doing](address, int(port)))
+        asyncio.run({"serve": _serve, "load": _load}[doing](address, int(port)))
 
 
 if __name__ == "__main__":

@@ -296,10 +296,12 @@ class Daemon:
         self.run.supervisor.post(event)
 
     async def servers(self) -> Sequence[Mapping[str, object]]:
-        """Each with number, place, endpoint and current."""
+        """Each with number, place, endpoint and current; for a place that nobody told, the name of its file."""
         if self.hub.state is None:
             raise Transient(_ASKING, "it is just starting", "ask again")
-        return cast("Sequence[Mapping[str, object]]", state_json(self.hub.state, 0.0)["servers"])
+        found = cast("Sequence[Mapping[str, object]]", state_json(self.hub.state, 0.0)["servers"])
+        files = dict(enumerate((path.stem for path in self.run.settings.tunnel.configs), 1))
+        return [{**each, "place": each["place"] or files.get(cast("int", each["number"]))} for each in found]
 
     def traffic(self, interface: str) -> tuple[int, int] | None:
         """Bytes that a device received and sent since it exists, or None."""

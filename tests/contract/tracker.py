@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
-import os
 import subprocess
 import time
 import urllib.parse
@@ -11,6 +9,7 @@ import urllib.parse
 from msgspec import Struct
 
 from mock_provider.host import Host
+from mock_provider.swarm import Torrent
 
 DEVICE, NEAR, FAR, PORT = "vpn0", "10.2.0.2", "10.2.0.1", 6969
 ANSWER = b"d8:intervali1800e12:min intervali1e5:peers0:e"
@@ -80,23 +79,7 @@ class Tracker:
 
 def torrent() -> bytes:
     """A torrent of one small file that nobody has, announced at the tracker."""
-    piece = os.urandom(64)
-    info = {"length": len(piece), "name": "piece", "piece length": 16384, "pieces": hashlib.sha1(piece).digest()}
-    return bencoded({"announce": f"http://{FAR}:{PORT}/announce", "info": info})
-
-
-def bencoded(value: object) -> bytes:
-    """BEP 3."""
-    match value:
-        case int():
-            return b"i%de" % value
-        case str():
-            return bencoded(value.encode())
-        case bytes():
-            return b"%d:%s" % (len(value), value)
-        case dict():
-            return b"d" + b"".join(bencoded(key) + bencoded(value[key]) for key in sorted(value)) + b"e"
-    raise TypeError(value)
+    return Torrent.made(f"http://{FAR}:{PORT}/announce").file
 
 
 def _ip(arguments: str) -> None:

@@ -118,7 +118,8 @@ async def test_stopped_started_restarted_and_shut_down(provider, profile, config
         await asking.post("restart")
         state = await asking.until("ready", "play")
         assert (await asking.post("renew"))["forwards"] == [{"name": "play", "external_port": port_of(state)}]
-        assert [server["current"] for server in (await asking.get("/servers"))["servers"]] == [True]
+        told = (await asking.get("/servers"))["servers"]
+        assert [(server["place"], server["current"]) for server in told] == [("proton", True)]
 
         await asking.post("shutdown")
         async with asyncio.timeout(15):

@@ -11,8 +11,9 @@ from tests.tui import situations
 from tests.tui.snapshots import SIZES, compare, picture
 from vpnpf.model import PROOF_NAMES
 from vpnpf.tui.app import Face
+from vpnpf.tui.history import RATES
 from vpnpf.tui.panels.panel import Line, Panel
-from vpnpf.tui.panels.throughput import ThroughputPanel
+from vpnpf.tui.panels.throughput import ThroughputPanel, spanned
 from vpnpf.tui.screens.dashboard import Dashboard
 from vpnpf.tui.view import Reach
 
@@ -294,3 +295,8 @@ async def test_it_may_be_left_while_it_is_still_being_filled(monkeypatch):
         while not left:
             await pilot.pause()
         await pilot.pause()
+
+
+def test_a_plot_has_the_shortest_time_that_holds_what_there_is():
+    many = [1, 30, 31, 60, 61, RATES]
+    assert [spanned(each)[0] for each in many] == [30, 30, 60, 60, RATES, RATES]

@@ -290,6 +290,15 @@ async def test_an_empty_list_under_another_mode(daemon):
         await snapshots(pilot, "entries-empty")
 
 
+async def test_news_while_a_sheet_is_taken_down_are_no_crash(daemon):
+    """Its parts go before itself."""
+    async with face(daemon) as pilot:
+        await pilot.press("a")
+        screen = await sheet(pilot, "Entries")
+        await screen.query("#sheet").remove()
+        pilot.app._show()
+
+
 async def test_an_answer_that_cannot_be_read_is_told(daemon):
     daemon.answers["GET", "/v1/policy"] = {"policy": 7}
     async with face(daemon) as pilot:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import ClassVar
 
 from msgspec.structs import replace
 from textual.command import Provider
+from textual.css.query import NoMatches
 from textual.screen import Screen
 
 from vpnpf.control.dialing import NotRunning
@@ -155,7 +157,8 @@ class Face(Commands):
         for screen in self.screen_stack:
             show = getattr(screen, "show", None)
             if show is not None and screen.is_mounted:
-                show(self.view)
+                with contextlib.suppress(NoMatches):  # its parts go before itself: then there is nothing to show
+                    show(self.view)
 
     # -- doing ----------------------------------------------------------------------------------
 

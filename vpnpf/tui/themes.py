@@ -28,6 +28,13 @@ DARK = Theme(
         "error-muted": "#3a2125",
         "primary-muted": "#1d2838",
         "text-muted": "#8b95a7",
+        "scrollbar": "#323c4b",
+        "scrollbar-hover": "#8b95a7",
+        "scrollbar-active": "#8b95a7",
+        "scrollbar-background": "#12161d",
+        "scrollbar-background-hover": "#12161d",
+        "scrollbar-background-active": "#12161d",
+        "scrollbar-corner-color": "#12161d",
     },
 )
 LIGHT = Theme(
@@ -53,6 +60,13 @@ LIGHT = Theme(
         "error-muted": "#f8dedc",
         "primary-muted": "#dbe7f6",
         "text-muted": "#5b6472",
+        "scrollbar": "#c3cad4",
+        "scrollbar-hover": "#5b6472",
+        "scrollbar-active": "#5b6472",
+        "scrollbar-background": "#f7f8fa",
+        "scrollbar-background-hover": "#f7f8fa",
+        "scrollbar-background-active": "#f7f8fa",
+        "scrollbar-corner-color": "#f7f8fa",
     },
 )
 CONTRAST = Theme(
@@ -80,6 +94,13 @@ CONTRAST = Theme(
         "error-muted": "#000000",
         "primary-muted": "#000000",
         "text-muted": "#ffffff",
+        "scrollbar": "#ffffff",
+        "scrollbar-hover": "#ffff00",
+        "scrollbar-active": "#ffff00",
+        "scrollbar-background": "#000000",
+        "scrollbar-background-hover": "#000000",
+        "scrollbar-background-active": "#000000",
+        "scrollbar-corner-color": "#000000",
     },
 )
 THEMES = (DARK, LIGHT, CONTRAST)

@@ -1,4 +1,4 @@
-"""How much goes through the tunnel: down and up over the last five minutes."""
+"""How much goes through the tunnel: down and up over the last minutes, five at most."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from vpnpf.tui.history import RATES
 from vpnpf.tui.panels.panel import Line, Panel, styled
 from vpnpf.tui.view import View
 
+SPANS = ((30, "one minute"), (60, "two minutes"), (RATES, "five minutes"))
+"""Rates that a plot has room for, and what that is in time: the shortest that holds what there is."""
 COLUMN = 3
 """Rates that make about a column: the plot moves on by that many, and the figure beside it is always the newest."""
 PLOT = 3
@@ -42,9 +44,14 @@ class ThroughputPanel(Panel):
             self.query_one("#up", Plot).show([each.sent for each in view.rates])
             down, up = max(each.received for each in view.rates), max(each.sent for each in view.rates)
             tall = self.query_one("#down", Plot).tall
-            self.subtitle("five minutes" if tall else f"most ↓ {words.rate(down)} ↑ {words.rate(up)}")
+            self.subtitle(spanned(len(view.rates))[1] if tall else f"most ↓ {words.rate(down)} ↑ {words.rate(up)}")
         else:
             self.subtitle("")
+
+
+def spanned(rates: int) -> tuple[int, str]:
+    """How many rates a plot has room for, and what that is in time."""
+    return next(each for each in SPANS if rates <= each[0])
 
 
 class Plot(Container):
@@ -94,8 +101,8 @@ class Plot(Container):
             return
         self._rates = rates
         if self._behind == 0:
-            # As many as are kept, so that time has one scale; one 0 at least, so that the plot begins there.
-            self.query_one(Sparkline).data = [*[0.0] * (RATES + 1 - len(rates)), *rates]
+            # One 0 at least, so that the scale begins there.
+            self.query_one(Sparkline).data = [*[0.0] * (spanned(len(rates))[0] + 1 - len(rates)), *rates]
         self._behind = (self._behind + 1) % COLUMN
         self._say()
 

@@ -7,6 +7,7 @@ from textual.content import Content
 
 from vpnpf.control.seen import SeenForward
 from vpnpf.printable import printable
+from vpnpf.tui import words
 from vpnpf.tui.panels.panel import Line
 from vpnpf.tui.sheets.sheet import Sheet
 from vpnpf.tui.view import View
@@ -62,7 +63,7 @@ def _forward(forward: SeenForward, view: View) -> list[Content | str | tuple[str
         own = "should be off: it opens your own router" if said.port_mapping else ""
         parts += _setting("UPnP / NAT-PMP", _on(on=said.port_mapping), own)
         age = view.age(said.read_at)
-        parts.append(f"  {'read':<{_NAME}}{f'{age:.0f} s ago' if age is not None else 'at a time that is not known'}\n")
+        parts.append(f"  {'read':<{_NAME}}{words.ago(age) if age is not None else 'at a time that is not known'}\n")
     if proof is not None and proof.evidence:
         mark = {True: "✓", False: "✗"}.get(proof.ok, "·") if proof.ok is not None else "·"
         parts.append(f"\n{mark} {printable(proof.evidence, 300)}")
