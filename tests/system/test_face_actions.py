@@ -9,14 +9,11 @@ import pytest
 from mock_provider.product import Product, traces, unique_profile
 from mock_provider.topology import EXIT
 from tests.system.namespace_world import clean_up, ready, write_config
-from tests.tui.pilots import closed, said, sheet, until
-from vpnpf.tui.app import Face
+from tests.system.pressing import ON_ONE_PORT, Pressed, applied, soon
+from tests.tui.pilots import closed, said, sheet
 from vpnpf.tui.link import SocketLink
 
 pytestmark = pytest.mark.system
-
-LIMIT = 30.0
-"""Seconds for what a key press brings."""
 
 
 @pytest.fixture
@@ -33,21 +30,6 @@ def config(provider, profile, tmp_path):
     text = path.read_text().replace("namespace = true\n", "")
     path.write_text(text.replace("protonvpn", "natpmp"))
     return path
-
-
-async def soon(pilot, condition):
-    async with asyncio.timeout(LIMIT):
-        await until(pilot, condition)
-
-
-async def applied(pilot):
-    """Apply the plan on top, which may have to be read first."""
-    screen = await sheet(pilot, "Plan")
-    await soon(pilot, lambda: screen.query_one("#plan").children)
-    if screen.query_one("#apply").disabled:
-        await pilot.click("#read")
-        await soon(pilot, lambda: not screen.query_one("#apply").disabled)
-    await pilot.click("#apply")
 
 
 async def rules(host):
@@ -159,7 +141,7 @@ async def test_what_is_pressed_is_done(provider, profile, config, tmp_path, monk
     async with Product(host, tmp_path, config, profile) as product:
         await product.until(ready)
         link = SocketLink(profile, (tmp_path / "runtime",))
-        async with Face(link).run_test(size=(120, 40)) as pilot:
+        async with Pressed(link).run_test(size=(120, 40)) as pilot:
             await soon(pilot, lambda: pilot.app.view.port)
             await the_same_port_then_another(pilot, gateway)
             await nobody_comes_in_and_then_again(pilot, host, provider.peer)
@@ -172,6 +154,7 @@ async def test_what_is_pressed_is_done(provider, profile, config, tmp_path, monk
             await pilot.click("#yes")
             await soon(pilot, lambda: pilot.app.return_value is not None)
         assert pilot.app.return_value.startswith("vpnpf has ended")
+        assert pilot.app.pressed == ON_ONE_PORT
         async with asyncio.timeout(10):
             assert await product.ended() == 0
     assert not gateway.mappings

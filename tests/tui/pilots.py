@@ -13,7 +13,21 @@ async def until(pilot, condition):
     """Returns once it holds; a test that waits in vain ends by its time limit."""
     while not condition():
         await pilot.pause()
+    await still(pilot)
+
+
+async def still(pilot):
+    """Returns once nothing is on its way to the screen: a click before that may go to where its button was."""
     await pilot.pause()
+    while _busy(pilot.app):
+        await pilot.pause()
+
+
+def _busy(app):
+    nodes = [app, *app.screen.walk_children(with_self=True)]
+    return any(
+        each.message_queue_size or each._next_callbacks or getattr(each, "_layout_required", False) for each in nodes
+    ) or bool(app.screen._callbacks)
 
 
 @asynccontextmanager
