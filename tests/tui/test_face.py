@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.tui.face_world import FakeDaemon
+from tests.tui.pilots import until
 from tests.unit.engine_world import World
 from vpnpf.errors import Unavailable
 from vpnpf.tui.app import Face
+from vpnpf.tui.panels.timeline import TimelinePanel
 from vpnpf.tui.view import Reach
 
 
@@ -87,3 +89,12 @@ async def test_a_terminal_too_small_is_said(daemon):
         said = str(pilot.app.screen.query_one("#small").render())
         assert "60x12" in said
         assert "40000" in said
+
+
+async def test_leaving_while_the_panels_come_is_no_crash(daemon, monkeypatch):
+    """Who leaves then ends them before they have their parts."""
+    monkeypatch.setattr(TimelinePanel, "compose", lambda panel: ())
+    async with Face(daemon, lambda: daemon.now).run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: pilot.app.screen.query("Footer"))
+        await pilot.press("q")
+    assert pilot.app.return_code == 0

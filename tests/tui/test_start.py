@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tui.pilots import snapshots
 from tests.tui.snapshots import SIZES, compare
 from vpnpf import launch
 from vpnpf.cli.main import on_terminal, run_command_line
@@ -190,6 +191,7 @@ async def test_one_that_ends_at_once_says_why_and_the_last_that_it_said(monkeypa
         assert "with status 78" in said
         assert "the key is wrong" in said
         assert "mend the configuration" in said
+        await snapshots(pilot, "died")
         await pilot.press("escape")
         await pilot.pause()
         assert isinstance(pilot.app.screen, Start)

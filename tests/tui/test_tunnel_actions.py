@@ -15,6 +15,7 @@ from vpnpf.errors import ConfigError, Mistake, Transient
 from vpnpf.tui import found
 from vpnpf.tui.app import Face
 from vpnpf.tui.screens import starting
+from vpnpf.tui.sheets.working import Working
 from vpnpf.tui.view import Reach
 
 FOREIGN = "São Paulo [bold]東京[/bold] \x1b[31mred\x1b[0m " + "very long " * 9
@@ -285,7 +286,9 @@ async def test_a_renewal_that_fails_is_told_with_what_to_do(daemon, error):
         assert error.hint in said(pilot)
 
 
-async def test_waiting_for_a_renewal_can_be_left(daemon):
+async def test_waiting_for_a_renewal_can_be_left(daemon, monkeypatch):
+    # Neither a clock nor the bar's movement in the picture.
+    monkeypatch.setattr(Working, "_tell", lambda sheet: sheet.query_one("#far").say(f"{sheet._said}, 7 s"))
     never = asyncio.Event()
 
     async def hangs():
@@ -295,6 +298,8 @@ async def test_waiting_for_a_renewal_can_be_left(daemon):
     async with face(daemon) as pilot:
         await pilot.press("r")
         await sheet(pilot, "Working")
+        pilot.app.animation_level = "none"
+        await snapshots(pilot, "working")
         await pilot.click("#cancel")
         await closed(pilot)
         assert "renewed all the same" in said(pilot)

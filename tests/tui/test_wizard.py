@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input, OptionList
 
+from tests.tui.pilots import still
 from tests.tui.snapshots import SIZES, compare
 from vpnpf.errors import ConfigError, Mistake
 from vpnpf.plugins import Group
@@ -243,11 +244,20 @@ async def test_it_looks_as_it_did(machine, size):
         await pilot.press("enter")
         await page(pilot, "client")
         compare(pilot.app, "wizard-client")
-        await type_secret(pilot, "hunter2")
+        await pilot.press("enter")
+        shown = await page(pilot, "client_secret")
+        shown.query_one(Input).cursor_blink = False
+        compare(pilot.app, "wizard-secret")
+        shown.query_one(Input).value = "hunter2"
+        await pilot.press("enter")
         await page(pilot, "policy")
         pilot.app.clear_notifications()
+        await still(pilot)
+        compare(pilot.app, "wizard-policy")
         await pilot.press("enter")
-        await page(pilot, "name")
+        shown = await page(pilot, "name")
+        shown.query_one(Input).cursor_blink = False
+        compare(pilot.app, "wizard-name")
         await pilot.press("enter")
         await page(pilot, "last")
         await pilot.pause()

@@ -10,6 +10,7 @@ from textual.containers import VerticalScroll
 from textual.css.query import NoMatches
 from textual.message import Message
 from textual.screen import Screen
+from textual.widget import MountError
 
 from vpnpf.tui import words
 from vpnpf.tui.panels.panel import Line, Panel
@@ -75,18 +76,17 @@ class Dashboard(Screen[None]):
         from vpnpf.tui.panels.grid import Panels  # noqa: PLC0415 - likewise
         from vpnpf.tui.panels.problems import ProblemsPanel  # noqa: PLC0415 - likewise
 
-        if not self.query_one("#body").is_attached:
-            return  # left before the first picture
-        grid = Panels(id="panels")
-        await self.query_one("#body").mount(ProblemsPanel(), grid)
-        self._grid = grid
-        grid.order()  # the size may be another by now
-        await self.mount(Footer(compact=True))
-        self._panels = tuple(self.query(Panel))
-        first = self.query(self.AUTO_FOCUS) if self.AUTO_FOCUS and self.focused is None else ()
-        if first:  # it may have been left meanwhile, and its parts go before itself
-            self.set_focus(first[0])
-        self.post_message(self.Filled())
+        # Whoever leaves at once takes the parts away while others still come.
+        with contextlib.suppress(NoMatches, MountError):
+            grid = Panels(id="panels")
+            await self.query_one("#body").mount(ProblemsPanel(), grid)
+            self._grid = grid
+            grid.order()  # the size may be another by now
+            await self.mount(Footer(compact=True))
+            self._panels = tuple(self.query(Panel))
+            if self.AUTO_FOCUS and self.focused is None:
+                self.set_focus(self.query_one(self.AUTO_FOCUS))
+            self.post_message(self.Filled())
 
     def on_resize(self) -> None:
         """Order the panels as the grid needs them at this size."""
