@@ -24,6 +24,8 @@ async def still(pilot):
 
 
 def _busy(app):
+    if app._exit:
+        return False  # what still waits, nobody takes any more
     nodes = [app, *app.screen.walk_children(with_self=True)]
     return any(
         each.message_queue_size or each._next_callbacks or getattr(each, "_layout_required", False) for each in nodes
@@ -68,5 +70,5 @@ async def snapshots(pilot, name):
         field.cursor_blink = False
     for width, height in SIZES:
         await pilot.resize_terminal(width, height)
-        await pilot.pause()
+        await still(pilot)
         compare(pilot.app, name)
