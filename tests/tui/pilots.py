@@ -26,6 +26,8 @@ async def still(pilot):
 def _busy(app):
     if app._exit:
         return False  # what still waits, nobody takes any more
+    if any(not footer.query("FooterKey") for footer in app.screen.query("Footer")):
+        return True  # its keys come when it was told of them
     nodes = [app, *app.screen.walk_children(with_self=True)]
     return any(
         each.message_queue_size or each._next_callbacks or getattr(each, "_layout_required", False) for each in nodes

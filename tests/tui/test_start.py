@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.pilots import snapshots
+from tests.tui.pilots import snapshots, still
 from tests.tui.snapshots import SIZES, compare
 from vpnpf import launch
 from vpnpf.cli.main import on_terminal, run_command_line
@@ -99,7 +99,7 @@ NOTHING = Begin(root=False)
 )
 async def test_it_looks_as_it_did(name, there, size):
     async with started(there).run_test(size=size) as pilot:
-        await pilot.pause()
+        await still(pilot)
         compare(pilot.app, name)
 
 

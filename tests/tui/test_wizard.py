@@ -94,7 +94,7 @@ async def page(pilot, key):
         screen = pilot.app.screen
         shown = screen._page if isinstance(screen, Wizard) and not screen._busy else None
         if isinstance(shown, LastPage) if key == "last" else isinstance(shown, Page) and shown.question.key == key:
-            await pilot.pause()
+            await still(pilot)
             return shown
 
 
