@@ -349,10 +349,16 @@ async def test_up_starts_the_unit_and_down_ends_it_for_good(systemd, profile, un
     status, said = await systemd.run("/usr/local/bin/vpnpf", "down")
     assert status == 0, said
     await systemd.until(lambda: is_inactive(systemd, unit))
-    systemd.put("/etc/vpnpf/config.toml", "[profiles", 0o600)
+    # Root can read it, the unit's user cannot.
+    status, said = await systemd.run("/usr/bin/chmod", "0600", "/etc/vpnpf/config.toml")
+    assert status == 0, said
     status, said = await systemd.run("/usr/local/bin/vpnpf", "up", profile)
     assert status == 69, said
     assert "systemd says: it failed" in said
+    systemd.put("/etc/vpnpf/config.toml", "[profiles", 0o600)
+    status, said = await systemd.run("/usr/local/bin/vpnpf", "up", profile)
+    assert status == 78, said
+    assert "it is not TOML" in said
 
 
 async def is_inactive(systemd, unit):
