@@ -144,6 +144,9 @@ async def test_leaving_changes_nothing_and_keeps_the_answers(machine, key):
         while not isinstance(pilot.app.screen, Start):
             await pilot.pause()
         assert machine.written == []
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, Start)
         await pilot.press("enter")
         await page(pilot, "client")
 

@@ -50,7 +50,8 @@ class Start(Screen[None]):
     Start #then { color: $text-muted; margin-top: 1; min-height: 2; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+c,escape", "app.leave", "Leave", show=False),
+        # Not escape: who presses it once too often to leave the questions would be on the terminal.
+        Binding("ctrl+c", "app.leave", "Leave", show=False),
         Binding("r", "again", "Look again"),
     ]
 

@@ -46,8 +46,8 @@ class Wizard(Screen[Course]):
     Wizard #next { min-width: 22; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+c", "leave", "Leave", show=False, priority=True),
-        Binding("escape,q", "leave", "Leave, nothing changed", key_display="esc"),
+        Binding("ctrl+c", "leave", "Start screen", show=False, priority=True),
+        Binding("escape,q", "leave", "Start screen, nothing changed", key_display="esc"),
         Binding("backspace,alt+left", "back", "Back", key_display="⌫"),
     ]
 
@@ -209,7 +209,7 @@ class Wizard(Screen[Course]):
             self.run_worker(self._turn())
 
     def action_leave(self) -> None:
-        """Leave: nothing was changed, unless it is being written right now."""
+        """To the start screen: nothing was changed, unless it is being written right now."""
         if self._busy and isinstance(self._page, LastPage):
             return
         if self._course is not None:
