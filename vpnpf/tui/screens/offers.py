@@ -6,6 +6,7 @@ from enum import Enum, auto
 
 from msgspec import Struct
 
+from vpnpf.printable import printable
 from vpnpf.tui.found import Begin, Running
 
 
@@ -35,6 +36,15 @@ class Offer(Struct, frozen=True):
     def key(self) -> str:
         """What it is told by, also after another look."""
         return f"{self.deed.name} {self.profile}"
+
+
+def elsewhere(there: Begin, named: str) -> str:
+    """Of what runs and has nothing to do with the configuration that was `named`, a sentence; empty where it has, or none was."""
+    some = [each.profile for each in there.running if each.open]
+    if not (named and some) or there.mistakes or set(some) & set(there.configured):
+        return ""
+    what = f"{printable(some[0])} runs, and is" if len(some) == 1 else f"{len(some)} profiles run, and are"
+    return f"{what} not of {printable(named)}."
 
 
 def heading(there: Begin) -> str:
