@@ -217,7 +217,14 @@ def _client(found: Found, answers: Answers) -> Question | None:
         Choice(OTHER + each.id, f"{each.name} at another address", "you are asked for it")
         for each in found.client_types
     ]
-    choices.append(Choice(NONE, "none", "for a game, a camera, a web server: the port is announced by events"))
+    choices.append(
+        Choice(
+            NONE,
+            "none",
+            "for a game, a camera, a web server: the port is announced by events",
+            brief="for a game, a camera, a web server",
+        )
+    )
     why = "It is told the port whenever that changes. Its web interface has to be switched on in its settings."
     return Question("client", "Which torrent client gets the port?", why, tuple(choices), first)
 
