@@ -185,7 +185,8 @@ class Wizard(Screen[Course]):
             return
         for note in notes:
             self.app.notify(note, severity="warning", markup=False, timeout=15)
-        self.app.pop_screen()
+        # The course is over: the next profile begins with the first question.
+        self.dismiss(None)
         if course.found.root:
             usual = written.config == finding.SYSTEM / finding.FILE
             start(self.app, written.profile, None if usual else written.config)
