@@ -179,6 +179,11 @@ def wait_for_answer(launched: Launched, say: Say, cancelled: threading.Event | N
             raise Transient(_STARTING, "it does not answer yet", f"what it says: {plan.said}")
 
 
+def settled(seen: Seen) -> bool:
+    """Whether it is READY, or FAILED."""
+    return seen.phase in {"ready", "failed"}
+
+
 def bring_up(
     profile: str,
     config: Path | None,
@@ -186,8 +191,9 @@ def bring_up(
     *,
     limit: float = UNTIL_READY,
     cancelled: threading.Event | None = None,
+    wanted: Callable[[Seen], bool] = settled,
 ) -> tuple[Seen | None, bool]:
-    """Have a profile run, whether it does or not, and wait until it is READY, or FAILED: its newest state, and whether it is so.
+    """Have a profile run, whether it does or not, and wait until it is as `wanted`: its newest state, and whether it is so.
 
     Raises UsageError for what is no name or is not configured, PermissionDenied, ConfigError, Unavailable if it ends, and
     Transient if it never answers.
@@ -200,7 +206,7 @@ def bring_up(
     except PermissionDenied:
         plan_launch(profile, config)  # it names the line that does it, which helps more
         raise
-    return until(profile, lambda seen: seen.phase in {"ready", "failed"}, limit, say=say, cancelled=cancelled)
+    return until(profile, wanted, limit, say=say, cancelled=cancelled)
 
 
 def _named(profile: str) -> None:

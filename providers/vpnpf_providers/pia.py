@@ -114,6 +114,7 @@ class PrivateInternetAccess:
         verified="mock",
         options=OPTIONS,
         account=True,
+        account_user="p and seven digits",
         keeps_port=True,
         domains=("privacy.network", "privateinternetaccess.com"),
         supplies=("wireguard", "openvpn"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from tests.tui.pilots import snapshots, still
 from tests.tui.snapshots import SIZES, compare
 from vpnpf import launch
 from vpnpf.cli.main import on_terminal, run_command_line
+from vpnpf.control.seen import Seen, SeenProblem
 from vpnpf.errors import Mistake, Unavailable
-from vpnpf.tui import entry
+from vpnpf.tui import entry, found
 from vpnpf.tui.app import Face
 from vpnpf.tui.entry import Root, choose
 from vpnpf.tui.found import Begin, Running, begin, running
@@ -25,6 +27,7 @@ from vpnpf.tui.sheets.died import Died
 from vpnpf.tui.view import Reach
 
 NOON = 1_777_896_000.0
+WHEN = datetime.fromtimestamp(NOON, UTC)
 CONFIG = Path("/etc/vpnpf/config.toml")
 SEVERAL = Begin((Running("home"), Running("office", open=False)), ("home", "travel"), CONFIG)
 BROKEN = Begin(
@@ -33,6 +36,12 @@ BROKEN = Begin(
         Mistake("config.toml: profiles.home.provider", 'there is no provider "protonvn"', "did you mean protonvpn?"),
     ),
 )
+EXAMPLE = """
+[profiles.travel]
+provider = "router"
+tunnel = { type = "none" }
+forwards.web = {}
+"""
 
 
 @pytest.fixture
@@ -73,10 +82,10 @@ def test_the_mistakes_of_a_configuration_are_found_with_their_place(tmp_path, mo
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     config = tmp_path / "config.toml"
     config.write_text('[profiles.home]\nprovider = "protonvn"\n')
-    found = begin(config)
-    assert found.configured == ()
-    assert any("provider" in each.where for each in found.mistakes)
-    assert not found.nothing
+    there = begin(config)
+    assert there.configured == ()
+    assert any("provider" in each.where for each in there.mistakes)
+    assert not there.nothing
 
 
 def started(there, profile="", root=None):
@@ -177,8 +186,9 @@ async def test_one_that_is_chosen_is_followed(daemon, monkeypatch):
 
 
 async def test_one_that_ends_at_once_says_why_and_the_last_that_it_said(monkeypatch):
-    def bring_up(profile, config, say, cancelled):
-        say("problem: the key is wrong")
+    def bring_up(profile, config, say, *, cancelled, wanted):
+        say("error: reading the file: the key is wrong")
+        say("  hint: download it again")
         raise Unavailable("starting vpnpf", "it ended at once, with status 78", "mend the configuration")
 
     monkeypatch.setattr(launch, "bring_up", bring_up)
@@ -188,19 +198,92 @@ async def test_one_that_ends_at_once_says_why_and_the_last_that_it_said(monkeypa
         while not isinstance(pilot.app.screen, Died):
             await pilot.pause()
         said = " ".join(str(each.render()) for each in pilot.app.screen.query("Line"))
-        assert "with status 78" in said
-        assert "the key is wrong" in said
-        assert "mend the configuration" in said
+        assert "starting vpnpf: reading the file: the key is wrong" in said
+        assert "What to do: download it again" in said
+        assert "nothing is asked again" in said
         await snapshots(pilot, "died")
         await pilot.press("escape")
         await pilot.pause()
         assert isinstance(pilot.app.screen, Start)
 
 
+async def test_one_with_a_problem_is_shown_with_what_to_do_instead_of_waited_for(monkeypatch, daemon):
+    asked = []
+
+    def bring_up(profile, config, say, *, cancelled, wanted):
+        asked.append(wanted)
+
+    monkeypatch.setattr(launch, "bring_up", bring_up)
+    monkeypatch.setattr(starting, "running", lambda named: (Running("travel"),))
+    monkeypatch.setattr(starting, "SocketLink", lambda profile: daemon)
+    async with started(SEVERAL, "travel").run_test() as pilot:
+        await pilot.press("enter")
+        while pilot.app.view.reach is not Reach.ATTACHED:
+            await pilot.pause()
+    (wanted,) = asked
+    assert not wanted(Seen(WHEN, "travel", "router", "connecting"))
+    assert wanted(Seen(WHEN, "travel", "router", "connecting", problems=(SeenProblem("shaking hands", "transient"),)))
+    assert wanted(Seen(WHEN, "travel", "router", "ready"))
+    assert wanted(Seen(WHEN, "travel", "router", "failed"))
+
+
+async def test_one_that_ended_is_tried_again_by_the_same_configuration(monkeypatch, daemon):
+    tries = []
+
+    def bring_up(profile, config, say, *, cancelled, wanted):
+        tries.append((profile, config))
+        if len(tries) == 1:
+            raise Unavailable("starting vpnpf", "there is no wireguard-go", "install it")
+
+    monkeypatch.setattr(launch, "bring_up", bring_up)
+    monkeypatch.setattr(starting, "running", lambda named: (Running("travel"),) if len(tries) > 1 else ())
+    monkeypatch.setattr(starting, "SocketLink", lambda profile: daemon)
+    async with started(SEVERAL, "travel").run_test() as pilot:
+        await pilot.press("enter")
+        while not isinstance(pilot.app.screen, Died):
+            await pilot.pause()
+        await pilot.press("r")
+        while pilot.app.view.reach is not Reach.ATTACHED:
+            await pilot.pause()
+        assert pilot.app.configs == {"travel": CONFIG}  # for when it is started from the dashboard
+    assert tries == [("travel", CONFIG)] * 2
+
+
+def entered(monkeypatch, config, runs):
+    """What `vpnpf tui --config CONFIG` begins with while these run: a screen, or a profile."""
+    seen = []
+
+    def run(face):
+        seen.append(face._first() if face._first else face.link.profile)
+
+    monkeypatch.setattr(entry, "running", lambda named: runs)
+    monkeypatch.setattr(found, "running", lambda named=(): runs)
+    monkeypatch.setattr(Face, "run", run)
+    entry._run(None, config, Root())
+    return seen[0]
+
+
+async def test_another_configuration_than_that_of_what_runs_is_not_passed_over(monkeypatch, tmp_path):
+    config = tmp_path / "other.toml"
+    config.write_text(EXAMPLE)
+    assert entered(monkeypatch, config, (Running("travel"),)) == "travel"
+    assert entered(monkeypatch, None, (Running("home"),)) == "home"
+    screen = entered(monkeypatch, config, (Running("home"),))
+    begun = []
+    monkeypatch.setattr(start_screen, "start", lambda app, profile, config: begun.append((profile, config)))
+    async with Face(None, lambda: NOON, first=lambda: screen).run_test(size=(200, 60)) as pilot:
+        await pilot.pause()
+        said = str(pilot.app.screen.query_one("#heading").render())
+        assert said == f"home runs, and is not of {config}."
+        await pilot.press("enter")
+        await pilot.pause()
+    assert begun == [("travel", config)]
+
+
 async def test_who_stops_waiting_sees_it_as_it_is(monkeypatch, daemon):
     waiting, let_go = threading.Event(), threading.Event()
 
-    def bring_up(profile, config, say, cancelled):
+    def bring_up(profile, config, say, *, cancelled, wanted):
         say("travel: leasing")
         waiting.set()
         assert cancelled.wait(10)

@@ -59,7 +59,7 @@ def machine(monkeypatch):
         def __init__(self):
             self.found = found()
             self.trials = [Trial(good=True, said="qBittorrent v5.1.0")]
-            self.written, self.started = [], []
+            self.written, self.started, self.tried = [], [], []
 
     machine = Machine()
 
@@ -68,7 +68,8 @@ def machine(monkeypatch):
             raise machine.found
         return machine.found
 
-    async def client(answers, *, later=False):
+    async def client(answers):
+        machine.tried.append(answers.client_secret)
         return machine.trials.pop(0)
 
     async def write(course):
@@ -143,6 +144,9 @@ async def test_leaving_changes_nothing_and_keeps_the_answers(machine, key):
         while not isinstance(pilot.app.screen, Start):
             await pilot.pause()
         assert machine.written == []
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, Start)
         await pilot.press("enter")
         await page(pilot, "client")
 
@@ -189,9 +193,49 @@ async def test_a_client_that_refuses_is_asked_for_again_and_its_reason_is_said(m
         shown = await page(pilot, "client_user")
         assert "refuses the password. Next: look in its settings." in str(shown.query_one("#mistake").render())
         await pilot.press("enter")
-        await page(pilot, "client_secret")
-        await pilot.press("enter")
+        shown = await page(pilot, "client_secret")
+        assert shown.query_one(Input).value == ""
+        await pilot.press(*"right", "enter")
         await page(pilot, "policy")
+    assert machine.tried == ["wrong", "right"]
+
+
+async def test_a_password_that_was_typed_and_left_does_not_stand_there_again(machine):
+    machine.trials = [Trial(good=False, said="qBittorrent refuses the password")]
+    async with face().run_test(size=(100, 30)) as pilot:
+        await to_the_client(pilot)
+        await type_secret(pilot, "wrong")
+        await page(pilot, "client_user")
+        await pilot.press("enter")
+        await page(pilot, "client_secret")
+        await pilot.press(*"half", "ctrl+c")
+        while not isinstance(pilot.app.screen, Start):
+            await pilot.pause()
+        await pilot.press("enter")
+        shown = await page(pilot, "client_secret")
+        assert shown.query_one(Input).value == ""
+
+
+async def test_leaving_while_the_client_is_tried_asks_for_its_login_again(machine, monkeypatch):
+    begun = asyncio.Event()
+
+    async def never(answers):
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(trying, "client", never)
+    async with face().run_test(size=(100, 30)) as pilot:
+        await to_the_client(pilot)
+        await type_secret(pilot, "wrong")
+        await begun.wait()
+        await pilot.press("ctrl+c")
+        while not isinstance(pilot.app.screen, Start):
+            await pilot.pause()
+        await pilot.press("enter")
+        await page(pilot, "client_user")
+        await pilot.press("enter")
+        shown = await page(pilot, "client_secret")
+        assert shown.query_one(Input).value == ""
 
 
 async def test_a_file_that_cannot_work_says_why_and_what_to_do(machine):

@@ -178,3 +178,23 @@ def test_whatever_is_answered_it_ends_or_says_a_sentence(data):
         said = data.draw(st.one_of(of, st.text(max_size=20), st.just("41001")))
         with contextlib.suppress(Mistaken):
             answers = answer(known, answers, question, said)
+
+
+def test_what_was_found_is_said_first_and_marked_in_words():
+    question = next_question(found(files=(file(),)), Answers())
+    assert question.why.startswith("Found: proton.conf, of ProtonVPN.")
+    assert [each.value for each in question.choices if each.brief == "found here"] == ["protonvpn"]
+    assert "and 1 more" in next_question(found(files=(file(), file("/b.conf"))), Answers()).why
+    assert next_question(found(), Answers()).why.startswith("No file of a provider was found")
+
+
+def test_what_a_line_says_of_a_provider_fits_and_the_whole_is_the_note():
+    for each in next_question(found(), Answers()).choices:
+        assert 0 < len(each.brief) <= 46, each
+        assert each.note
+
+
+def test_the_account_is_asked_for_in_words_of_its_own():
+    question, _ = question_of(found(), {"provider": "pia"}, "account_user")
+    assert "p and seven digits" in question.why
+    assert "vpnpf login" not in question.why

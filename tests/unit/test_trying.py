@@ -29,8 +29,8 @@ def fails(monkeypatch):
     return raised
 
 
-def trial(secret, *, later=False):
-    return asyncio.run(trying.client(Answers(client_type="qbittorrent", client_secret=secret), later=later))
+def trial(secret):
+    return asyncio.run(trying.client(Answers(client_type="qbittorrent", client_secret=secret)))
 
 
 def test_who_typed_a_wrong_password_is_told_to_type_it_again(fails):
@@ -41,9 +41,16 @@ def test_who_typed_a_wrong_password_is_told_to_type_it_again(fails):
     assert "configuration" not in said.hint
 
 
-@pytest.mark.parametrize(("secret", "later", "good"), [("", True, None), ("", False, False), ("x", True, False)])
-def test_an_empty_password_is_no_wrong_one_where_it_is_written_later(fails, secret, later, good):
+@pytest.mark.parametrize(("secret", "good"), [("", None), ("x", False)])
+def test_an_empty_password_is_no_wrong_one(fails, secret, good):
     fails.append(WANTS_ONE)
-    said = trial(secret, later=later)
+    said = trial(secret)
     assert said.good is good
     assert said.hint == WANTS_ONE.hint
+
+
+def test_an_empty_password_that_is_refused_is_not_asked_for_again(fails):
+    fails.append(LoginRefused("logging in to Transmission", "it wants a login", "mend the configuration"))
+    said = trial("")
+    assert said.good is None
+    assert "[clients]" in said.hint

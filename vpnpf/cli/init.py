@@ -21,7 +21,7 @@ from vpnpf.setup.answers import Answers
 from vpnpf.setup.checking import Mistaken, answer
 from vpnpf.setup.found import Found
 from vpnpf.setup.placing import Written
-from vpnpf.setup.questions import next_question, writes_later
+from vpnpf.setup.questions import next_question
 from vpnpf.setup.service import give_to_service
 
 
@@ -106,7 +106,7 @@ def _answers(found: Found) -> tuple[Found, Answers]:
         found = named
         history.append(answers)
         if question.key in {"client", "client_secret"} and fresh.client_type and fresh.client_secret is not None:
-            fresh, refusals = client_refused(fresh, refusals, later=writes_later(found, fresh))
+            fresh, refusals = client_refused(fresh, refusals)
         answers = fresh
     return found, answers
 

@@ -14,9 +14,9 @@ from vpnpf.setup.checking import client_again
 from vpnpf.setup.found import Found
 
 
-def client_refused(answers: Answers, refusals: int, *, later: bool) -> tuple[Answers, int]:
-    """Try the torrent client; a login that it refuses is asked for again, a few times. `later`: as in `trying.client`."""
-    trial = asyncio.run(trying.client(answers, later=later))
+def client_refused(answers: Answers, refusals: int) -> tuple[Answers, int]:
+    """Try the torrent client; a login that it refuses is asked for again, a few times."""
+    trial = asyncio.run(trying.client(answers))
     if trial.good:
         click.echo(f"{trial.said} answers.")
         return answers, 0
@@ -26,7 +26,7 @@ def client_refused(answers: Answers, refusals: int, *, later: bool) -> tuple[Ans
         return answers, refusals
     if refusals + 1 >= trying.MOST_REFUSALS:
         say("It is taken as it is: write the right one into its file before you start.")
-        return answers, 0
+        return answers, refusals + 1
     return client_again(answers), refusals + 1
 
 

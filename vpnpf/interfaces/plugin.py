@@ -95,6 +95,8 @@ class Manifest(Struct, frozen=True):
     """How many forwards a profile may have with it (providers only)."""
     account: bool = False
     """Whether it logs in with the user name and password of an account, that `vpnpf login` asks for (providers only)."""
+    account_user: str = ""
+    """What such a user name looks like, in a few words: "p and seven digits" (providers only)."""
     supplies: tuple[str, ...] = ()
     """Types of tunnels whose configuration it makes itself, so that there is no file (providers only): `Supplying`."""
     help: str = ""

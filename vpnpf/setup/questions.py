@@ -13,11 +13,17 @@ from collections.abc import Callable, Iterator
 from msgspec import Struct
 
 from vpnpf.interfaces import Manifest, Option
+from vpnpf.printable import printable
 from vpnpf.setup.answers import Answers
 from vpnpf.setup.found import Found, FoundClient, TunnelFile
 from vpnpf.setup.torrent_settings import usual_port
 
 NONE = "none"
+_HERE = "found here"
+_BRIEF = 46
+"""Characters that a line of 80 columns has beside the names of providers."""
+_LONGEST_FILE = 40
+"""Characters of a file's name in a sentence."""
 OTHER = "other "
 """Before the id of a type, for a torrent client that was not found."""
 KNOWN = "known "
@@ -36,6 +42,8 @@ class Choice(Struct, frozen=True):
     """Why it cannot be, as a sentence; empty: it can."""
     hint: str = ""
     """The next step then."""
+    brief: str = ""
+    """The note, or why not, in a few words, where there is a line for it and no more; empty: as it is."""
 
 
 class Question(Struct, frozen=True):
@@ -78,13 +86,41 @@ def _provider(found: Found, answers: Answers) -> Question | None:
         Choice(
             each.id,
             each.name,
-            each.summary if each.id not in seen or each.ended else f"{each.summary}; a file of it was found",
+            f"{_HERE}: {each.summary}" if each.id in seen and not each.ended else each.summary,
             f"{each.ended.rstrip('.')}." if each.ended else "",
+            brief=_brief(each, found=each.id in seen),
         )
         for each in ordered
     )
-    why = 'Any VPN server whose gateway speaks PCP, NAT-PMP or UPnP is "any gateway"; "static ports" is for ports that you set on a site.'
+    why = f"{_found(found)} The port comes from your provider, and each gives it in its own way."
     return Question("provider", "Which VPN provider do you have?", why, choices, first)
+
+
+def _brief(manifest: Manifest, *, found: bool) -> str:
+    """Of a provider in a list, without the field's terms where it can be said without."""
+    if found and not manifest.ended:
+        return _HERE
+    if manifest.ended or len(manifest.summary) <= _BRIEF:
+        return manifest.summary
+    if manifest.direct:
+        return "your own router, without a VPN"
+    if manifest.supplies:
+        return "you log in; there is no file to download"
+    if manifest.fixed_ports:
+        return "you set the port on the provider's site"
+    return "its server gives the port by itself" if manifest.help else "another, whose server gives the port by itself"
+
+
+def _found(found: Found) -> str:
+    """What was found, as a sentence."""
+    of = [file for file in found.files if file.provider]
+    files = [file for file in of if not file.bad] or of
+    if not files:
+        return "No file of a provider was found here, which is no harm."
+    first = files[0]
+    one = f"{printable(first.path.name, _LONGEST_FILE)}, of {found.provider(first.provider).name}"
+    more = f", and {len(files) - 1} more" if len(files) > 1 else ""
+    return f"Found: {one}{more}."
 
 
 def _tunnel(found: Found, answers: Answers) -> Question | None:
@@ -158,7 +194,8 @@ def _account_user(found: Found, answers: Answers) -> Question | None:
     if answers.account_user is not None:
         return None
     manifest = _chosen(found, answers)
-    why = f"{manifest.help} Empty: later, with `vpnpf login {manifest.id}`."
+    looks = f" ({manifest.account_user})" if manifest.account_user else ""
+    why = f"The one of your account{looks}, as on its web site; the password is asked for next. Leave it empty to log in later."
     return Question("account_user", f"User name at {manifest.name}?", why, default="", optional=True)
 
 
@@ -180,7 +217,14 @@ def _client(found: Found, answers: Answers) -> Question | None:
         Choice(OTHER + each.id, f"{each.name} at another address", "you are asked for it")
         for each in found.client_types
     ]
-    choices.append(Choice(NONE, "none", "for a game, a camera, a web server: the port is announced by events"))
+    choices.append(
+        Choice(
+            NONE,
+            "none",
+            "for a game, a camera, a web server: the port is announced by events",
+            brief="for a game, a camera, a web server",
+        )
+    )
     why = "It is told the port whenever that changes. Its web interface has to be switched on in its settings."
     return Question("client", "Which torrent client gets the port?", why, tuple(choices), first)
 

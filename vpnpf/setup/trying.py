@@ -16,6 +16,7 @@ from vpnpf.setup.answers import Answers
 MOST_REFUSALS = 3
 """Logins that are tried in one go: qBittorrent bans an address after five."""
 _AGAIN = "type both again: they are those of its web interface, not of your VPN"
+_LATER = "go on, and add username and password to its table under [clients] afterwards; or go back and type them"
 _SECONDS = 15.0
 
 
@@ -29,10 +30,10 @@ class Trial(Struct, frozen=True):
     hint: str = ""
 
 
-async def client(answers: Answers, *, later: bool = False) -> Trial:
+async def client(answers: Answers) -> Trial:
     """Log in to the client that was answered, and read its settings. Never raises a failure of it.
 
-    `later`: an empty password is one that the person writes later, so that a client that wants one is no reason to ask again.
+    An empty password is an answer too: a client that wants one all the same is no reason to ask again.
     """
     secret = answers.client_secret or ""
     options = ClientOptions(answers.client_url or "", answers.client_user or "", lambda: secret)
@@ -42,9 +43,9 @@ async def client(answers: Answers, *, later: bool = False) -> Trial:
             version = await one.probe()
             await one.get_listen()
     except LoginRefused as error:
-        return Trial(False, printable(str(error)), _AGAIN)
+        return Trial(False, printable(str(error)), _AGAIN) if secret else Trial(None, printable(str(error)), _LATER)
     except Misconfigured as error:
-        return Trial(None if later and not secret else False, printable(str(error)), printable(error.hint))
+        return Trial(False if secret else None, printable(str(error)), printable(error.hint))
     except TimeoutError:
         return Trial(None, f"it did not answer in {_SECONDS:g} s")
     except VpnpfError as error:

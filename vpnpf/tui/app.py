@@ -52,6 +52,7 @@ class Face(Commands):
         super().__init__()
         register(self)
         self.link: Link = link or NoLink()
+        self.configs = {}
         self._first = first
         self._clock = clock
         self._history = History()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from textual.app import App
@@ -28,6 +29,8 @@ class Commands(App[str]):
 
     link: Link
     view: View
+    configs: dict[str, Path | None]
+    """By which configuration a profile was started here; None: that of the usual places."""
 
     async def run_action(
         self,

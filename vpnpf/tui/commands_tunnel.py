@@ -52,7 +52,7 @@ def _start(face: Commands) -> None:
 
     def agreed(yes: bool | None) -> None:
         if yes:
-            start(cast("App[object]", face), profile, None)
+            start(cast("App[object]", face), profile, face.configs.get(profile))
 
     def found(there: tuple[Running, ...]) -> None:
         if any(each.profile == profile for each in there):

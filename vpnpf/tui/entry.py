@@ -86,6 +86,11 @@ def _unrecorded() -> None:
 def _run(profile: str | None, config: Path | None, root: Root) -> str | None:
     found = running((profile,) if profile else ())
     shown = choose(profile, found)
+    there: Begin | None = None
+    if shown is not None and config is not None:
+        there = begin(config)
+        if shown.profile not in there.configured:
+            shown = None  # it is of another configuration than the one that was asked for
     # What is slow to load comes after the look at what runs, and only what is needed.
     from vpnpf.tui.app import Face  # noqa: PLC0415
 
@@ -93,7 +98,7 @@ def _run(profile: str | None, config: Path | None, root: Root) -> str | None:
         from vpnpf.tui.link import SocketLink  # noqa: PLC0415
 
         return Face(SocketLink(shown.profile)).run()
-    there: Begin = begin(config)
     from vpnpf.tui.screens.start import Start  # noqa: PLC0415
 
-    return Face(None, first=lambda: Start(there, root, profile or "", config)).run()
+    begun = there or begin(config)
+    return Face(None, first=lambda: Start(begun, root, profile or "", config)).run()

@@ -6,6 +6,7 @@ from enum import Enum, auto
 
 from msgspec import Struct
 
+from vpnpf.printable import printable
 from vpnpf.tui.found import Begin, Running
 
 
@@ -37,6 +38,15 @@ class Offer(Struct, frozen=True):
         return f"{self.deed.name} {self.profile}"
 
 
+def elsewhere(there: Begin, named: str) -> str:
+    """Of what runs and has nothing to do with the configuration that was `named`, a sentence; empty where it has, or none was."""
+    some = [each.profile for each in there.running if each.open]
+    if not (named and some) or there.mistakes or set(some) & set(there.configured):
+        return ""
+    what = f"{printable(some[0])} runs, and is" if len(some) == 1 else f"{len(some)} profiles run, and are"
+    return f"{what} not of {printable(named)}."
+
+
 def heading(there: Begin) -> str:
     """How it is, in a sentence."""
     some = [each for each in there.running if each.open]
@@ -60,29 +70,29 @@ def offers(there: Begin) -> tuple[Offer, ...]:
     found += [_start(name, there) for name in there.configured if name not in names]
     if there.mistakes:
         found.append(
-            Offer(Deed.AGAIN, "look again", "", "Enter reads the configuration again, when you have mended it.")
+            Offer(Deed.AGAIN, "Look again", "", "Enter reads the configuration again, when you have mended it.")
         )
     elif there.root:
         found.append(
             Offer(
                 Deed.SET_UP,
-                "set up another profile" if there.configured else "set up a profile",
+                "Set up another profile" if there.configured else "Set up a profile",
                 "",
                 "Enter asks a few questions, one a page. Nothing is written before you have seen it.",
             )
         )
     elif not there.configured:
-        found.append(Offer(Deed.ROOT, "go on as root", "", _AS_ROOT))
+        found.append(Offer(Deed.ROOT, "Go on as root", "", _AS_ROOT))
         found.append(
             Offer(
                 Deed.SET_UP,
-                "set up a profile as you",
+                "Set up a profile as you",
                 "",
                 "Enter asks the questions; to start it you need root all the same.",
             )
         )
     else:
-        found.append(Offer(Deed.SET_UP, "set up another profile", "", "Enter asks a few questions, one a page."))
+        found.append(Offer(Deed.SET_UP, "Set up another profile", "", "Enter asks a few questions, one a page."))
     return tuple(found)
 
 

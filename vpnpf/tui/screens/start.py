@@ -18,7 +18,7 @@ from vpnpf.errors import ConfigError, Mistake, PermissionDenied
 from vpnpf.printable import printable
 from vpnpf.tui.found import Begin, begin
 from vpnpf.tui.panels.panel import Line
-from vpnpf.tui.screens.offers import Deed, Offer, heading, offers
+from vpnpf.tui.screens.offers import Deed, Offer, elsewhere, heading, offers
 from vpnpf.tui.screens.starting import look_at, start
 from vpnpf.tui.sheets.told import Told
 
@@ -50,7 +50,8 @@ class Start(Screen[None]):
     Start #then { color: $text-muted; margin-top: 1; min-height: 2; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+c,escape", "app.leave", "Leave", show=False),
+        # Not escape: who presses it once too often to leave the questions would be on the terminal.
+        Binding("ctrl+c", "app.leave", "Leave", show=False),
         Binding("r", "again", "Look again"),
     ]
 
@@ -85,7 +86,8 @@ class Start(Screen[None]):
     # -- showing --------------------------------------------------------------------------------
 
     def _fill(self) -> None:
-        there, said = self._there, heading(self._there)
+        there = self._there
+        said = elsewhere(there, str(self._config or "")) or heading(there)
         if self._wanted and self._wanted not in {each.profile for each in offers(there)}:
             said = f'There is no profile "{printable(self._wanted, _NAME)}". {said}'
         self.query_one("#heading", Line).say(said)
@@ -104,7 +106,9 @@ class Start(Screen[None]):
         options.add_options(Option(_line(each), id=each.key) for each in self._offers.values())
         keys = list(self._offers)
         named = [key for key, each in self._offers.items() if self._wanted and each.profile == self._wanted]
-        first = chosen if chosen in self._offers else (named or keys)[0]
+        # Who names a configuration wants one of it, not what runs already.
+        asked = [key for key, each in self._offers.items() if self._config is not None and each.deed is Deed.START]
+        first = chosen if chosen in self._offers else (named or asked or keys)[0]
         options.highlighted = keys.index(first)
         options.focus()
 

@@ -15,7 +15,7 @@ from textual.widgets import Button, Footer, LoadingIndicator
 from vpnpf.errors import VpnpfError
 from vpnpf.setup import finding, trying
 from vpnpf.setup.checking import Mistaken, client_again
-from vpnpf.setup.questions import Question, writes_later
+from vpnpf.setup.questions import Question
 from vpnpf.tui.panels.panel import Line
 from vpnpf.tui.screens.starting import start
 from vpnpf.tui.screens.wizard_course import Course
@@ -46,8 +46,8 @@ class Wizard(Screen[Course]):
     Wizard #next { min-width: 22; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+c", "leave", "Leave", show=False, priority=True),
-        Binding("escape,q", "leave", "Leave, nothing changed", key_display="esc"),
+        Binding("ctrl+c", "leave", "Start screen", show=False, priority=True),
+        Binding("escape,q", "leave", "Start screen, nothing changed", key_display="esc"),
         Binding("backspace,alt+left", "back", "Back", key_display="⌫"),
     ]
 
@@ -56,8 +56,8 @@ class Wizard(Screen[Course]):
         super().__init__()
         self._into = config.parent if config is not None and config.name == finding.FILE else None
         self._course = course
-        self._refusals = 0
         self._busy = False
+        self._trying = False
 
     def compose(self) -> ComposeResult:
         """The page with what was answered above, and the buttons below."""
@@ -149,15 +149,21 @@ class Wizard(Screen[Course]):
         if question.key not in {"client", "client_secret"} or not answers.client_type or answers.client_secret is None:
             return ""
         self.query_one("#trail", Line).say("trying the torrent client …")
-        trial = await trying.client(answers, later=writes_later(course.found, answers))
+        self._trying = True
+        trial = await trying.client(answers)
+        self._trying = False
         said = f"{trial.said}." + (f" Next: {trial.hint.rstrip('.')}." if trial.hint else "")
         if trial.good:
-            self._refusals = 0
+            course.refusals = 0
             self.notify(f"{trial.said} answers.", markup=False)
             return ""
-        self._refusals += trial.good is False
-        if trial.good is None or self._refusals >= trying.MOST_REFUSALS:
-            self.notify(f"{said} It is tried again whenever vpnpf runs.", severity="warning", markup=False)
+        course.refusals += trial.good is False
+        if trial.good is None or course.refusals >= trying.MOST_REFUSALS:
+            then = "It is tried again whenever vpnpf runs."
+            if trial.good is False:
+                course.forget_secrets()
+                then = "It is taken as it is: write the right one into its file before you start."
+            self.notify(f"{said} {then}", severity="warning", markup=False, timeout=15)
             return ""
         course.ask_again(client_again(answers))
         return said
@@ -179,7 +185,8 @@ class Wizard(Screen[Course]):
             return
         for note in notes:
             self.app.notify(note, severity="warning", markup=False, timeout=15)
-        self.app.pop_screen()
+        # The course is over: the next profile begins with the first question.
+        self.dismiss(None)
         if course.found.root:
             usual = written.config == finding.SYSTEM / finding.FILE
             start(self.app, written.profile, None if usual else written.config)
@@ -203,6 +210,11 @@ class Wizard(Screen[Course]):
             self.run_worker(self._turn())
 
     def action_leave(self) -> None:
-        """Leave: nothing was changed, unless it is being written right now."""
-        if not (self._busy and isinstance(self._page, LastPage)):
-            self.dismiss(self._course)
+        """To the start screen: nothing was changed, unless it is being written right now."""
+        if self._busy and isinstance(self._page, LastPage):
+            return
+        if self._course is not None:
+            if self._trying:  # whether it is right is not known
+                self._course.ask_again(client_again(self._course.answers))
+            self._course.forget_secrets()
+        self.dismiss(self._course)

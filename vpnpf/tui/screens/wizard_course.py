@@ -23,6 +23,9 @@ class Course:
         self.answers = Answers()
         self._behind: list[tuple[Answers, Question]] = []
         self._said: dict[str, tuple[str, ...]] = {}
+        self._hidden: set[str] = set()
+        self.refusals = 0
+        """Logins that the torrent client refused: it bans who tries too often, also after a pause."""
 
     @property
     def question(self) -> Question | None:
@@ -63,6 +66,8 @@ class Course:
         self.found = found
         self._behind.append((self.answers, question))
         self._said[question.key] = values
+        if question.hidden:
+            self._hidden.add(question.key)
         self.answers = after
 
     def ask_again(self, answers: Answers) -> None:
@@ -70,6 +75,7 @@ class Course:
         self.answers = answers
         kept = [(before, question) for before, question in self._behind if not self._is_open(question)]
         self._behind = kept
+        self.forget_secrets()
 
     def back(self) -> bool:
         """One question back. False: this is the first."""
@@ -77,6 +83,11 @@ class Course:
             return False
         self.answers, _ = self._behind.pop()
         return True
+
+    def forget_secrets(self) -> None:
+        """No page shows a password that was typed before: Enter alone would send a wrong one again."""
+        for key in self._hidden:
+            self._said.pop(key, None)
 
     def _is_open(self, question: Question) -> bool:
         return getattr(self.answers, question.key, "") is None

@@ -176,7 +176,8 @@ class Page(Vertical):
 def _prompt(choice: Choice, width: int) -> Content:
     """On one line; `width` columns for the title."""
     title = f"{_cut(printable(choice.title), width):<{width}}"
-    about = f"✗ {printable(choice.refused)}" if choice.refused else printable(choice.note)
+    about = printable(choice.brief or choice.refused or choice.note)
+    about = f"✗ {about}" if choice.refused else about
     # No colour: on the marked line it could not be read in every theme.
     return Content.assemble((title, "bold"), f"  {about}" if about else "")
 

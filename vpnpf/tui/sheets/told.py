@@ -15,7 +15,7 @@ from vpnpf.tui.panels.panel import Line
 from vpnpf.tui.sheets.sheet import Sheet
 
 
-class Told(Sheet[None]):
+class Told(Sheet[bool]):
     """An error in words."""
 
     DEFAULT_CSS = """
