@@ -68,7 +68,9 @@ def state_json(state: State, offset: float, now: float = 0.0) -> Json:
         "provider": state.provider,
         "phase": str(state.phase),
         "phase_since": time_of(state.phase_since, offset),
-        "phase_text": phase_words(state.phase, state.lock),
+        "phase_text": phase_words(
+            state.phase, state.lock, [each.proofs.firewall.ok is not False for each in state.forwards]
+        ),
         "phase_cause": state.phase_cause,
         "phase_hint": _phase_hint(state),
         "tunnel": None

@@ -288,8 +288,19 @@ def exposed(seen: Seen) -> str:
 
 
 def stage(seen: Seen) -> str:
-    """Which rule set is in force."""
-    return f"rule set in force: {seen.policy.stage}" if seen.policy.stage else "no rule set of vpnpf is in force"
+    """What the rule set in force does."""
+    stage = seen.policy.stage
+    if stage is None:
+        return "firewall: no rules of vpnpf"
+    if seen.lock == LockMode.OFF or without_tunnel(seen):
+        return "firewall: what leaves is free"
+    match stage:
+        case FirewallStage.CONNECTED:
+            return "firewall: no way past the tunnel"
+        case FirewallStage.LOCKED:
+            return "firewall: all is shut"
+        case _:
+            return "firewall: all is shut but vpnpf"
 
 
 def switch(view: View) -> str:
