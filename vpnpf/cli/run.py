@@ -198,7 +198,7 @@ def _routes(daemon: Daemon, config: Path | None) -> routes.Routes:
         **routes.policy(lambda: daemon.policies),
         **routes.commands(daemon),
         **wishes(daemon.hub, daemon.post, daemon.why_not_renew, daemon.why_not_port),
-        **server(daemon.post, daemon.why_not_server),
+        **server(daemon.hub, daemon.post, daemon.why_not_server),
         **asked(beside),
     }
 
