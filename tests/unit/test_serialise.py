@@ -104,7 +104,8 @@ def test_the_keys_of_a_state():
         "sent",
         "handshake",
     }
-    assert state["policy"] == {"mode": "allow-list", "allow": ["forwarded"], "stage": "connected"}
+    policy = {"mode": "allow-list", "allow": ["forwarded"], "entries": [], "stage": "connected"}
+    assert state["policy"] == policy
     (forward,) = state["forwards"]
     assert forward.keys() == {
         "name",

@@ -270,7 +270,7 @@ def mode(seen: Seen) -> str:
             return other or "no policy"
 
 
-def exposed(seen: Seen) -> str:
+def exposed(seen: Seen, now: float) -> str:
     """What the internet reaches by it."""
     policy = seen.policy
     if without_tunnel(seen):
@@ -280,8 +280,11 @@ def exposed(seen: Seen) -> str:
     if policy.mode == PolicyMode.BLOCK_ALL:
         return "also not on a forwarded port"
     ports = [str(each.external_port) for each in seen.forwards if each.external_port is not None]
+    ends = {each.what: each.until.timestamp() for each in policy.entries if each.until}
     named = [
-        "forwarded" + (f" ({', '.join(ports)})" if ports else "") if each == "forwarded" else each
+        "forwarded" + (f" ({', '.join(ports)})" if ports else "")
+        if each == "forwarded"
+        else each + (f" ({span(max(0.0, ends[each] - now))} left)" if each in ends else "")
         for each in policy.allow
     ]
     return f"open: {', '.join(named)}" if named else "open: nothing"
