@@ -112,7 +112,9 @@ async def test_logins_that_fail_are_remembered(pia, curl):
 
 async def test_the_list_is_signed(pia, curl, tmp_path):
     async def fetch():
-        return await curl.ask("https://serverlist.piaservers.net/vpninfo/servers/v6", "--max-filesize", "40000000", "-m", "30")
+        return await curl.ask(
+            "https://serverlist.piaservers.net/vpninfo/servers/v6", "--max-filesize", "40000000", "-m", "30"
+        )
 
     body = (await fetch()).body
     assert signed(tmp_path, body, pia.list_key)

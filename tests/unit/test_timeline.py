@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.unit.engine_world import START, World
+from vpnpf.core.talk import talk
 from vpnpf.core.timeline import KEPT, LONGEST, NEAR, SOON, entry_of, extended
 from vpnpf.events import (
     Disagrees,
@@ -242,3 +243,20 @@ def test_it_is_bounded_and_ordered_whatever_comes(batches):
         if batch:
             latest = max(entry.at for entry in (*before, *batch))
             assert timeline[-1].at == latest
+
+
+@pytest.mark.parametrize(
+    ("ports", "said"),
+    [
+        ((), "ready: the tunnel is up"),
+        ((True,), "ready: the port is open, and kept"),
+        ((True, True), "ready: the ports are open, and kept"),
+        ((False,), "ready: the port is kept; the policy keeps it shut"),
+        ((True, False), "ready: the ports are kept; the policy keeps some of them shut"),
+        ((False, False), "ready: the ports are kept; the policy keeps them shut"),
+    ],
+)
+def test_ready_says_no_more_than_is_so(ports, said):
+    ready = PhaseChanged(Phase.LEASING, Phase.READY, "", ports=ports)
+    assert entry_of(ready, START).text == said
+    assert talk(ready) == ["READY" + said.removeprefix("ready")]
