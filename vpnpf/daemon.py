@@ -70,6 +70,8 @@ class Daemon:
         self.clock: Clock = first.clock
         self.ending = False
         """Whether the process is to end."""
+        self.asked_to_end = False
+        """Whether that was asked for over the control socket."""
         self.run: Run = first
         """The engine that runs, or was the last one to."""
         self._read = read
@@ -286,6 +288,7 @@ class Daemon:
 
     async def shutdown(self) -> None:
         """Have everything taken down and the process ended; taken on, not waited for."""
+        self.asked_to_end = True
         if not self.ending:
             self.end()
 

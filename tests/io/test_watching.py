@@ -128,7 +128,7 @@ async def test_watch_goes_on_when_the_far_side_was_away(directory):
 async def test_status_is_asked_of_the_profile_itself(serving, cli):
     code, out, err = await cli("status")
     assert (code, err) == (0, "")
-    assert "READY: every forward is leased" in out
+    assert "READY: the port is open" in out
     code, out, _ = await cli("status", PROFILE, "--json")
     assert code == 0
     assert json.loads(out)["event"] == "state"

@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from mock_provider.provider import ENDPOINT_NAME, MockProvider
 from mock_provider.qbittorrent import QBittorrent
 from mock_provider.topology import CLIENT, EXIT, INTERNET, LAN_HOST, ROUTER, SERVER
 from tests.system.namespace_world import PYTHON, Inside, Machine, clean_up, left, program, ready, within, write_config
-from vpnpf.io import netns
+from vpnpf.io import netns, process
 from vpnpf.tunnels import uplink
 from vpnpf.tunnels.namespace import ProfileNamespace
 from vpnpf.tunnels.wireguard_device import SOCKETS
@@ -358,6 +359,28 @@ async def test_a_port_that_is_taken_cannot_be_published(machine, profile, config
     async with Echo(machine, "127.0.0.1", 7009), Product(machine, tmp_path, config, profile) as product:
         assert await product.ended() == 69
     assert "publishing 127.0.0.1:7009" in product.talk
+    assert not left(profile)
+
+
+async def test_ended_while_it_is_made_it_is_removed(profile, monkeypatch):
+    """Told to end when `ip netns add` has made it, and before we know that it has."""
+    really = process.must
+
+    async def told_to_end(argv, **more):
+        await really(argv, **more)
+        raise asyncio.CancelledError
+
+    async def begin_and_leave():
+        namespace = ProfileNamespace(profile)
+        with netns.outside() as outside:
+            with pytest.raises(asyncio.CancelledError):
+                await namespace.move_in(outside)
+            assert namespace.exists
+            assert namespace.leave() == ""
+
+    monkeypatch.setattr(process, "must", told_to_end)
+    with ThreadPoolExecutor(1) as elsewhere:  # who comes back to a mount namespace is in its root directory
+        await asyncio.get_running_loop().run_in_executor(elsewhere, lambda: asyncio.run(begin_and_leave()))
     assert not left(profile)
 
 

@@ -323,7 +323,11 @@ async def test_plan_and_explain_change_nothing(running):
     before = await product.host.must(("nft", "-s", "list", "ruleset"))
     status, out, _ = await cli("plan", "block-all")
     assert (status, out) == (2, "- mode allow-list\n+ mode block-all\n")
-    assert (await cli("plan", "allow-list", "forwarded"))[:2] == (0, "nothing would change\n")
+    assert (await cli("plan", "allow-list", "forwarded")) == (0, "nothing would change\n", "")
+    status, out, err = await cli("plan", "open-all")
+    assert (status, out) == (2, "- mode allow-list\n+ mode open-all\n")
+    assert "warning: " in err or "critical: " in err
+    assert "  do: " in err
     status, out, _ = await cli("plan", "--open", "minecraft from 203.0.113.0/24 # for Ann")
     assert status == 2
     assert "+ 25565/tcp (minecraft) from 203.0.113.0/24: for Ann" in out

@@ -250,6 +250,7 @@ async def test_another_user_is_told_that_the_status_is_not_his(provider, client,
         done = await provider.lab.client.run((*as_user(OTHER), *asking), env=env)
         assert done.status == 77
         assert "do it as root, or as the user that runs vpnpf" in done.stderr
+        assert "[control] group" in done.stderr
         done = await provider.lab.client.run((*as_user(USER), *asking), env=env)
         # The file is written once a second at most, so it may not say READY yet.
         assert done.status in {0, 75}, done.stderr

@@ -92,7 +92,7 @@ async def test_from_nothing_to_nothing(provider, cli, config, profile, tmp_path)
     assert (code, out) == (0, ""), err
     log = tmp_path / f"state/run-{profile}.log"
     assert str(log) in err
-    assert "READY: every forward is leased" in err
+    assert "READY: the port is open" in err
     assert f"{profile} is READY: web" in err
     assert log.stat().st_mode & 0o777 == 0o600
     pid = cli.background(profile)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from tests.unit.engine_world import FORWARD, PLAN, SPEC, START, World
 from vpnpf.control import wishes as module
@@ -16,7 +17,7 @@ from vpnpf.core.wishes import why_not_port, why_not_renew
 from vpnpf.errors import Transient, UsageError
 from vpnpf.events import Acquire, ServerWanted
 from vpnpf.hub import Hub, Moment
-from vpnpf.model import FailureKind
+from vpnpf.model import FailureKind, Phase
 
 
 class Run:
@@ -102,13 +103,29 @@ async def test_two_wishes_of_one_kind_are_apart_for_the_engine(run, monkeypatch)
 
 async def test_another_server_is_taken_on_or_refused_with_the_reason():
     posted = []
-    route = server(posted.append, lambda number: "there is no server 9" if number == 9 else "")["POST", "/v1/server"]
+    why_not = {9: "there is no server 9"}
+    route = server(Hub(), posted.append, lambda number: why_not.get(number, ""))["POST", "/v1/server"]
     assert (route.status, route.role) == (202, Role.OWNER)
     assert await route.answer({"number": 2}, Role.OWNER) == {}
     assert await route.answer({}, Role.OWNER) == {}
-    with pytest.raises(Transient, match="no server 9"):
+    with pytest.raises(Transient, match="no server 9") as refused:
         await route.answer({"number": 9}, Role.OWNER)
+    assert refused.value.hint == "the list: vpnpf server"
     for bad in (True, "2", 2.0, [2]):
         with pytest.raises(UsageError):
             await route.answer({"number": bad}, Role.OWNER)
     assert posted == [ServerWanted(2), ServerWanted(None)]
+
+
+@pytest.mark.parametrize("what", ["renew", "new-port", "server"])
+async def test_a_wish_of_one_that_is_stopped_is_told_how_to_start_it(what):
+    run = Run()
+    run.hub.publish(replace(view(run.world.machine), phase=Phase.STOPPED), ())
+
+    def stopped(_):
+        return "the profile is stopped"
+
+    routes = {**wishes(run.hub, run.take, stopped, stopped), **server(run.hub, run.take, stopped)}
+    with pytest.raises(Transient, match="is stopped") as refused:
+        await routes["POST", f"/v1/{what}"].answer({}, Role.OWNER)
+    assert refused.value.hint == f"start it again: vpnpf up {SPEC.name}"

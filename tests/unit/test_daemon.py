@@ -439,8 +439,10 @@ def test_it_ends_whatever_it_does(when):
             await machine.daemon.restart()
             await machine.rested()
             await asyncio.sleep(1)
+        assert not machine.daemon.asked_to_end
         await machine.daemon.shutdown()
         await machine.daemon.shutdown()
+        assert machine.daemon.asked_to_end
         async with asyncio.timeout(4):
             await machine.life
         assert machine.made == 1
@@ -488,6 +490,7 @@ def test_a_second_signal_does_not_wait_for_the_provider():
         machine.daemon.end()
         await asyncio.sleep(0.1)
         assert machine.daemon.run.supervisor.machine.force
+        assert not machine.daemon.asked_to_end
 
     live(story)
 

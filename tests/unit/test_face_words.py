@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from vpnpf.control.seen import Seen, SeenForward, SeenPolicy, SeenPosition, SeenProblem, SeenTunnel
+from vpnpf.control.seen import Seen, SeenForward, SeenOpening, SeenPolicy, SeenPosition, SeenProblem, SeenTunnel
 from vpnpf.core.timeline import phase_words
 from vpnpf.model import Phase
 from vpnpf.tui import words
@@ -80,8 +80,31 @@ def test_without_a_tunnel_it_is_no_vpn_in_any_phase():
     seen = view(tunnel=tunnel, lock="off")
     assert words.standing(seen).word == "NO VPN"
     assert words.server(seen.seen) == "router 192.168.1.1"
-    assert words.exposed(seen.seen) == ""
+    assert words.exposed(seen.seen, NOW) == ""
     assert "own filters" in words.mode(seen.seen)
+
+
+def test_an_opening_that_ends_says_how_long_it_is_left():
+    entries = (SeenOpening("22/tcp"), SeenOpening("6000/tcp", at(90)))
+    policy = SeenPolicy("allow-list", ("forwarded", "22/tcp", "6000/tcp"), "connected", entries)
+    said = words.exposed(view(policy=policy).seen, NOW)
+    assert said.startswith("open: forwarded, 22/tcp, 6000/tcp (")
+    assert said.endswith(" left)")
+    assert said.count("left") == 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "lock", "said"),
+    [
+        ("connected", "on", "firewall: no way past the tunnel"),
+        ("connected", "off", "firewall: what leaves is free"),
+        ("locked", "lockdown", "firewall: all is shut"),
+        ("blocked", "on", "firewall: all is shut but vpnpf"),
+        (None, "on", "firewall: no rules of vpnpf"),
+    ],
+)
+def test_the_rule_set_is_said_by_what_it_does(stage, lock, said):
+    assert words.stage(view("ready", stage, lock).seen) == said
 
 
 def test_what_is_not_known_is_said():

@@ -93,10 +93,10 @@ LINES = [
         ["connecting: nothing leaves but the tunnel's own packets"],
     ),
     (PhaseChanged(Phase.CONNECTING, Phase.LEASING, ""), ["the tunnel is up, asking for the port"]),
-    (PhaseChanged(Phase.LEASING, Phase.READY, ""), ["READY: every forward is leased, open and followed"]),
+    (PhaseChanged(Phase.LEASING, Phase.READY, ""), ["READY: the port is open, and kept"]),
     (
         PhaseChanged(Phase.READY, Phase.LEASING, "torrent: listening: nothing listens on 40000/udp"),
-        ["not READY for now (torrent: listening: nothing listens on 40000/udp)"],
+        ["not READY for the moment (torrent: listening: nothing listens on 40000/udp)"],
     ),
     (
         PhaseChanged(Phase.READY, Phase.BLOCKED, "looking at the tunnel: the device is gone"),
@@ -145,9 +145,9 @@ LINES = [
         ["torrent: shaking hands anew, in place (asking 10.2.0.1: no answer)"],
     ),
     (RemedyTaken(Remedy.NEXT_SERVER, "why"), ["going to the next server (why)"]),
-    (WishTaken(Wish.RENEW), ["what is held is renewed now (asked for)"]),
-    (WishTaken(Wish.NEW_PORT, "torrent"), ["torrent: a new port is requested (asked for)"]),
-    (WishTaken(Wish.SERVER, server=2), ["the tunnel goes to server 2 (asked for)"]),
+    (WishTaken(Wish.RENEW), ["renewing the port (by hand)"]),
+    (WishTaken(Wish.NEW_PORT, "torrent"), ["torrent: asking for a new port (by hand)"]),
+    (WishTaken(Wish.SERVER, server=2), ["going to server 2 (by hand)"]),
     (
         PhaseChanged(Phase.READY, Phase.BLOCKED, "", LockMode.OFF),
         ["the tunnel is lost: traffic goes its usual way until it is back (lock = off)"],
@@ -224,7 +224,7 @@ def test_a_good_run_is_seven_lines_and_an_hour_adds_none():
         "the tunnel is up, asking for the port",
         "torrent: the gateway gave external port 40000 for 60 s",
         "torrent: the internet reaches you at 198.51.100.7:40000",
-        "READY: every forward is leased, open and followed",
+        "READY: the port is open, and kept",
         "stopping: giving the port back, taking the tunnel down",
         "stopped: everything is as it was before",
     ]
@@ -237,9 +237,9 @@ def test_a_changed_port_reads_as_one_story():
     world.wait(31)
     assert told(world)[begun:] == [
         "torrent: the gateway changed the port from 40000 to 40005; opening the new one first",
-        "not READY for now (torrent: port 40005 is not followed everywhere yet)",
+        "not READY for the moment (torrent: the new port 40005 is not open all the way yet)",
         "torrent: the internet reaches you at 198.51.100.7:40005, it was 40000",
-        "READY: every forward is leased, open and followed",
+        "READY: the port is open, and kept",
     ]
 
 
@@ -271,7 +271,7 @@ def test_rules_that_somebody_flushed_are_told():
     world = World().ready()
     world.flushed = True
     world.wait(11)
-    assert "not READY for now (firewall: the table is gone)" in told(world)
+    assert "not READY for the moment (firewall: the table is gone)" in told(world)
 
 
 def test_what_could_not_be_put_back_is_the_last_word():

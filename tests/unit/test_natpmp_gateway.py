@@ -228,9 +228,7 @@ async def test_one_protocol_that_cannot_be_given_back_does_not_keep_the_other():
 )
 async def test_result_codes_become_failures(result, kind, retry_after):
     gateway = gateway_of({request(TCP, 6881, 6881, 60): answer(TCP, 6881, 0, 0, result)})
-    with pytest.raises(
-        kind, match=rf"asking {ADDRESS} for a tcp mapping: the gateway said .*result {result}\b"
-    ) as told:
+    with pytest.raises(kind, match=rf"asking {ADDRESS} for a tcp port: the gateway said .*result {result}\b") as told:
         await gateway.map(TCP, 6881, 6881, 60)
     assert type(told.value) is kind
     assert told.value.retry_after == retry_after

@@ -118,7 +118,7 @@ def test_it_tells_what_helps(report, config):
         f"vpnpf {__version__}\n",
         "nft: nft v1.0.6 (x)",
         "profile home: natpmp over wireguard",
-        "READY: every forward is leased",
+        "READY: the port is open",
         "torrent: port 40000 is lost",
         "udp dport 51820 accept",
         "== timeline\n",

@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
+
+from vpnpf.cli.run import _status
 
 RUN = """
 import asyncio, contextlib, os, signal, sys, threading, time
@@ -98,3 +101,17 @@ def test_a_run_in_which_all_ends_says_nothing_of_it(tmp_path, crash):
     assert status == (70 if crash else 0)
     assert "ended all the same" not in said
     assert ("vpnpf made a mistake: RuntimeError: a mistake" in said) == crash
+
+
+@pytest.mark.parametrize(
+    ("left", "asked", "systemd", "status"),
+    [
+        (False, True, True, 0),
+        (True, True, True, 0),
+        (True, True, False, 70),
+        (True, False, True, 70),
+    ],
+)
+def test_systemd_does_not_start_again_what_was_asked_to_end(left, asked, systemd, status):
+    daemon = SimpleNamespace(left_behind=(object(),) if left else (), asked_to_end=asked)
+    assert _status(daemon, {"NOTIFY_SOCKET": "/run/systemd/notify"} if systemd else {}) == status

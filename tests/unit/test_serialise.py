@@ -104,7 +104,8 @@ def test_the_keys_of_a_state():
         "sent",
         "handshake",
     }
-    assert state["policy"] == {"mode": "allow-list", "allow": ["forwarded"], "stage": "connected"}
+    policy = {"mode": "allow-list", "allow": ["forwarded"], "entries": [], "stage": "connected"}
+    assert state["policy"] == policy
     (forward,) = state["forwards"]
     assert forward.keys() == {
         "name",
@@ -176,7 +177,7 @@ def test_what_a_face_draws():
         {"number": 1, "place": "Oslo", "endpoint": "203.0.113.5:51820", "current": True},
         {"number": 2, "place": None, "endpoint": None, "current": False},
     ]
-    assert (state["phase_text"], state["phase_hint"]) == ("ready: every forward is followed", "")
+    assert (state["phase_text"], state["phase_hint"]) == ("ready: the port is open, and kept", "")
 
 
 def test_a_phase_that_needs_a_person_has_its_hint():
@@ -202,7 +203,7 @@ def test_the_reader_of_the_status_file_takes_all_of_it():
     assert forward.granted_at.timestamp() - OFFSET == START
     assert seen.tunnel.handshake.timestamp() - OFFSET == START
     assert [server.current for server in seen.servers] == [True]
-    assert seen.phase_text == "ready: every forward is followed"
+    assert seen.phase_text == "ready: the port is open, and kept"
 
 
 def test_a_lease_without_an_end_has_no_times():

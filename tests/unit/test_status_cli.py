@@ -65,7 +65,7 @@ def test_a_ready_profile(status, write):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0].startswith("home (")
-    assert "READY: every forward is leased, open and followed, for" in lines[0]
+    assert "READY: the port is open, and kept, for" in lines[0]
     assert lines[1].startswith(f"  tunnel {READY.tunnel.interface} (")
     assert "forward torrent: port 40000 (tcp and udp) at 198.51.100.7, renewed in" in lines[2]
     names = [line.split()[0] for line in lines[3:9]]

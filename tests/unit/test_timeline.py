@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.unit.engine_world import START, World
+from vpnpf.core.talk import talk
 from vpnpf.core.timeline import KEPT, LONGEST, NEAR, SOON, entry_of, extended
 from vpnpf.events import (
     Disagrees,
@@ -50,8 +51,8 @@ PROBLEM = Problem("asking 10.2.0.1 for a port", FailureKind.TRANSIENT, "no answe
 LINES = [
     (PhaseChanged(Phase.STARTING, Phase.CONNECTING, ""), ("phase", "connecting", "", "")),
     (PhaseChanged(Phase.CONNECTING, Phase.LEASING, ""), ("phase", "the tunnel is up, the port is asked for", "", "")),
-    (PhaseChanged(Phase.LEASING, Phase.READY, ""), ("phase", "ready: every forward is followed", "", "")),
-    (PhaseChanged(Phase.READY, Phase.LEASING, "why"), ("phase", "not ready for now", "why", "")),
+    (PhaseChanged(Phase.LEASING, Phase.READY, ""), ("phase", "ready: the port is open, and kept", "", "")),
+    (PhaseChanged(Phase.READY, Phase.LEASING, "why"), ("phase", "not ready for the moment", "why", "")),
     (
         PhaseChanged(Phase.READY, Phase.BLOCKED, "the device is gone"),
         ("phase", "blocked: the tunnel is lost, nothing leaves", "the device is gone", ""),
@@ -78,9 +79,9 @@ LINES = [
         RemedyTaken(Remedy.REKEY, "no handshake"),
         ("remedy", "the tunnel shakes hands anew", "no handshake", ""),
     ),
-    (WishTaken(Wish.RENEW), ("wish", "what is held is renewed now", "asked for", "")),
-    (WishTaken(Wish.NEW_PORT, "torrent"), ("wish", "a new port is requested", "asked for", "torrent")),
-    (WishTaken(Wish.SERVER, server=2), ("wish", "the tunnel goes to server 2", "asked for", "")),
+    (WishTaken(Wish.RENEW), ("wish", "renewing the port", "by hand", "")),
+    (WishTaken(Wish.NEW_PORT, "torrent"), ("wish", "asking for a new port", "by hand", "torrent")),
+    (WishTaken(Wish.SERVER, server=2), ("wish", "going to server 2", "by hand", "")),
     (
         PolicyChanged(PortPolicy(), PortPolicy(PolicyMode.OPEN_ALL)),
         ("policy", "the port policy is open-all now, it was allow-list", "", ""),
@@ -242,3 +243,20 @@ def test_it_is_bounded_and_ordered_whatever_comes(batches):
         if batch:
             latest = max(entry.at for entry in (*before, *batch))
             assert timeline[-1].at == latest
+
+
+@pytest.mark.parametrize(
+    ("ports", "said"),
+    [
+        ((), "ready: the tunnel is up"),
+        ((True,), "ready: the port is open, and kept"),
+        ((True, True), "ready: the ports are open, and kept"),
+        ((False,), "ready: the port is kept; the policy keeps it shut"),
+        ((True, False), "ready: the ports are kept; the policy keeps some of them shut"),
+        ((False, False), "ready: the ports are kept; the policy keeps them shut"),
+    ],
+)
+def test_ready_says_no_more_than_is_so(ports, said):
+    ready = PhaseChanged(Phase.LEASING, Phase.READY, "", ports=ports)
+    assert entry_of(ready, START).text == said
+    assert talk(ready) == ["READY" + said.removeprefix("ready")]

@@ -486,7 +486,7 @@ def test_the_timeline_has_that_it_was_asked_for(event):
     wish(world, event)
     (entry,) = wishes(world)
     (notice,) = world.heard(WishTaken)
-    assert entry.cause == "asked for"
+    assert entry.cause == "by hand"
     assert notice.wish in Wish
 
 

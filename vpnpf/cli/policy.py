@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from vpnpf.cli.options import CONFIG
 from vpnpf.cli.owner import as_the_owner
 from vpnpf.cli.policy_arguments import flow
-from vpnpf.cli.policy_question import agreed
+from vpnpf.cli.policy_question import agreed, warn
 from vpnpf.cli.policy_standing import Standing, at_rest, settings_of, standing, told
 from vpnpf.cli.policy_table import lines
 from vpnpf.control.client import Connection, NotRunning
@@ -119,6 +119,8 @@ def plan(
     found = difference(before, changes(before, wanted, times), times.boot, times.offset)
     for line in found or ["nothing would change"]:
         click.echo(printable(line))
+    if now.running and found:
+        warn(now.seen.profile, change or "set", wanted)
     if not now.running:
         click.echo(f"{now.seen.profile} is not running: this is against what it would begin with", err=True)
     context.exit(CHANGES if found else EX_OK)

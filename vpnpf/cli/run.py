@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -141,7 +141,7 @@ async def _live(
         status = EX_SOFTWARE
         try:
             await living
-            status = EX_SOFTWARE if daemon.left_behind else EX_OK
+            status = _status(daemon, os.environ)
         finally:
             end_at_last(status, living)
         await asyncio.gather(*observers)
@@ -149,6 +149,15 @@ async def _live(
         control.cancel()
         await asyncio.gather(control, return_exceptions=True)
     return status
+
+
+def _status(daemon: Daemon, environment: Mapping[str, str]) -> int:
+    """Of an end without a mistake. Something that was left behind is one, but not to systemd for who was asked to end.
+
+    It would start us again (Restart=on-failure), and somebody wanted it down; what was left is in the journal.
+    """
+    wanted = daemon.asked_to_end and "NOTIFY_SOCKET" in environment
+    return EX_SOFTWARE if daemon.left_behind and not wanted else EX_OK
 
 
 def _reading(name: str, config: Path | None) -> Read:
@@ -198,7 +207,7 @@ def _routes(daemon: Daemon, config: Path | None) -> routes.Routes:
         **routes.policy(lambda: daemon.policies),
         **routes.commands(daemon),
         **wishes(daemon.hub, daemon.post, daemon.why_not_renew, daemon.why_not_port),
-        **server(daemon.post, daemon.why_not_server),
+        **server(daemon.hub, daemon.post, daemon.why_not_server),
         **asked(beside),
     }
 

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from vpnpf.cli.status_reading import Status
 from vpnpf.control.seen import PROOFS, Seen, SeenForward, SeenProblem, SeenProof, SeenSwitch, SeenUnused
+from vpnpf.core.readiness import ready_words
 from vpnpf.core.spans import span
 from vpnpf.core.units import size
 from vpnpf.printable import printable
@@ -14,7 +15,6 @@ _PHASES = {
     "starting": "starting",
     "connecting": "CONNECTING: the tunnel is being made",
     "leasing": "LEASING: the tunnel is up, the port is not complete yet",
-    "ready": "READY: every forward is leased, open and followed",
     "blocked": "BLOCKED: the tunnel is lost, nothing leaves until it is back",
     "failed": "FAILED: this needs you; the rules in force stay as they are",
     "stopping": "stopping",
@@ -77,6 +77,9 @@ def unheard(status: Status) -> str:
 
 def _phase(seen: Seen, now: float) -> str:
     since = f", for {span(now - seen.phase_since.timestamp())}" if seen.phase_since else ""
+    if seen.phase == "ready":
+        ports = [each.proofs.get("firewall", SeenProof()).ok is not False for each in seen.forwards]
+        return f"READY: {ready_words(ports)}{since}"
     return _PHASES.get(seen.phase, seen.phase) + since
 
 

@@ -49,7 +49,7 @@ def dial(profile: str, places: Sequence[Path], patience: float) -> socket.socket
         except OSError as error:
             raise broken(profile, error) from error
     if barred is not None:
-        hint = "do it as root, or as the user that runs vpnpf"
+        hint = "do it as root, or as the user that runs vpnpf; who shall watch it: [control] group in its configuration"
         raise PermissionDenied(_DOING, barred.strerror or str(barred), hint)
     if posing:
         raise PermissionDenied(
@@ -107,7 +107,9 @@ def sockets(places: Sequence[Path] = ()) -> list[str]:
             found.update(match[1] for match in map(_SOCKET.fullmatch, names) if match)
     if barred is not None and not found:
         cause = f"{barred.filename}: {barred.strerror}"
-        hint = "name the profile if you may watch it; else do it as root, or as the user that runs vpnpf"
+        hint = (
+            "name the profile if you may watch it ([control] group); else do it as root, or as the user that runs vpnpf"
+        )
         raise PermissionDenied("looking for what runs", cause, hint)
     return sorted(found)
 

@@ -100,6 +100,14 @@ class SeenTunnel(Struct, frozen=True):
     handshake: datetime | None = None
 
 
+class SeenOpening(Struct, frozen=True):
+    """An entry of the allow-list beside "forwarded"."""
+
+    what: str
+    until: datetime | None = None
+    """None: it stays."""
+
+
 class SeenPolicy(Struct, frozen=True):
     """What is let in."""
 
@@ -107,6 +115,8 @@ class SeenPolicy(Struct, frozen=True):
     allow: tuple[str, ...] = ()
     stage: str | None = None
     """The rule set in force; None: none of ours."""
+    entries: tuple[SeenOpening, ...] = ()
+    """Of `allow` but for "forwarded", with their ends."""
 
 
 class SeenPosition(Struct, frozen=True):

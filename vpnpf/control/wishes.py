@@ -20,7 +20,7 @@ from vpnpf.core.wishes import ONE_WISH
 from vpnpf.errors import Transient, UsageError
 from vpnpf.events import Event, LeaseRenewed, NewPortWanted, PortGranted, RenewWanted, ServerWanted
 from vpnpf.hub import Hub
-from vpnpf.model import State
+from vpnpf.model import Phase, State
 
 SOON = 25.0
 """Seconds in which leases have to be confirmed: the client has 30."""
@@ -41,7 +41,7 @@ def wishes(hub: Hub, post: Post, why_not_renew: WhyNot, why_not_port: WhyNot) ->
         del role
         name = _name(body)
         if why := why_not(name):
-            raise NotNow(_DOING, why, "see `vpnpf status`")
+            raise NotNow(_DOING, why, _next(hub, "see `vpnpf status`"))
         nonlocal last
         async with turn:
             now = asyncio.get_running_loop().time
@@ -60,7 +60,7 @@ def wishes(hub: Hub, post: Post, why_not_renew: WhyNot, why_not_port: WhyNot) ->
     }
 
 
-def server(post: Post, why_not: Callable[[int | None], str]) -> Routes:
+def server(hub: Hub, post: Post, why_not: Callable[[int | None], str]) -> Routes:
     """`POST /v1/server`, {"number": from 1, or null: the next}: taken on, not waited for."""
 
     async def wanted(body: Json, role: Role) -> Value:
@@ -69,11 +69,19 @@ def server(post: Post, why_not: Callable[[int | None], str]) -> Routes:
         if number is not None and type(number) is not int:
             raise UsageError("changing the server", "it is no number", "leave it out for the next one")
         if why := why_not(number):
-            raise NotNow("changing the server", why, "see `vpnpf status`")
+            raise NotNow("changing the server", why, _next(hub, "the list: vpnpf server"))
         post(ServerWanted(number))
         return {}
 
     return {("POST", f"{PREFIX}/server"): Route(Role.OWNER, wanted, status=HTTPStatus.ACCEPTED)}
+
+
+def _next(hub: Hub, usual: str) -> str:
+    """What to do about a wish that cannot be met."""
+    state = hub.state
+    if state is not None and state.phase is Phase.STOPPED:
+        return f"start it again: vpnpf up {state.profile}"
+    return usual
 
 
 def _name(body: Json) -> str:

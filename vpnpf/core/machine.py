@@ -83,7 +83,8 @@ def settle(machine: Machine, now: float) -> tuple[Machine, tuple[Notice, ...]]:
         lock = machine.spec.lock
         if phase is Phase.STOPPED and stays_closed(machine):
             lock = LockMode.LOCKDOWN  # as good as, until the engine that follows has its own
-        notices.append(PhaseChanged(machine.phase, phase, cause, lock))
+        ports = tuple(forward.proofs.firewall.ok is not False for forward in machine.forwards)
+        notices.append(PhaseChanged(machine.phase, phase, cause, lock, ports))
         machine = replace(machine, phase=phase, phase_since=now, phase_cause=cause)
     return machine, tuple(notices)
 
@@ -174,7 +175,7 @@ def _broken(machine: Machine, forward: ForwardState, now: float) -> str:
     """The first link that is missing of a forward that was followed; empty: none is."""
     lease, announced = forward.lease, forward.announced
     if lease is not None and announced is not None and lease.external_port != announced.external_port:
-        return f"{forward.spec.name}: port {lease.external_port} is not followed everywhere yet"
+        return f"{forward.spec.name}: the new port {lease.external_port} is not open all the way yet"
     for name in PROOF_NAMES:
         proof: Proof = getattr(forward.proofs, name)
         # A port that the policy keeps shut is no link that broke.

@@ -33,6 +33,7 @@ from vpnpf.model import (
     Entry,
     Forward,
     Lease,
+    Opening,
     Peer,
     Phase,
     PortPolicy,
@@ -68,7 +69,9 @@ def state_json(state: State, offset: float, now: float = 0.0) -> Json:
         "provider": state.provider,
         "phase": str(state.phase),
         "phase_since": time_of(state.phase_since, offset),
-        "phase_text": phase_words(state.phase, state.lock),
+        "phase_text": phase_words(
+            state.phase, state.lock, [each.proofs.firewall.ok is not False for each in state.forwards]
+        ),
         "phase_cause": state.phase_cause,
         "phase_hint": _phase_hint(state),
         "tunnel": None
@@ -88,7 +91,8 @@ def state_json(state: State, offset: float, now: float = 0.0) -> Json:
         },
         "policy": {
             "mode": str(policy.mode),
-            "allow": [*(["forwarded"] if policy.forwarded else []), *_open(policy, now)],
+            "allow": [*(["forwarded"] if policy.forwarded else []), *(str(each) for each in _open(policy, now))],
+            "entries": [{"what": str(each), "until": time_of(each.ends_at, offset)} for each in _open(policy, now)],
             "stage": str(state.firewall) if state.firewall else None,
         },
         "provider_policy": {**said, "seen": time_of(state.provider_policy_at, offset)} if said else None,
@@ -274,5 +278,5 @@ def _problem(problem: Problem, offset: float) -> Json:
     }
 
 
-def _open(policy: PortPolicy, now: float) -> list[str]:
-    return [str(each) for each in policy.openings if each.ends_at is None or each.ends_at > now]
+def _open(policy: PortPolicy, now: float) -> list[Opening]:
+    return [each for each in policy.openings if each.ends_at is None or each.ends_at > now]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from vpnpf.core.policy_words import changed
+from vpnpf.core.readiness import ready_words
 from vpnpf.core.switch import words
 from vpnpf.core.timeline import wish_words
 from vpnpf.core.unused import unused_words
@@ -35,7 +36,6 @@ _JUST_NOW = 10.0
 _PHASES = {
     Phase.CONNECTING: "connecting: nothing leaves but the tunnel's own packets",
     Phase.LEASING: "the tunnel is up, asking for the port",
-    Phase.READY: "READY: every forward is leased, open and followed",
     Phase.BLOCKED: "BLOCKED: the tunnel is lost, nothing leaves until it is back",
     Phase.FAILED: "FAILED: this needs you; the rules in force stay as they are",
     Phase.STOPPING: "stopping: giving the port back, taking the tunnel down",
@@ -46,7 +46,7 @@ _PHASES_BY_LOCK = {
     (LockMode.OFF, Phase.BLOCKED): "the tunnel is lost: traffic goes its usual way until it is back (lock = off)",
     (LockMode.LOCKDOWN, Phase.STOPPED): "stopped, and locked: nothing leaves until vpnpf runs again, or `vpnpf unlock`",
 }
-_NO_LONGER_READY = "not READY for now"
+_NO_LONGER_READY = "not READY for the moment"
 _LEFT_BEHIND = "stopped, but not everything could be put back"
 _REMEDIES = {
     Remedy.RETRY: "trying the same again",
@@ -112,7 +112,7 @@ def talk(notice: Notice, *, verbose: bool = False) -> list[str]:  # noqa: C901, 
         case RemedyTaken(remedy=remedy, cause=cause, forward=name):
             return [f"{name + ': ' if name else ''}{_REMEDIES[remedy]} ({cause})"]
         case WishTaken(forward=name):
-            return [f"{name + ': ' if name else ''}{wish_words(notice)} (asked for)"]
+            return [f"{name + ': ' if name else ''}{wish_words(notice)} (by hand)"]
         case PolicyChanged(before=old, after=new):
             return [changed(old, new)]
         case SwitchSeen(after=said):
@@ -141,6 +141,8 @@ def _phase(notice: PhaseChanged) -> str:
     said = _PHASES_BY_LOCK.get((notice.lock, notice.after)) or _PHASES.get(notice.after, str(notice.after))
     if (notice.before, notice.after) == (Phase.READY, Phase.LEASING):
         said = _NO_LONGER_READY
+    elif notice.after is Phase.READY:
+        said = f"READY: {ready_words(notice.ports)}"
     elif notice.after is Phase.STOPPED and notice.cause:
         said = _LEFT_BEHIND
     return said + (f" ({notice.cause})" if notice.cause else "")

@@ -6,11 +6,12 @@ Pure. Times are seconds on CLOCK_BOOTTIME.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from msgspec.structs import replace
 
 from vpnpf.core.policy_words import changed
+from vpnpf.core.readiness import ready_words
 from vpnpf.core.switch import words
 from vpnpf.core.unused import unused_words
 from vpnpf.events import (
@@ -48,7 +49,6 @@ _PHASES = {
     Phase.STARTING: "starting",
     Phase.CONNECTING: "connecting",
     Phase.LEASING: "the tunnel is up, the port is asked for",
-    Phase.READY: "ready: every forward is followed",
     Phase.BLOCKED: "blocked: the tunnel is lost, nothing leaves",
     Phase.FAILED: "failed: this needs a person",
     Phase.STOPPING: "stopping",
@@ -80,7 +80,7 @@ def entry_of(notice: Notice, at: float) -> Entry | None:  # noqa: C901, PLR0911 
         case RemedyTaken(remedy=remedy, cause=cause, forward=name):
             return _entry(at, "remedy", _REMEDIES[remedy], cause, name)
         case WishTaken(forward=name):
-            return _entry(at, "wish", wish_words(notice), "asked for", name)
+            return _entry(at, "wish", wish_words(notice), "by hand", name)
         case PolicyChanged(before=old, after=new):
             return _entry(at, "policy", changed(old, new))
         case SwitchSeen(after=said):
@@ -108,21 +108,23 @@ def wish_words(notice: WishTaken) -> str:
     """What is being done for a person."""
     match notice.wish:
         case Wish.RENEW:
-            return "what is held is renewed now"
+            return "renewing the port"
         case Wish.NEW_PORT:
-            return "a new port is requested"
+            return "asking for a new port"
         case Wish.SERVER:
-            return f"the tunnel goes to server {notice.server}"
+            return f"going to server {notice.server}"
 
 
 def _phase(notice: PhaseChanged) -> str:
     if (notice.before, notice.after) == (Phase.READY, Phase.LEASING):
-        return "not ready for now"
-    return phase_words(notice.after, notice.lock)
+        return "not ready for the moment"
+    return phase_words(notice.after, notice.lock, notice.ports)
 
 
-def phase_words(phase: Phase, lock: LockMode = LockMode.ON) -> str:
-    """What a phase means, in a few words."""
+def phase_words(phase: Phase, lock: LockMode = LockMode.ON, ports: Collection[bool] = (True,)) -> str:
+    """What a phase means, in a few words; `ports`: as `ready_words`."""
+    if phase is Phase.READY:
+        return f"ready: {ready_words(ports)}"
     if (lock, phase) == (LockMode.OFF, Phase.BLOCKED):
         return "the tunnel is lost, traffic goes its usual way"
     return _PHASES[phase]

@@ -14,6 +14,8 @@ class PhaseChanged(Struct, frozen=True):
     after: Phase
     cause: str
     lock: LockMode = LockMode.ON
+    ports: tuple[bool, ...] = (True,)
+    """Of each forward, whether the policy lets anybody in by its port."""
 
 
 class PortGranted(Struct, frozen=True):

@@ -145,7 +145,7 @@ class _Device:
         self, protocol: Protocol, external_port: int, internal_port: int, lifetime: int
     ) -> IgdMapping:
         """Map a port to our own address, or renew the mapping; see `interfaces.Igd`. Raises Failure."""
-        doing = f"asking the UPnP gateway {self._gateway} for a {protocol} mapping"
+        doing = f"asking the UPnP gateway {self._gateway} for a {protocol} port"
         second = self._service.service_type == SERVICES[0]
         wish = Wish(external_port, internal_port, max(1, min(lifetime, LONGEST_LEASE)), may_any=second)
         async with _answering(doing, _MAPPING_DEADLINE):

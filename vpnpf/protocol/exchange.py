@@ -38,7 +38,7 @@ class Exchange(Struct, Generic[T], frozen=True):
     parse: Callable[[bytes], T | None]
     """Returns the answer, or None for a datagram that is not it: it is dropped and the wait goes on."""
     doing: str
-    """For errors: "asking 10.2.0.1 for a udp mapping"."""
+    """For errors: "asking 10.2.0.1 for a udp port"."""
     schedule: Schedule = QUICK
 
 

@@ -44,7 +44,7 @@ class NatPmpGateway:
         self, protocol: Protocol, internal_port: int, external_port: int, lifetime: int
     ) -> natpmp.MappingAnswer:
         """Ask for a mapping; the answer may carry another external port and lifetime. Raises Failure."""
-        doing = f"asking {self.address} for a {protocol} mapping"
+        doing = f"asking {self.address} for a {protocol} port"
         answer = await self._map(protocol, internal_port, external_port, lifetime, doing, QUICK)
         if answer.lifetime == 0:
             raise Transient(doing, "it granted a lifetime of 0 s")

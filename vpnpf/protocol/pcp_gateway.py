@@ -149,7 +149,7 @@ class PcpGateway:
 
     async def _map(self, wanted: pcp.MapRequest) -> pcp.MapAnswer:
         """Ask for one mapping. Raises Failure."""
-        doing = f"asking {self.address} for a {wanted.protocol} mapping"
+        doing = f"asking {self.address} for a {wanted.protocol} port"
         answer = await self._ask(pcp.encode_map(wanted), partial(pcp.parse_map, wanted=wanted), doing)
         if wanted.prefer_failure and isinstance(answer, pcp.ErrorAnswer) and answer.result == pcp.Result.UNSUPP_OPTION:
             # A server that does not know the option can be asked without it; what it gives is looked at anyway.

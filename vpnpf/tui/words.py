@@ -270,7 +270,7 @@ def mode(seen: Seen) -> str:
             return other or "no policy"
 
 
-def exposed(seen: Seen) -> str:
+def exposed(seen: Seen, now: float) -> str:
     """What the internet reaches by it."""
     policy = seen.policy
     if without_tunnel(seen):
@@ -280,16 +280,30 @@ def exposed(seen: Seen) -> str:
     if policy.mode == PolicyMode.BLOCK_ALL:
         return "also not on a forwarded port"
     ports = [str(each.external_port) for each in seen.forwards if each.external_port is not None]
+    ends = {each.what: each.until.timestamp() for each in policy.entries if each.until}
     named = [
-        "forwarded" + (f" ({', '.join(ports)})" if ports else "") if each == "forwarded" else each
+        "forwarded" + (f" ({', '.join(ports)})" if ports else "")
+        if each == "forwarded"
+        else each + (f" ({span(max(0.0, ends[each] - now))} left)" if each in ends else "")
         for each in policy.allow
     ]
     return f"open: {', '.join(named)}" if named else "open: nothing"
 
 
 def stage(seen: Seen) -> str:
-    """Which rule set is in force."""
-    return f"rule set in force: {seen.policy.stage}" if seen.policy.stage else "no rule set of vpnpf is in force"
+    """What the rule set in force does."""
+    stage = seen.policy.stage
+    if stage is None:
+        return "firewall: no rules of vpnpf"
+    if seen.lock == LockMode.OFF or without_tunnel(seen):
+        return "firewall: what leaves is free"
+    match stage:
+        case FirewallStage.CONNECTED:
+            return "firewall: no way past the tunnel"
+        case FirewallStage.LOCKED:
+            return "firewall: all is shut"
+        case _:
+            return "firewall: all is shut but vpnpf"
 
 
 def switch(view: View) -> str:

@@ -56,12 +56,14 @@ class ProfileNamespace:
         `outside` is where we are now. Raises Unavailable, PermissionDenied, Transient; then `leave`.
         """
         ipv6 = _ipv6()
+        self._outside = (
+            outside  # from here on there may be something to remove, also if we are ended in the midst of it
+        )
         if not self.exists:
             with contextlib.suppress(OSError):  # an empty file, if anything: it stands for nothing any more
                 self.path.unlink()
             await process.must(("ip", "netns", "add", self.name), doing="making the tunnel's network namespace")
         self.files.make()
-        self._outside = outside
         self.enter()
         await process.must(("ip", "link", "set", "lo", "up"), doing=_ENTERING)
         for name, value in ipv6.items():
@@ -111,8 +113,11 @@ class ProfileNamespace:
         if not os.access(self.path.parent, os.W_OK):  # it was made for us, and stays
             return ""
         try:
-            netns.uncover(self.path)
-            self.path.unlink()
+            if netns.is_namespace(self.path):
+                if netns.number(self.path) == outside.number:  # somebody else's name for this machine's own
+                    return ""
+                netns.uncover(self.path)
+            self.path.unlink(missing_ok=True)
         except OSError as error:
             return f"the network namespace {self.name} stays: {error.strerror or error}"
         self.files.remove()

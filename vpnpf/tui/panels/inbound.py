@@ -57,8 +57,13 @@ def _said(view: View, room: int) -> Content:
 
 
 def _peer(peer: SeenPeer, view: View) -> Content:
+    # Who is not seen need not be gone: after a change of port, connections that came in by the old one go on.
     since = f"for {span(view.age(peer.since) or 0)}" if peer.connected and peer.since else ""
-    parts = [peer.protocol, since or ("connected" if peer.connected else "gone"), "" if peer.came_in else "either way"]
+    parts = [
+        peer.protocol,
+        since or ("connected" if peer.connected else "earlier"),
+        "" if peer.came_in else "either way",
+    ]
     return styled(f"{_address(peer):<24}", (", ".join(filter(None, parts)), "$text-muted"))
 
 

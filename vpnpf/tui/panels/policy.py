@@ -45,7 +45,7 @@ def _lines(view: View, seen: Seen) -> Iterator[Content]:
     name, _, means = words.mode(seen).partition(": ")
     wide = seen.policy.mode == PolicyMode.OPEN_ALL and not words.without_tunnel(seen)
     yield styled((f"! {name}" if wide else name, "bold $warning" if wide else "bold"), f": {means}" if means else "")
-    opened = words.exposed(seen)
+    opened = words.exposed(seen, view.now)
     if opened:
         yield styled(opened)
     for each in seen.unused:

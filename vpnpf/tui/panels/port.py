@@ -46,7 +46,7 @@ class PortPanel(Panel):
         self.query_one("#exit", Line).say(_exit(view))
         server = words.server(view.seen) if view.seen else ""
         line = self.query_one("#server", Line)
-        line.say(server)
+        line.say(f"server {server}" if _has_server(view) else server)
         if self._server != server:
             self._server = server
             line.tooltip = Content(safe(server)) if server else None
@@ -56,6 +56,11 @@ class PortPanel(Panel):
     def on_click(self) -> None:
         """Copy it."""
         self.call_later(self.run_action, "app.copy_port")
+
+
+def _has_server(view: View) -> bool:
+    tunnel = view.seen.tunnel if view.seen else None
+    return tunnel is not None and tunnel.backend != words.NO_TUNNEL
 
 
 def _which(view: View) -> str:

@@ -9,7 +9,7 @@ from vpnpf.control.seen import SeenProof
 from vpnpf.model import PROOF_NAMES
 from vpnpf.tui import words
 from vpnpf.tui.panels.panel import Line, Panel, lines, safe, styled
-from vpnpf.tui.view import View
+from vpnpf.tui.view import Reach, View
 
 ROOMY = 2 * len(PROOF_NAMES)
 """Rows from which on each proof has two."""
@@ -35,19 +35,21 @@ class ProofsPanel(Panel):
         chain = [(name, proofs.get(name, SeenProof())) for name in PROOF_NAMES]
         roomy = self.content_size.height >= ROOMY
         line = self.query_one("#chain", Line)
-        line.say(lines(_row(name, proof, view.now, roomy=roomy) for name, proof in chain))
+        line.say(lines(_row(name, proof, view, roomy=roomy) for name, proof in chain))
         # What does not fit into its row is read here.
         evidence = "\n".join(safe(f"{name}: {proof.evidence}") for name, proof in chain if proof.evidence) or None
         if self._evidence != evidence:
             self._evidence = evidence
             line.tooltip = Content(evidence) if evidence else None
         held = sum(proofs.get(name, SeenProof()).ok is True for name in PROOF_NAMES)
-        self.subtitle(f"{held} of {len(PROOF_NAMES)} hold" if proofs else "")
+        how = "held when last known" if view.reach is Reach.AWAY else "hold"
+        self.subtitle(f"{held} of {len(PROOF_NAMES)} {how}" if proofs else "")
 
 
-def _row(name: str, proof: SeenProof, now: float, *, roomy: bool) -> Content:
-    sign = (words.SIGNS[proof.ok], _STYLES[proof.ok])
-    age = words.looked(proof, now)
+def _row(name: str, proof: SeenProof, view: View, *, roomy: bool) -> Content:
+    known = view.reach is not Reach.AWAY
+    sign = (words.SIGNS[proof.ok], _STYLES[proof.ok]) if known else ("?", "$text-muted")
+    age = words.looked(proof, view.now)
     if not roomy:
         strong = "bold $error" if proof.ok is False else ""
         return styled(sign, f" {name:<10}", (f"{age:<10}", "$text-muted"), (proof.evidence, strong or "$foreground"))

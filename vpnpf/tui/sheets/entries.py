@@ -30,8 +30,8 @@ class Entries(Sheet[Json]):
     """Stays until it is left: there may be more than one thing to change."""
 
     DEFAULT_CSS = """
-    Entries > #sheet { height: 90%; max-width: 120; }
-    Entries DataTable { height: 1fr; background: transparent; }
+    Entries > #sheet { max-width: 120; }
+    Entries DataTable { height: auto; max-height: 45vh; background: transparent; }
     Entries #whole { color: $text-muted; margin-top: 1; }
     Entries Input { margin-top: 1; }
     Entries #said { margin: 1 0 0 0; }

@@ -60,9 +60,9 @@ class Exposure(Sheet[None]):
     """A table, and below it what is wrong, in full."""
 
     DEFAULT_CSS = """
-    Exposure > #sheet { height: 90%; max-width: 130; }
-    Exposure DataTable { height: auto; max-height: 60%; background: transparent; }
-    Exposure VerticalScroll { height: 1fr; }
+    Exposure > #sheet { max-width: 130; }
+    Exposure DataTable { height: auto; max-height: 45vh; background: transparent; }
+    Exposure VerticalScroll { height: auto; max-height: 38vh; }
     Exposure .part { margin-top: 1; }
     Exposure .under { padding-left: 4; }
     """

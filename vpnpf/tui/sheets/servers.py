@@ -27,9 +27,9 @@ class Servers(Sheet[int]):
     """Ends with the number of a server, or NEXT."""
 
     DEFAULT_CSS = """
-    Servers > #sheet { height: 90%; max-width: 110; }
+    Servers > #sheet { max-width: 110; }
     Servers Input { margin-bottom: 1; }
-    Servers OptionList { height: 1fr; background: transparent; }
+    Servers OptionList { height: auto; max-height: 60vh; background: transparent; }
     Servers #found { color: $text-muted; margin-top: 1; }
     """
     HEADING = "choose a server"
