@@ -198,7 +198,10 @@ def _in_namespaces(*, root: bool) -> None:
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         raise PermissionDenied(doing, "/dev/net/tun is not open to this user", "run it as root: sudo make demo")
     again = shlex.join([sys.executable, "-m", "mock_provider", *sys.argv[1:]])
-    os.execv(enter[0], [*enter, "sh", "-c", f"mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /mnt && exec {again}"])
+    # The machine's resolv.conf is out of reach too, whatever is run in here.
+    own = "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /mnt && : >/mnt/.resolv.conf"
+    own += " && { [ ! -f /etc/resolv.conf ] || mount --bind /mnt/.resolv.conf /etc/resolv.conf; }"
+    os.execv(enter[0], [*enter, "sh", "-c", f"{own} && exec {again}"])
 
 
 def describe(provider: MockProvider, config: Path, profile: Path) -> str:

@@ -166,8 +166,9 @@ async def _first_start(lab: Lab, places: Path) -> None:
             await until(pilot, lambda: bool(asked.screen.query("Page, LastPage")), f"the question {name}")
             if name not in UNSEEN:
                 await shoot(pilot, places / f"first-start-{name}.svg", "vpnpf: the first start")
-            await pilot.press("enter")
-            await pilot.pause(SETTLED)
+            if name != QUESTIONS[-1]:  # on the last one it would write, and start a daemon
+                await pilot.press("enter")
+                await pilot.pause(SETTLED)
 
 
 def _make(directory: Path) -> None:

@@ -203,7 +203,7 @@ def served(directory: Path) -> Serving:
     # The others look at this machine, which takes a while and no body.
     whole |= {at: route for at, route in more.items() if " ".join(at) in _ASKED}
     whole |= routes.policy(lambda: run.verbs)
-    whole |= wishes.wishes(run.hub, run.post, refuse, refuse) | wishes.server(run.post, refuse)
+    whole |= wishes.wishes(run.hub, run.post, refuse, refuse) | wishes.server(run.hub, run.post, refuse)
     serving = Serving(directory, whole)
     serving.hub = serving.seen.hub = run.hub
     return serving
