@@ -12,6 +12,7 @@ from msgspec import Struct
 from vpnpf.cli.status_reading import find
 from vpnpf.config import load
 from vpnpf.control.client import Connection, NotRunning
+from vpnpf.control.told import unreadable
 from vpnpf.core.policy_codec import PolicyError, digest, policy_from, policy_json
 from vpnpf.errors import ConfigError, PermissionDenied, Transient, Unavailable, VpnpfError
 from vpnpf.model import PortPolicy
@@ -154,5 +155,4 @@ def told(raw: dict[str, Any], times: Times, *, running: bool) -> Standing:
         seen = msgspec.convert(raw, Seen)
         return Standing(seen, policy_from(seen.policy, times.offset), running, raw)
     except (msgspec.ValidationError, PolicyError) as error:
-        cause = f"its answer cannot be read: {error}"
-        raise Unavailable("asking vpnpf", cause, "is another version of vpnpf running? restart it") from error
+        raise unreadable(error) from error

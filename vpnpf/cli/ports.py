@@ -12,8 +12,9 @@ from vpnpf.control.client import Connection
 from vpnpf.control.dialing import chosen
 from vpnpf.control.messages import Json
 from vpnpf.control.seen import Seen, SeenForward, read
+from vpnpf.control.told import unreadable
 from vpnpf.control.waiting import until
-from vpnpf.errors import EX_OK, EX_TEMPFAIL, Transient, Unavailable, UsageError
+from vpnpf.errors import EX_OK, EX_TEMPFAIL, Transient, UsageError
 from vpnpf.printable import printable
 
 _ASKING = "asking for the port"
@@ -68,8 +69,7 @@ def _pairs(answer: Json) -> Iterable[tuple[str, int | None]]:
             number = each["external_port"]
             yield str(each["name"]), None if number is None else int(number)
     except (KeyError, TypeError, ValueError) as error:
-        hint = "is another version of vpnpf running? restart it"
-        raise Unavailable(_ASKING, "its answer cannot be read", hint) from error
+        raise unreadable("", doing=_ASKING) from error
 
 
 def _print(found: list[tuple[str, int | None]], forward: str | None, profile: str, seen: Seen | None = None) -> int:

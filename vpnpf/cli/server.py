@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 
 import click
-import msgspec
 from msgspec import Struct
 
 from vpnpf.control.client import Connection
 from vpnpf.control.dialing import chosen
 from vpnpf.control.messages import Json
 from vpnpf.control.seen import SeenServer
-from vpnpf.errors import Unavailable, UsageError
+from vpnpf.control.told import told
+from vpnpf.errors import UsageError
 from vpnpf.printable import printable
 
 _NEXT = "next"
@@ -64,11 +64,7 @@ def _arguments(words: tuple[str, ...]) -> tuple[str | None, int | None]:
 
 
 def _lines(answer: Json) -> list[str]:
-    try:
-        found = msgspec.convert(answer, _Servers).servers
-    except msgspec.ValidationError as error:
-        hint = "is another version of vpnpf running? restart it"
-        raise Unavailable("listing the servers", f"its answer cannot be read: {error}", hint) from error
+    found = told(answer, _Servers, doing="listing the servers").servers
     rows = [("*" if each.current else " ", str(each.number), each.place or "", each.endpoint or "") for each in found]
     wide = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
     return [f"{mark} {number:>{wide[1]}}  {place:<{wide[2]}}  {to}".rstrip() for mark, number, place, to in rows]

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import struct
 from pathlib import Path
 
-_CREDENTIALS = struct.Struct("3i")
+from vpnpf.far_end import credentials
+
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -29,8 +29,7 @@ def believe(connection: socket.socket, directory: Path, opened: str) -> None:
 
     `opened` is the directory by the name through which it was connected to. Raises NotBelieved, OSError.
     """
-    said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, user, _ = _CREDENTIALS.unpack(said)
+    user = credentials(connection).user
     us = {0, os.geteuid()}
     if user in us:
         return

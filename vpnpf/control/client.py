@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from vpnpf.control import dialing
-from vpnpf.control.dialing import NotRunning, broken, ended, silent, unreadable
+from vpnpf.control.dialing import NotRunning, broken, ended, silent
 from vpnpf.control.messages import LARGEST, Json, encode, parse_answer
+from vpnpf.control.told import unreadable
+from vpnpf.far_end import credentials
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -86,8 +87,7 @@ class Connection:
     def far_process(self) -> int:
         """The process that listens, as this machine numbers it (unix(7), SO_PEERCRED); 0 if it cannot be seen from here."""
         with dialing.dial(self._profile, self._directories or dialing.directories(), self._patience) as connected:
-            pid, _, _ = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            return int(pid)
+            return credentials(connected).process
 
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> tuple[int, bytes]:
         with self._answer(method, path, body) as answer:

@@ -37,7 +37,7 @@ def dial(profile: str, places: Sequence[Path], patience: float) -> socket.socket
     posing = ""
     for place in places:
         try:
-            return _connect(place, profile, patience)
+            return connect(place, profile, patience)
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             continue
         except NotBelieved as found:
@@ -79,11 +79,6 @@ def ended() -> Unavailable:
     return Unavailable(_DOING, "it ended without an answer", "look at `vpnpf status`")
 
 
-def unreadable(why: object) -> Unavailable:
-    """That the answer is none of ours."""
-    return Unavailable(_DOING, f"its answer cannot be read: {why}", "is another version of vpnpf running? restart it")
-
-
 def broken(profile: str, error: OSError) -> Unavailable:
     """That the connection is no more."""
     return Unavailable(_DOING, error.strerror or str(error), f"is it ending? start it: vpnpf up {profile}")
@@ -98,13 +93,11 @@ def sockets(places: Sequence[Path] = ()) -> list[str]:
     barred: OSError | None = None
     for place in places or directories():
         try:
-            names = [each.name for each in place.iterdir()]
+            found.update(listed(place))
         except PermissionError as error:
             barred = error
         except OSError:
             continue
-        else:
-            found.update(match[1] for match in map(_SOCKET.fullmatch, names) if match)
     if barred is not None and not found:
         cause = f"{barred.filename}: {barred.strerror}"
         hint = (
@@ -112,6 +105,11 @@ def sockets(places: Sequence[Path] = ()) -> list[str]:
         )
         raise PermissionDenied("looking for what runs", cause, hint)
     return sorted(found)
+
+
+def listed(place: Path) -> list[str]:
+    """The profiles that have a socket in a directory. Raises OSError if it may not be read."""
+    return [match[1] for each in place.iterdir() if (match := _SOCKET.fullmatch(each.name))]
 
 
 def running(places: Sequence[Path] = (), patience: float = 2.0) -> list[str]:
@@ -143,7 +141,8 @@ def _listens(profile: str, places: Sequence[Path], patience: float) -> bool:
     return True
 
 
-def _connect(directory: Path, profile: str, patience: float) -> socket.socket:
+def connect(directory: Path, profile: str, patience: float) -> socket.socket:
+    """A connection to the socket in this directory. Raises OSError, and NotBelieved if somebody poses there."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(patience)

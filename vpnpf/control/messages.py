@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from vpnpf.control.told import unreadable
 from vpnpf.errors import (
     EX_CONFIG,
     EX_NOPERM,
@@ -39,7 +40,6 @@ LARGEST = 4 * 1024 * 1024
 Json = dict[str, Any]
 
 _DOING = "asking vpnpf"
-_OTHER = "is another version of vpnpf running? restart it"
 
 
 class NotNow(Transient):
@@ -98,7 +98,7 @@ def parse_answer(status: int, body: bytes) -> Json:
             return msgspec.json.decode(body, type=Json)
         said = msgspec.json.decode(body, type=_Refusal).error
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise Unavailable(_DOING, f"its answer cannot be read: {error}", _OTHER) from error
+        raise unreadable(error) from error
     if said.mistakes:
         raise ConfigError(said.mistakes)
     # By its exit status it would be any other failure that may pass.

@@ -9,7 +9,8 @@ from enum import IntEnum
 
 from msgspec import Struct
 
-_CREDENTIALS = struct.Struct("3i")
+from vpnpf.far_end import credentials
+
 _SO_PEERGROUPS = 59
 """asm-generic/socket.h, since Linux 4.13; Python has no name for it."""
 _GROUP = struct.Struct("I")
@@ -40,8 +41,7 @@ class Peer(Struct, frozen=True):
 
 def peer_of(connection: socket.socket, group: int | None) -> Peer:
     """Who is at the other end; `group` is the number of the group that may watch. Raises OSError."""
-    said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, user, first = _CREDENTIALS.unpack(said)
+    _, user, first = credentials(connection)
     if user in {0, os.geteuid()}:
         return Peer(user, Role.OWNER)
     if group is not None and (first == group or group in _groups(connection)):

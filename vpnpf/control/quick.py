@@ -12,7 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from vpnpf.control.dialing import dial, ended, silent, unreadable
+from vpnpf.control.dialing import dial, ended, silent
+from vpnpf.control.told import unreadable
 
 LONGEST = 4 * 1024 * 1024 + 65536
 """Bytes of an answer with its headers."""

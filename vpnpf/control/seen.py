@@ -12,7 +12,7 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from vpnpf.errors import Unavailable
+from vpnpf.control.told import told
 
 PROOFS = ("tunnel", "lease", "firewall", "client", "listening", "reachable")
 """The chain, each link by its name."""
@@ -202,11 +202,7 @@ class Seen(Struct, frozen=True):
 
 def read(raw: Mapping[str, object]) -> Seen:
     """The state in an answer or event. Raises Unavailable for what is none."""
-    try:
-        return converted(raw)
-    except ValueError as error:
-        cause = f"its state cannot be read: {error}"
-        raise Unavailable("asking vpnpf", cause, "is another version of vpnpf running? restart it") from error
+    return told(raw, Seen, "state")
 
 
 def converted(raw: object) -> Seen:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
 from msgspec import Struct
 
 from vpnpf.control.messages import Json
-from vpnpf.errors import Unavailable
+from vpnpf.control.told import told
 
 FORWARDED = "forwarded"
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -68,12 +67,8 @@ class Listed(Struct, frozen=True):
 
 def listed(answer: Json) -> Listed:
     """Of what `GET /v1/policy` answers. Raises Unavailable for what cannot be read."""
-    try:
-        told = msgspec.convert(answer, _Told)
-    except ValueError as error:
-        cause = f"its policy cannot be read: {error}"
-        raise Unavailable("asking vpnpf", cause, "is another version of vpnpf running? restart it") from error
-    return Listed(told.policy.mode, told.digest, tuple(_rows(told)))
+    said = told(answer, _Told, "policy")
+    return Listed(said.policy.mode, said.digest, tuple(_rows(said)))
 
 
 def _rows(told: _Told) -> Iterator[Row]:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import socket
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
-from vpnpf.control.believing import NotBelieved, believe
-from vpnpf.control.dialing import directories
-from vpnpf.control.place import name_of, short
+from vpnpf.control.believing import NotBelieved
+from vpnpf.control.dialing import connect, directories, listed
+from vpnpf.control.place import name_of
 from vpnpf.errors import ConfigError, Mistake, PermissionDenied, VpnpfError
 
 PATIENCE = 0.5
 """Seconds for a connection that the kernel makes at once, if it makes it at all."""
 NAME = "config.toml"
 """What a configuration is called that the questions write."""
-_SOCKET = re.compile(r"control-(.{1,64})\.sock")
 
 
 class Running(Struct, frozen=True):
@@ -65,19 +62,15 @@ def running(named: Iterable[str] = (), places: Sequence[Path] = ()) -> tuple[Run
 
 def _listed(place: Path) -> list[str]:
     try:
-        names = [each.name for each in place.iterdir()]
+        return listed(place)
     except OSError:  # not there, or not for us
         return []
-    return [match[1] for each in names if (match := _SOCKET.fullmatch(each))]
 
 
 def _answers(place: Path, profile: str) -> bool | None:
     """Whether it lets us in; None: nobody is there, as far as can be seen."""
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking, short(place) as near:
-            asking.settimeout(PATIENCE)
-            asking.connect(f"{near}/{name_of(profile)}")
-            believe(asking, place, near)
+        connect(place, profile, PATIENCE).close()
     except NotBelieved:
         return None
     except PermissionError:

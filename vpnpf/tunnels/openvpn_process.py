@@ -12,12 +12,12 @@ import contextlib
 import os
 import secrets
 import socket
-import struct
 import subprocess
 from asyncio import StreamReader, StreamWriter
 from pathlib import Path
 
 from vpnpf.errors import Transient
+from vpnpf.far_end import credentials
 from vpnpf.interfaces import Outside
 from vpnpf.io import process
 from vpnpf.model import TunnelPlan
@@ -178,8 +178,7 @@ async def _accept(listener: socket.socket, program: OpenVpn) -> Connection:
     finally:
         for task in (accepting, ending):
             task.cancel()
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    if struct.unpack("3i", credentials)[0] != program.pid:
+    if credentials(connection).process != program.pid:
         connection.close()
         raise Transient(DOING, "another process spoke to us")
     return await asyncio.open_unix_connection(sock=connection)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import struct
 import time
 from functools import partial
 from pathlib import Path
 
 from vpnpf.errors import LeaseLost, Transient
+from vpnpf.far_end import credentials
 from vpnpf.interfaces import Outside
 from vpnpf.io import process
 from vpnpf.tunnels import outside
@@ -130,9 +130,7 @@ class Device:
                 return 0
             except OSError:
                 return None
-            credentials = control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        pid: int = struct.unpack("3i", credentials)[0]
-        return pid
+            return credentials(control).process
 
 
 def _started_for(name: str) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from msgspec import Struct
 from rich.text import Text
 from textual.app import ComposeResult
@@ -10,7 +9,7 @@ from textual.containers import VerticalScroll
 from textual.widgets import DataTable
 
 from vpnpf.control.messages import Json
-from vpnpf.errors import Unavailable
+from vpnpf.control.told import told
 from vpnpf.printable import printable
 from vpnpf.tui.panels.panel import Line
 from vpnpf.tui.sheets.plan import Finding, finding_lines
@@ -71,11 +70,7 @@ class Exposure(Sheet[None]):
     def __init__(self, said: Json) -> None:
         """`said`: what `GET /v1/exposure` answers. Raises Unavailable if it cannot be read."""
         super().__init__()
-        try:
-            self._told = msgspec.convert(said, _Told)
-        except ValueError as error:
-            cause = f"its answer cannot be read: {error}"
-            raise Unavailable("asking vpnpf", cause, "is another version of vpnpf running? restart it") from error
+        self._told = told(said, _Told)
 
     def content(self) -> ComposeResult:
         """Everything."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import msgspec
 from msgspec import Struct
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -14,7 +13,8 @@ from textual.content import Content
 from textual.widgets import Button, Checkbox
 
 from vpnpf.control.messages import Json, NotNow
-from vpnpf.errors import Unavailable, VpnpfError
+from vpnpf.control.told import told
+from vpnpf.errors import VpnpfError
 from vpnpf.printable import printable
 from vpnpf.tui.link import Link
 from vpnpf.tui.panels.panel import Line
@@ -47,11 +47,7 @@ class Planned(Struct, frozen=True):
 
 def planned(answer: Json) -> Planned:
     """The answer as a value. Raises Unavailable for what is none."""
-    try:
-        return msgspec.convert(answer, Planned)
-    except ValueError as error:
-        cause = f"its plan cannot be read: {error}"
-        raise Unavailable("asking vpnpf", cause, "is another version of vpnpf running? restart it") from error
+    return told(answer, Planned, "plan")
 
 
 class Read(Checkbox):
