@@ -22,7 +22,7 @@ from vpnpf.control.policy_verbs import PolicyVerbs
 from vpnpf.core import wishes
 from vpnpf.core.policy_words import moment
 from vpnpf.core.schedule import LONGEST_SLEEP
-from vpnpf.core.serialise import state_json
+from vpnpf.core.serialise import servers_json
 from vpnpf.core.state import Machine
 from vpnpf.errors import Transient, VpnpfError
 from vpnpf.events import Event, StopRequested
@@ -302,7 +302,7 @@ class Daemon:
         """Each with number, place, endpoint and current; for a place that nobody told, the name of its file."""
         if self.hub.state is None:
             raise Transient(_ASKING, "it is just starting", "ask again")
-        found = cast("Sequence[Mapping[str, object]]", state_json(self.hub.state, 0.0)["servers"])
+        found = servers_json(self.hub.state)
         files = dict(enumerate((path.stem for path in self.run.settings.tunnel.configs), 1))
         return [{**each, "place": each["place"] or files.get(cast("int", each["number"]))} for each in found]
 

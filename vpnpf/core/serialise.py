@@ -103,10 +103,15 @@ def state_json(state: State, offset: float, now: float = 0.0) -> Json:
         "forwards": [_forward(forward, offset) for forward in state.forwards],
         "problems": [_problem(problem, offset) for problem in state.problems],
         "server": {"number": tunnel.plan.server + 1 if tunnel else None, "of": state.servers},
-        "servers": [_server(server, state.server) for server in state.places],
+        "servers": servers_json(state),
         "exit_seen": state.exit_seen,
         "timeline": [_entry(entry, offset) for entry in state.timeline],
     }
+
+
+def servers_json(state: State) -> list[Json]:
+    """The servers that a profile can go to."""
+    return [_server(server, state.server) for server in state.places]
 
 
 def state_event(state: State, now: float, offset: float) -> Json:

@@ -16,6 +16,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from msgspec import Struct
 
@@ -231,31 +232,40 @@ async def diagnosed(doing: str, port: int = 0) -> list[Diagnosed]:
     Raises Unavailable if the kernel cannot say, Transient if the list kept changing.
     """
     found: list[Diagnosed] = []
+    with (
+        _said(doing),
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as sock,
+    ):
+        sock.setblocking(False)
+        sequence = 0
+        for protocol in Protocol:
+            for family in (socket.AF_INET, socket.AF_INET6):
+                for _ in range(_TRIES):
+                    sequence += 1
+                    parts = await _dump(sock, protocol, family, port, sequence)
+                    if not any(part.torn for part in parts):
+                        break
+                else:
+                    raise Transient(doing, "the kernel's list kept changing while it was read")
+                _check(doing, parts[-1].error)
+                found += (one for part in parts for one in part.found)
+    return found
+
+
+@contextmanager
+def _said(doing: str) -> Iterator[None]:
+    """What the kernel does not do, or says in another form, becomes Unavailable."""
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as sock:
-            sock.setblocking(False)
-            sequence = 0
-            for protocol in Protocol:
-                for family in (socket.AF_INET, socket.AF_INET6):
-                    for _ in range(_TRIES):
-                        sequence += 1
-                        parts = await _dump(sock, protocol, family, port, sequence)
-                        if not any(part.torn for part in parts):
-                            break
-                    else:
-                        raise Transient(doing, "the kernel's list kept changing while it was read")
-                    _check(doing, parts[-1].error)
-                    found += (one for part in parts for one in part.found)
+        yield
     except OSError as error:
         raise Unavailable(doing, os.strerror(error.errno or 0), _HINT) from error
     except (Damaged, struct.error) as error:
         raise Unavailable(doing, f"the kernel's answer has another form: {error}") from error
-    return found
 
 
 async def _established(doing: str, port: int) -> list[Diagnosed]:
     found: list[Diagnosed] = []
-    try:
+    with _said(doing):
         for family in (socket.AF_INET, socket.AF_INET6):
             # One socket each: what is left of a dump that was long enough goes with it.
             with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as sock:
@@ -263,10 +273,6 @@ async def _established(doing: str, port: int) -> list[Diagnosed]:
                 parts = await _dump(sock, Protocol.TCP, family, port, 1, _TCP_ESTABLISHED, MOST)
                 _check(doing, parts[-1].error)
                 found += (one for part in parts for one in part.found)
-    except OSError as error:
-        raise Unavailable(doing, os.strerror(error.errno or 0), _HINT) from error
-    except (Damaged, struct.error) as error:
-        raise Unavailable(doing, f"the kernel's answer has another form: {error}") from error
     return found[:MOST]
 
 

@@ -52,11 +52,6 @@ def client_again(answers: Answers) -> Answers:
     return replace(answers, client_user=None, client_secret=None, keep=None)
 
 
-def account_again(answers: Answers) -> Answers:
-    """The answers without the login at the provider."""
-    return replace(answers, account_user=None, account_secret=None)
-
-
 def _choosable(question: Question, value: str) -> None:
     chosen = next((each for each in question.choices if each.value == value), None)
     if chosen is None:

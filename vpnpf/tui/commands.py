@@ -16,6 +16,7 @@ from vpnpf.tui.link import Link
 from vpnpf.tui.view import View
 
 if TYPE_CHECKING:
+    from vpnpf.tui.sheets.confirm import Confirm
     from vpnpf.tui.sheets.working import Done, Say
 
 Value = TypeVar("Value")
@@ -66,6 +67,15 @@ class Commands(App[str]):
                 self._over(done.error, done.value, then)
 
         self.push_screen(Working(title, doing, left), over)
+
+    def confirm(self, question: Confirm, then: Callable[[], object]) -> None:
+        """Ask before something is done."""
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                then()
+
+        self.push_screen(question, answered)
 
     def look(self, title: str, asking: Callable[[], Awaitable[Value]], then: Callable[[Value], object]) -> None:
         """Ask for something that mostly comes at once; only if it does not, the wait is shown."""

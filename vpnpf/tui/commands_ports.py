@@ -27,11 +27,10 @@ def new_port(face: Commands) -> None:
             "Whoever knows it loses it: a running torrent's peers come back when its tracker has told them the new one.",
         )
 
-        def agreed(yes: bool | None) -> None:
-            if yes:
-                _ask(face, "asking for another port", "/v1/new-port", name, "another port is asked for all the same")
+        def agreed() -> None:
+            _ask(face, "asking for another port", "/v1/new-port", name, "another port is asked for all the same")
 
-        face.push_screen(Confirm("another port?", said, "New port"), agreed)
+        face.confirm(Confirm("another port?", said, "New port"), agreed)
 
     _which(face, "another port: for which forward?", chosen)
 

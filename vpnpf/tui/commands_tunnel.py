@@ -6,10 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
-import msgspec
-
-from vpnpf.control.messages import Json
 from vpnpf.control.seen import Seen, SeenServer
+from vpnpf.control.told import told
 from vpnpf.errors import Unavailable
 from vpnpf.printable import printable
 from vpnpf.tui.commands import Commands
@@ -50,16 +48,15 @@ def _start(face: Commands) -> None:
         "It can be started in the background: it connects, and keeps the port when you leave this screen.",
     )
 
-    def agreed(yes: bool | None) -> None:
-        if yes:
-            start(cast("App[object]", face), profile, face.configs.get(profile))
+    def agreed() -> None:
+        start(cast("App[object]", face), profile, face.configs.get(profile))
 
     def found(there: tuple[Running, ...]) -> None:
         if any(each.profile == profile for each in there):
             cause = view.trouble or "vpnpf has not answered yet"
             face.push_screen(Told(Unavailable("connecting", cause, view.hint or "wait a moment, and try again")))
         else:
-            face.push_screen(Confirm("start it?", said, "Start", harmless=True), agreed)
+            face.confirm(Confirm("start it?", said, "Start", harmless=True), agreed)
 
     face.look("looking whether it runs", lambda: asyncio.to_thread(running, (profile,)), found)
 
@@ -98,12 +95,11 @@ def _disconnect(face: Commands) -> None:
         await face.link.ask("POST", "/v1/stop")
         return await _until(face, lambda seen: seen.phase == "stopped", say)
 
-    def agreed(yes: bool | None) -> None:
-        if yes:
-            left = "Nobody waits for it any more; it goes on being taken down."
-            face.work("disconnecting", doing, lambda _: face.tell("Disconnected: the port was given back."), left)
+    def agreed() -> None:
+        left = "Nobody waits for it any more; it goes on being taken down."
+        face.work("disconnecting", doing, lambda _: face.tell("Disconnected: the port was given back."), left)
 
-    face.push_screen(Confirm("disconnect?", said, "Disconnect"), agreed)
+    face.confirm(Confirm("disconnect?", said, "Disconnect"), agreed)
 
 
 def _network(seen: Seen) -> str:
@@ -116,7 +112,8 @@ def servers(face: Commands) -> None:
     """Choose a server, or the next one."""
 
     async def asking() -> tuple[SeenServer, ...]:
-        return _servers(await face.link.ask("GET", "/v1/servers"))
+        answer = await face.link.ask("GET", "/v1/servers")
+        return told(answer.get("servers"), tuple[SeenServer, ...], "servers")
 
     def chosen(number: int | None) -> None:
         if number is not None:
@@ -130,14 +127,6 @@ def servers(face: Commands) -> None:
             face.push_screen(Servers(known), chosen)
 
     face.look("looking for servers", asking, found)
-
-
-def _servers(answer: Json) -> tuple[SeenServer, ...]:
-    try:
-        return msgspec.convert(answer.get("servers"), tuple[SeenServer, ...])
-    except ValueError as error:
-        cause = f"its servers cannot be read: {error}"
-        raise Unavailable("asking vpnpf", cause, "is another version of vpnpf running? restart it") from error
 
 
 def _go(face: Commands, number: int) -> None:
@@ -179,11 +168,10 @@ def end(face: Commands) -> None:
             await asyncio.sleep(PAUSE)
         return gone
 
-    def agreed(yes: bool | None) -> None:
-        if yes:
-            face.work("stopping it all", doing, face.exit, "Nobody waits for it any more; it ends all the same.")
+    def agreed() -> None:
+        face.work("stopping it all", doing, face.exit, "Nobody waits for it any more; it ends all the same.")
 
-    face.push_screen(Confirm("stop it all?", said, "Stop all"), agreed)
+    face.confirm(Confirm("stop it all?", said, "Stop all"), agreed)
 
 
 # -- waiting ------------------------------------------------------------------------------------
